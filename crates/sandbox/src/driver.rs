@@ -1,0 +1,178 @@
+//! The interface that every driver offers, and all that a worker knows of one.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use hearth_types::{InstanceId, Isolation};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+
+/// A future that a trait object can return.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A byte stream between a worker and a process in a sandbox.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A directory of the worker's machine, seen read-only in the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadOnlyMount {
+    /// Absolute path of an existing directory on the worker's machine.
+    pub source: PathBuf,
+    /// Absolute path in the sandbox; one of the fixed places of the root (`/var/task`, `/var/lang`, `/var/runtime`, `/opt`).
+    pub target: PathBuf,
+}
+
+/// What a sandbox is made of and what it may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxSpec {
+    /// The instance it is for; its name in cgroups, logs and on disk.
+    pub instance: InstanceId,
+    /// Directories that it sees.
+    pub mounts: Vec<ReadOnlyMount>,
+    /// Memory limit, bytes. Over it the kernel ends the sandbox's processes.
+    pub memory_bytes: u64,
+    /// CPU in thousandths of a vCPU: its share when the worker is busy.
+    pub cpu_millis: u32,
+    /// Processes and threads.
+    pub processes: u32,
+    /// Open files per process.
+    pub open_files: u32,
+    /// Size of `/tmp`, bytes.
+    pub scratch_bytes: u64,
+}
+
+/// A program to start in a sandbox, as the sandbox's ordinary user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSpec {
+    /// Path in the sandbox of the executable, then its arguments. Never empty.
+    pub argv: Vec<String>,
+    /// All of its environment.
+    pub environment: BTreeMap<String, String>,
+    /// Where it starts.
+    pub working_directory: PathBuf,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this status.
+    Status(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// The whole sandbox ended, and it with it.
+    SandboxGone,
+}
+
+/// A process running in a sandbox.
+#[derive(Debug)]
+pub struct Process {
+    /// What it writes to stdout and stderr, in the order written. Ends when all holders of the pipe are gone.
+    pub output: pipe::Receiver,
+    /// Resolves once, when it ended; a dropped sender means [`Exit::SandboxGone`].
+    pub exit: oneshot::Receiver<Exit>,
+}
+
+/// What a sandbox uses and has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Memory now, bytes.
+    pub memory_bytes: u64,
+    /// Most memory ever, bytes.
+    pub memory_peak_bytes: u64,
+    /// Processes that the kernel killed for want of memory.
+    pub oom_kills: u64,
+    /// CPU time, microseconds.
+    pub cpu_us: u64,
+}
+
+/// Why a sandbox could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// A step of the set-up failed.
+    #[error("cannot {step}")]
+    Step {
+        /// What was being done, as an infinitive: `mount /var/task`.
+        step: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The sandbox's own set-up process ended early or spoke nonsense.
+    #[error("the sandbox's set-up failed: {reason}")]
+    SetUp {
+        /// What it said last.
+        reason: String,
+    },
+    /// The driver is shutting down.
+    #[error("the driver is shutting down")]
+    Closed,
+}
+
+/// Why a process could not be started in a sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// `execve` refused: no such file, no execute permission, not a program.
+    #[error("cannot execute {program}")]
+    Exec {
+        /// Its path in the sandbox.
+        program: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The sandbox is gone.
+    #[error("the sandbox is gone")]
+    Gone,
+}
+
+/// What a starting driver found of its predecessor and removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Sandboxes whose remains were removed.
+    pub sandboxes: usize,
+}
+
+/// Makes sandboxes of one kind.
+pub trait Driver: Send + Sync + 'static {
+    /// Which kind.
+    fn isolation(&self) -> Isolation;
+
+    /// Makes a sandbox with nothing running in it.
+    ///
+    /// # Errors
+    /// When it cannot be made; nothing of it is left then.
+    fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>>;
+
+    /// Ends all sandboxes and removes every trace of the driver. Makes nothing afterwards.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// A place set apart in which processes run.
+pub trait Sandbox: Send + Sync {
+    /// The next connection that a process inside made to the Runtime API's address, `127.0.0.1:9001`.
+    ///
+    /// # Errors
+    /// When the sandbox is gone.
+    fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Io>>>;
+
+    /// Starts a program as the sandbox's ordinary user.
+    ///
+    /// # Errors
+    /// When the program cannot be executed, or the sandbox is gone.
+    fn spawn(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, SpawnError>>;
+
+    /// Sends SIGTERM to every process inside. Processes that ignore it stay.
+    fn terminate(&self) -> BoxFuture<'_, ()>;
+
+    /// What it uses. Zeros once it is gone.
+    fn stats(&self) -> Stats;
+
+    /// Kills everything inside and removes every trace of it. Any time, any number of times; always succeeds in the end.
+    fn destroy(&self) -> BoxFuture<'_, ()>;
+}

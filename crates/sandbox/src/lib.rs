@@ -1,0 +1,11 @@
+//! Drivers: how a worker sets an instance apart from everything else on the machine.
+//!
+//! A [`Driver`] makes [`Sandbox`]es. What runs inside, and what Lambda means, is not known here: the worker above
+//! writes that once for all drivers. The home of Hearth's `unsafe`, kept in `sys` modules.
+
+mod driver;
+
+pub use driver::{
+    BoxFuture, CreateError, Driver, Exit, Io, Process, ProcessSpec, ReadOnlyMount, Recovered, Sandbox,
+    SandboxSpec, SpawnError, Stats,
+};

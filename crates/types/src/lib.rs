@@ -1,0 +1,23 @@
+//! The words of Hearth: ids, specs, limits and time, shared by every part.
+//!
+//! Nothing here does I/O or decides anything. A type lives here only when two parts that must not
+//! know each other (manager and worker, frontend and store) have to mean the same thing by it.
+
+mod function;
+mod id;
+mod invocation;
+mod isolation;
+mod lease;
+pub mod limits;
+mod runtime;
+mod time;
+
+pub use function::{
+    CodeDigest, Concurrency, FunctionId, FunctionSpec, InvalidDigest, RevisionId, Version, VersionId,
+};
+pub use id::{AccountId, InstanceId, InvalidAccountId, LeaseId, RequestId, WorkerId};
+pub use invocation::{Answer, FunctionError, Invocation, InvokeError};
+pub use isolation::{Isolation, ParseIsolationError};
+pub use lease::{EndReason, InstanceState, Lease, LeaseOutcome, LeaseRequest, Refusal};
+pub use runtime::{ParseRuntimeError, Runtime, RuntimeFamily};
+pub use time::Time;
