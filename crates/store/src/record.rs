@@ -1,0 +1,162 @@
+//! What is kept of a function.
+
+use std::collections::BTreeMap;
+
+use hearth_types::{CodeDigest, FunctionId};
+use serde::{Deserialize, Serialize};
+
+/// What a caller may configure of a function, in the words of Lambda's API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionConfig {
+    /// `Description`.
+    pub description: String,
+    /// `Role`, an ARN; kept and given back, not used.
+    pub role: String,
+    /// `Runtime`, an identifier that the API's model knows; whether Hearth runs it is decided when it is prepared.
+    pub runtime: String,
+    /// `Handler`.
+    pub handler: String,
+    /// `MemorySize`, MiB.
+    pub memory_mb: u32,
+    /// `Timeout`, seconds.
+    pub timeout_seconds: u32,
+    /// `EphemeralStorage.Size`, MiB.
+    pub ephemeral_mb: u32,
+    /// `Environment.Variables`; `None` if never given.
+    pub environment: Option<BTreeMap<String, String>>,
+    /// `Architectures`.
+    pub architecture: String,
+    /// `TracingConfig.Mode`.
+    pub tracing_mode: String,
+    /// `LoggingConfig`.
+    pub logging: LoggingConfig,
+    /// Settings that Hearth keeps and gives back without acting on them (`VpcConfig`, `DeadLetterConfig`, `KMSKeyArn`, ...),
+    /// by their name in the API, as JSON text.
+    pub passive: BTreeMap<String, String>,
+}
+
+/// `LoggingConfig`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoggingConfig {
+    /// `LogFormat`: `Text` or `JSON`.
+    pub format: String,
+    /// `LogGroup`.
+    pub group: String,
+    /// `ApplicationLogLevel`, JSON format only.
+    pub application_level: Option<String>,
+    /// `SystemLogLevel`, JSON format only.
+    pub system_level: Option<String>,
+}
+
+/// The archive that a function's code is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeRef {
+    /// SHA-256 of the archive.
+    pub digest: CodeDigest,
+    /// Size of the archive, bytes.
+    pub size: u64,
+}
+
+/// `State`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// Accepted, not yet ready to run.
+    Pending,
+    /// Ready to run.
+    Active,
+    /// Cannot run.
+    Failed,
+}
+
+/// `LastUpdateStatus`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdateStatus {
+    /// Being prepared; the revision before it serves.
+    InProgress,
+    /// Serves.
+    Successful,
+    /// Cannot serve.
+    Failed,
+}
+
+/// Why a state is what it is: a code of the API's list, and a sentence that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateReason {
+    /// `StateReasonCode` or `LastUpdateStatusReasonCode`.
+    pub code: String,
+    /// `StateReason` or `LastUpdateStatusReason`.
+    pub text: String,
+}
+
+/// What came of the last change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastUpdate {
+    /// `LastUpdateStatus`.
+    pub status: UpdateStatus,
+    /// Set while InProgress and when Failed.
+    pub reason: Option<StateReason>,
+}
+
+/// A function that is to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewFunction {
+    /// Its account and name.
+    pub id: FunctionId,
+    /// Its configuration.
+    pub config: FunctionConfig,
+    /// Its code, already stored.
+    pub code: CodeRef,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// Now, milliseconds since the Unix epoch.
+    pub now_ms: u64,
+}
+
+/// A function as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionRecord {
+    /// Its account and name.
+    pub id: FunctionId,
+    /// Counts every write of this record; the token for compare-and-swap.
+    pub generation: u64,
+    /// Counts changes that replace instances, never repeats in a store.
+    pub revision: u64,
+    /// `RevisionId`: a UUID, new with every write.
+    pub revision_id: String,
+    /// Its configuration.
+    pub config: FunctionConfig,
+    /// Its code.
+    pub code: CodeRef,
+    /// Whether it can run.
+    pub state: State,
+    /// Set while Pending and when Failed.
+    pub state_reason: Option<StateReason>,
+    /// What came of the last change.
+    pub last_update: LastUpdate,
+    /// `LastModified`, milliseconds since the Unix epoch.
+    pub modified_ms: u64,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// Reserved concurrency, if any.
+    pub reserved_concurrency: Option<u32>,
+}
+
+/// What an update is about, and so what follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Code or configuration: instances of the revision before are replaced.
+    Revision,
+    /// State, tags, reserved concurrency: instances stay.
+    Bookkeeping,
+}
+
+/// What an account uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Functions.
+    pub functions: u64,
+    /// Bytes of their archives.
+    pub code_bytes: u64,
+    /// Sum of reserved concurrency.
+    pub reserved_concurrency: u64,
+}
