@@ -4,6 +4,7 @@
 //! writes that once for all drivers. The home of Hearth's `unsafe`, kept in `sys` modules.
 
 mod driver;
+pub mod kvm;
 
 pub use driver::{
     BoxFuture, CreateError, Driver, Exit, Io, Process, ProcessSpec, ReadOnlyMount, Recovered, Sandbox,
