@@ -50,6 +50,12 @@ pub enum Refusal {
         /// The limit.
         limit: u32,
     },
+    /// As many requests of the function wait for a slot as may.
+    #[error("{limit} requests of the function wait for a slot already, which is the most allowed")]
+    QueueFull {
+        /// The most that may wait.
+        limit: usize,
+    },
     /// No worker has room for another instance.
     #[error("no worker can take another instance: {reason}")]
     NoRoom {
@@ -68,6 +74,9 @@ pub enum Refusal {
         /// How long it waited.
         waited: Duration,
     },
+    /// The function was deleted while the request waited.
+    #[error("the function was deleted while the request waited for an instance")]
+    FunctionDeleted,
     /// The server is stopping and takes no more requests.
     #[error("the server is stopping")]
     Stopping,
