@@ -1,1 +1,42 @@
-//! Not yet.
+//! Which instance serves a request, and how many there should be: a state machine without clock, chance or I/O.
+//!
+//! Whoever drives it (`hearth dev`, a fleet's manager role, the simulator) calls [`Manager::acquire`] and
+//! [`Manager::release`] for requests, tells it with [`Manager::handle`] what happened to instances, carries out the
+//! [`Action`]s in the order given, and wakes it at [`Manager::next_deadline`].
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `messages` | the vocabulary: [`Config`], [`Acquired`], [`Event`], [`Action`] |
+//! | `instance` | one instance, and the chart of its life |
+//! | `pool` | the instances and waiting requests of one revision, and the choice among them |
+//! | `ledger` | requests in flight by function and account, and who may have one more |
+//! | `list` | a linked list through the instances: order of use without allocation |
+//! | `manager` | the machine: acquire, release, events |
+//! | `manager/lives` | the arrows of the chart: start, ready, idle, drain, end, gone |
+//! | `manager/waiting` | requests that wait: granted, refused, left |
+//! | `manager/timers` | deadlines |
+//! | `manager/view` | what `hearth ps` and the metrics see |
+//!
+//! Invariants, each held by a property test: no slot has two requests; no function and no account is over its limit;
+//! every acquire ends in exactly one lease, refusal or leaving; every instance started is ended or reported gone
+//! exactly once; no request waits while its revision has a free slot; when all is over, nothing is remembered.
+//!
+//! Deliberately absent: which worker (placement's), what a revision is (the store's), whether a request may be tried
+//! again (the frontend's).
+
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    clippy::match_wildcard_for_single_variants,
+    clippy::iter_over_hash_type
+)]
+
+mod instance;
+mod ledger;
+mod list;
+mod manager;
+mod messages;
+mod pool;
+
+pub use manager::Manager;
+pub use manager::view::{AccountView, Counts, InstanceView};
+pub use messages::{Acquired, Action, Config, Event, WaitId};

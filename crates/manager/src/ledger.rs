@@ -1,0 +1,192 @@
+//! Requests in flight by function and by account, and whether one more may be.
+//!
+//! Counted as Lambda does: a request is in flight from its acceptance to its end, its cold start included. A function
+//! with reserved concurrency has that many to itself and no more; all functions without share what the account's limit
+//! leaves over.
+
+use std::collections::{BTreeMap, HashMap};
+
+use hearth_types::{AccountId, FunctionId, Refusal, Version};
+use slotmap::SlotMap;
+
+use crate::pool::PoolKey;
+
+slotmap::new_key_type! {
+    /// Where a function is kept.
+    pub(crate) struct FunctionKey;
+    /// Where an account is kept.
+    pub(crate) struct AccountKey;
+}
+
+/// What the manager knows of a function as a whole.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) id: FunctionId,
+    account: AccountKey,
+    /// Its revisions that have instances, leases or waiting requests.
+    pub(crate) pools: BTreeMap<(Version, u64), PoolKey>,
+    /// The newest revision of each version that was replaced while the function was known.
+    pub(crate) newest: BTreeMap<Version, u64>,
+    reserved: Option<u32>,
+    in_flight: u32,
+    pub(crate) waiting: usize,
+}
+
+/// What the manager knows of an account.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) id: AccountId,
+    functions: usize,
+    /// Sum over its functions.
+    pub(crate) reserved: u64,
+    /// Over all its functions.
+    pub(crate) in_flight: u32,
+    /// Over its functions without a reservation.
+    pub(crate) unreserved_in_flight: u32,
+}
+
+/// The books.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    account_limit: u32,
+    accounts: SlotMap<AccountKey, Account>,
+    by_account: HashMap<AccountId, AccountKey>,
+    pub(crate) functions: SlotMap<FunctionKey, Function>,
+    by_function: HashMap<FunctionId, FunctionKey>,
+}
+
+impl Ledger {
+    pub(crate) fn new(account_limit: u32) -> Self {
+        Self {
+            account_limit,
+            accounts: SlotMap::with_key(),
+            by_account: HashMap::new(),
+            functions: SlotMap::with_key(),
+            by_function: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn find(&self, id: &FunctionId) -> Option<FunctionKey> {
+        self.by_function.get(id).copied()
+    }
+
+    /// The function's entry, made if there is none.
+    pub(crate) fn open(&mut self, id: &FunctionId) -> FunctionKey {
+        if let Some(key) = self.find(id) {
+            return key;
+        }
+        let account = match self.by_account.get(&id.account) {
+            Some(&key) => key,
+            None => {
+                let key = self.accounts.insert(Account {
+                    id: id.account.clone(),
+                    functions: 0,
+                    reserved: 0,
+                    in_flight: 0,
+                    unreserved_in_flight: 0,
+                });
+                self.by_account.insert(id.account.clone(), key);
+                key
+            }
+        };
+        self.accounts[account].functions += 1;
+        let key = self.functions.insert(Function {
+            id: id.clone(),
+            account,
+            pools: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            reserved: None,
+            in_flight: 0,
+            waiting: 0,
+        });
+        self.by_function.insert(id.clone(), key);
+        key
+    }
+
+    /// Forgets the function, and its account, if nothing is left to know of them.
+    pub(crate) fn close_if_empty(&mut self, key: FunctionKey) {
+        let Some(function) = self.functions.get(key) else { return };
+        if !function.pools.is_empty() || function.in_flight > 0 || function.reserved.is_some() {
+            return;
+        }
+        let Some(function) = self.functions.remove(key) else { return };
+        self.by_function.remove(&function.id);
+        let Some(account) = self.accounts.get_mut(function.account) else { return };
+        account.functions -= 1;
+        if account.functions == 0 {
+            self.accounts.remove(function.account);
+            self.by_account.remove(&function.id.account);
+        }
+    }
+
+    /// Sets what the function has reserved; its requests in flight move to or from the account's unreserved ones.
+    pub(crate) fn reserve(&mut self, key: FunctionKey, reserved: Option<u32>) {
+        let Some(function) = self.functions.get_mut(key) else { return };
+        if function.reserved == reserved {
+            return;
+        }
+        let Some(account) = self.accounts.get_mut(function.account) else { return };
+        match function.reserved {
+            Some(old) => account.reserved -= u64::from(old),
+            None => account.unreserved_in_flight -= function.in_flight,
+        }
+        match reserved {
+            Some(new) => account.reserved += u64::from(new),
+            None => account.unreserved_in_flight += function.in_flight,
+        }
+        function.reserved = reserved;
+    }
+
+    /// Whether the function may have one more request in flight.
+    pub(crate) fn admit(&self, key: FunctionKey) -> Result<(), Refusal> {
+        let function = &self.functions[key];
+        let account = &self.accounts[function.account];
+        if let Some(limit) = function.reserved {
+            if function.in_flight >= limit {
+                return Err(Refusal::FunctionLimit { limit });
+            }
+        } else {
+            let limit = self.unreserved(account);
+            if account.unreserved_in_flight >= limit {
+                return Err(Refusal::AccountLimit { limit });
+            }
+        }
+        if account.in_flight >= self.account_limit {
+            return Err(Refusal::AccountLimit { limit: self.account_limit });
+        }
+        Ok(())
+    }
+
+    /// What the account's limit leaves to functions without a reservation.
+    pub(crate) fn unreserved(&self, account: &Account) -> u32 {
+        let left = u64::from(self.account_limit).saturating_sub(account.reserved);
+        u32::try_from(left).unwrap_or(self.account_limit)
+    }
+
+    /// Counts one request more in flight.
+    pub(crate) fn begin(&mut self, key: FunctionKey) {
+        let Some(function) = self.functions.get_mut(key) else { return };
+        let Some(account) = self.accounts.get_mut(function.account) else { return };
+        function.in_flight += 1;
+        account.in_flight += 1;
+        if function.reserved.is_none() {
+            account.unreserved_in_flight += 1;
+        }
+    }
+
+    /// Counts one request less in flight.
+    pub(crate) fn finish(&mut self, key: FunctionKey) {
+        let Some(function) = self.functions.get_mut(key) else { return };
+        let Some(account) = self.accounts.get_mut(function.account) else { return };
+        function.in_flight -= 1;
+        account.in_flight -= 1;
+        if function.reserved.is_none() {
+            account.unreserved_in_flight -= 1;
+        }
+    }
+
+    /// The accounts, in the order of their keys.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.values()
+    }
+}

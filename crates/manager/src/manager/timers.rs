@@ -1,0 +1,76 @@
+//! Deadlines: of starts, of idle instances, of waiting requests.
+//!
+//! An instance has at most one entry. Use does not move it (the hot path stays free of allocation); an entry that
+//! comes due too early is set again to the moment that counts then, so a deadline may be named earlier than needed but
+//! never later.
+
+use hearth_types::{EndReason, InstanceState, Refusal, Time};
+
+use super::Manager;
+use crate::instance::InstanceKey;
+use crate::messages::{Action, WaitId};
+
+/// What comes due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A start, or an instance's idle time.
+    Instance(InstanceKey),
+    /// A waiting request.
+    Wait(WaitId),
+}
+
+impl Manager {
+    /// When [`crate::Event::TimePassed`] is due next; nothing if there is nothing to wait for.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.first().map(|&(at, _)| at)
+    }
+
+    /// Sets the timer of an instance that has none.
+    pub(super) fn arm(&mut self, key: InstanceKey, at: Time) {
+        self.instances[key].timer = Some(at);
+        self.timers.insert((at, Timer::Instance(key)));
+    }
+
+    /// Removes the timer of an instance, if it has one.
+    pub(super) fn disarm(&mut self, key: InstanceKey) {
+        if let Some(at) = self.instances[key].timer.take() {
+            self.timers.remove(&(at, Timer::Instance(key)));
+        }
+    }
+
+    pub(super) fn time_passed(&mut self, now: Time, actions: &mut Vec<Action>) {
+        while let Some(&(at, timer)) = self.timers.first()
+            && at <= now
+        {
+            match timer {
+                Timer::Instance(key) => self.instance_due(now, key, actions),
+                Timer::Wait(wait) => self.wait_expired(now, wait, actions),
+            }
+        }
+    }
+
+    fn instance_due(&mut self, now: Time, key: InstanceKey, actions: &mut Vec<Action>) {
+        self.disarm(key);
+        let instance = &self.instances[key];
+        let pool = instance.pool;
+        match instance.state() {
+            InstanceState::Starting => {
+                let waited = (now - instance.since).as_millis();
+                let reason = format!("it was not ready after {waited} ms");
+                self.drain(key, EndReason::Failed, actions);
+                self.start_lost(now, pool, &Refusal::StartFailed { reason }, actions);
+            }
+            InstanceState::Idle => {
+                let due = instance.last_used + self.pools[pool].spec.idle_timeout;
+                if due <= now {
+                    self.drain(key, EndReason::Idle, actions);
+                } else {
+                    self.arm(key, due);
+                }
+            }
+            // Its next idle time sets a timer again.
+            InstanceState::Busy | InstanceState::Draining => {}
+        }
+    }
+}

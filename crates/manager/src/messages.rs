@@ -1,0 +1,177 @@
+//! What goes into the manager and what comes out of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_types::{
+    EndReason, FunctionId, FunctionSpec, InstanceId, Lease, Refusal, RevisionId, WorkerId, limits,
+};
+
+/// The settings of a manager.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Upper half of all instance ids, drawn at random for each life of a manager.
+    pub epoch: u64,
+    /// Requests in flight at once that an account may have.
+    pub account_concurrency: u32,
+    /// Longest time from the decision to start an instance until it is ready; then it is given up.
+    pub start_deadline: Duration,
+    /// Longest time that a request waits for a slot.
+    pub wait_deadline: Duration,
+    /// Requests of one function that may wait at once.
+    pub max_waiting_per_function: usize,
+}
+
+impl Default for Config {
+    /// Lambda's account limit; a minute for a start and for a wait; as many may wait as may run.
+    fn default() -> Self {
+        Self {
+            epoch: 0,
+            account_concurrency: limits::ACCOUNT_CONCURRENCY,
+            start_deadline: Duration::from_mins(1),
+            wait_deadline: Duration::from_mins(1),
+            max_waiting_per_function: limits::ACCOUNT_CONCURRENCY as usize,
+        }
+    }
+}
+
+/// A request that waits for a slot, numbered by the manager in the order of arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaitId(pub u64);
+
+impl fmt::Display for WaitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What came of asking for a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a lease that is dropped is never released"]
+pub enum Acquired {
+    /// A slot is there.
+    Leased(Lease),
+    /// An instance is on its way; exactly one [`Action::Grant`] or [`Action::Refuse`] with this id follows,
+    /// unless [`Event::WaiterLeft`] comes first.
+    Waiting(WaitId),
+    /// No slot, now or soon.
+    Refused(Refusal),
+}
+
+/// What happened. Late, repeated and unknown ones are ignored.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Placement gave the instance of a [`Action::StartInstance`] to a worker.
+    Placed {
+        /// The instance.
+        instance: InstanceId,
+        /// Its worker.
+        worker: WorkerId,
+    },
+    /// Placement has no worker for the instance of a [`Action::StartInstance`]; the instance is over.
+    PlacementFailed {
+        /// The instance.
+        instance: InstanceId,
+        /// Why no worker takes it.
+        reason: String,
+    },
+    /// An instance can take requests.
+    InstanceReady {
+        /// The instance.
+        instance: InstanceId,
+        /// Its worker; counts as [`Event::Placed`] if that is still on its way.
+        worker: WorkerId,
+    },
+    /// An instance could not be made, and nothing of it is left on its worker.
+    InstanceStartFailed {
+        /// The instance.
+        instance: InstanceId,
+        /// What the worker said.
+        reason: String,
+    },
+    /// An instance ended, by [`Action::EndInstance`] or by itself, and nothing of it is left on its worker.
+    InstanceGone {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// A worker has an instance, with no request in it, that a manager before this one started.
+    InstanceFound {
+        /// The instance.
+        instance: InstanceId,
+        /// Its worker.
+        worker: WorkerId,
+        /// What it runs.
+        spec: Arc<FunctionSpec>,
+    },
+    /// A worker and all its instances are gone.
+    WorkerLost {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// The one who waited gave up.
+    WaiterLeft {
+        /// Its number.
+        wait: WaitId,
+    },
+    /// A version has a new revision; instances of its older ones take no more requests than already wait for them.
+    RevisionReplaced {
+        /// The new one.
+        revision: RevisionId,
+    },
+    /// A function and all its versions were deleted.
+    FunctionDeleted {
+        /// The function.
+        function: FunctionId,
+    },
+    /// A function's reserved concurrency was read or changed. A request's spec says the same, so this is needed
+    /// only for functions that have not been called since, whose reservation others of the account must feel.
+    ConcurrencyReserved {
+        /// The function.
+        function: FunctionId,
+        /// Its reservation, if it has one.
+        reserved: Option<u32>,
+    },
+    /// The server stops: nothing new is taken, all instances end as their requests do.
+    Stopping,
+    /// The moment that [`crate::Manager::next_deadline`] named has come.
+    TimePassed,
+}
+
+/// What the shell must do, in the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask placement for a worker and have it make the instance. Answer with [`Event::Placed`] or
+    /// [`Event::PlacementFailed`], then [`Event::InstanceReady`], [`Event::InstanceStartFailed`] or
+    /// [`Event::InstanceGone`].
+    StartInstance {
+        /// The new instance.
+        instance: InstanceId,
+        /// What it runs.
+        spec: Arc<FunctionSpec>,
+    },
+    /// Have the worker end the instance, whatever it does. Answer with [`Event::InstanceGone`] when nothing is left of
+    /// it, also when the worker never heard of it.
+    EndInstance {
+        /// The instance.
+        instance: InstanceId,
+        /// Its worker.
+        worker: WorkerId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// A request that waited has its slot. If it is no longer there, release the lease.
+    Grant {
+        /// The request.
+        wait: WaitId,
+        /// Its slot.
+        lease: Lease,
+    },
+    /// A request that waited gets no slot.
+    Refuse {
+        /// The request.
+        wait: WaitId,
+        /// Why.
+        refusal: Refusal,
+    },
+}
