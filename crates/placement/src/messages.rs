@@ -1,0 +1,122 @@
+//! What goes into placement and what comes out of it.
+
+use hearth_types::{FunctionId, FunctionSpec, InstanceId, Isolation, Time, WorkerId, limits};
+
+/// What a worker really has for instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Memory, MiB.
+    pub memory_mb: u64,
+    /// CPU, thousandths of a vCPU.
+    pub cpu_millis: u64,
+    /// Most instances at once, whatever their size.
+    pub instances: u32,
+    /// Drivers that work on it.
+    pub isolations: Vec<Isolation>,
+}
+
+/// How much more than it has a worker promises, in percent of what it has: 100 promises exactly that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Oversubscription {
+    /// Of memory.
+    pub memory_percent: u32,
+    /// Of CPU.
+    pub cpu_percent: u32,
+}
+
+impl Default for Oversubscription {
+    /// Memory as it is; CPU ten times, since a share counts only while the worker is busy and most instances wait.
+    fn default() -> Self {
+        Self { memory_percent: 100, cpu_percent: 1_000 }
+    }
+}
+
+/// An instance that needs a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlaceRequest {
+    /// Its id.
+    pub instance: InstanceId,
+    /// What it belongs to.
+    pub function: FunctionId,
+    /// Memory it may use, MiB.
+    pub memory_mb: u32,
+    /// Its CPU share, thousandths of a vCPU.
+    pub cpu_millis: u32,
+    /// Driver it must run on.
+    pub isolation: Isolation,
+}
+
+impl PlaceRequest {
+    /// What `instance` of `spec` needs. The CPU share follows from the memory, as in Lambda: one vCPU for every
+    /// [`limits::MEMORY_MB_PER_VCPU`].
+    #[must_use]
+    pub fn new(instance: InstanceId, spec: &FunctionSpec) -> Self {
+        let cpu_millis = u64::from(spec.memory_mb) * 1_000 / u64::from(limits::MEMORY_MB_PER_VCPU);
+        Self {
+            instance,
+            function: spec.revision.version.function.clone(),
+            memory_mb: spec.memory_mb,
+            cpu_millis: u32::try_from(cpu_millis).unwrap_or(u32::MAX).max(1),
+            isolation: spec.isolation,
+        }
+    }
+}
+
+/// What happened. Late, repeated and unknown ones are ignored.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A worker takes instances, or says anew what it has. What it was promised before stays promised.
+    WorkerJoined {
+        /// The worker.
+        worker: WorkerId,
+        /// What it has.
+        capacity: Capacity,
+        /// How much more it promises.
+        oversubscription: Oversubscription,
+    },
+    /// A worker takes no new instances; those it has stay until they end.
+    WorkerDraining {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// A worker and all its instances are gone.
+    WorkerLeft {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// A worker has an instance that was placed before this life of placement.
+    InstanceFound {
+        /// The worker.
+        worker: WorkerId,
+        /// The instance and its needs.
+        request: PlaceRequest,
+    },
+    /// Nothing is left of an instance.
+    InstanceEnded {
+        /// The instance.
+        instance: InstanceId,
+    },
+}
+
+/// One worker, as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerView<'a> {
+    /// Its name.
+    pub id: &'a WorkerId,
+    /// What it has.
+    pub capacity: &'a Capacity,
+    /// Instances placed on it.
+    pub instances: u32,
+    /// Memory promised to them, MiB.
+    pub memory_promised_mb: u64,
+    /// Most memory that may be promised, MiB.
+    pub memory_limit_mb: u64,
+    /// CPU promised to them, thousandths of a vCPU.
+    pub cpu_promised_millis: u64,
+    /// Most CPU that may be promised, thousandths of a vCPU.
+    pub cpu_limit_millis: u64,
+    /// Whether it takes no new instances.
+    pub draining: bool,
+    /// When it joined.
+    pub since: Time,
+}
