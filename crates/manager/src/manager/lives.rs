@@ -223,8 +223,9 @@ impl Manager {
         actions: &mut Vec<Action>,
     ) {
         let Some(key) = self.by_id.get(&id).copied() else { return };
-        // An instance that was ready did not fail to start: the report is not about this one's end.
-        if self.instances[key].phase != Phase::Ready {
+        // An instance that is ready, or still has requests, did not fail to start: the report makes no sense.
+        let instance = &self.instances[key];
+        if instance.phase != Phase::Ready && instance.load == 0 {
             self.gone(now, key, &Refusal::StartFailed { reason }, actions);
         }
     }

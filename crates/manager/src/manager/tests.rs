@@ -1,1 +1,192 @@
-//! The rules, one test each.
+//! The rules of the manager, one test each.
+
+mod concurrency;
+mod lives;
+mod properties;
+mod waiting;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_types::{
+    CodeDigest, Concurrency, EndReason, FunctionId, FunctionSpec, InstanceId, InstanceState, Isolation,
+    Lease, LeaseOutcome, LeaseRequest, Refusal, RevisionId, Time, Version, VersionId, WorkerId,
+};
+
+use crate::{Acquired, Action, Config, Event, Manager, WaitId};
+
+fn function(name: &str) -> FunctionId {
+    FunctionId { account: "000000000000".parse().unwrap(), name: Arc::from(name) }
+}
+
+fn revision(name: &str, number: u64) -> RevisionId {
+    RevisionId { version: VersionId { function: function(name), version: Version::Latest }, number }
+}
+
+fn spec(name: &str, number: u64) -> FunctionSpec {
+    FunctionSpec {
+        revision: revision(name, number),
+        arn: String::new(),
+        region: String::new(),
+        runtime: "provided.al2023".parse().unwrap(),
+        handler: String::new(),
+        code: CodeDigest([0; 32]),
+        memory_mb: 128,
+        timeout: Duration::from_secs(3),
+        ephemeral_mb: 512,
+        environment: BTreeMap::new(),
+        isolation: Isolation::Container,
+        concurrency: Concurrency::default(),
+        idle_timeout: Duration::from_secs(300),
+        reserved_concurrency: None,
+    }
+}
+
+fn local() -> WorkerId {
+    WorkerId::new("local")
+}
+
+/// A manager with its clock and everything it ever answered, for tests that read as stories.
+struct Story {
+    manager: Manager,
+    now: Time,
+    actions: Vec<Action>,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    fn with(config: Config) -> Self {
+        Self { manager: Manager::new(config), now: Time::ZERO, actions: Vec::new() }
+    }
+
+    fn acquire(&mut self, spec: FunctionSpec) -> Acquired {
+        self.manager.acquire(self.now, &LeaseRequest { spec: Arc::new(spec) }, &mut self.actions)
+    }
+
+    fn waits(&mut self, spec: FunctionSpec) -> WaitId {
+        match self.acquire(spec) {
+            Acquired::Waiting(wait) => wait,
+            other @ (Acquired::Leased(_) | Acquired::Refused(_)) => panic!("expected to wait, got {other:?}"),
+        }
+    }
+
+    fn leases(&mut self, spec: FunctionSpec) -> Lease {
+        match self.acquire(spec) {
+            Acquired::Leased(lease) => lease,
+            other @ (Acquired::Waiting(_) | Acquired::Refused(_)) => {
+                panic!("expected a lease, got {other:?}")
+            }
+        }
+    }
+
+    fn is_refused(&mut self, spec: FunctionSpec) -> Refusal {
+        match self.acquire(spec) {
+            Acquired::Refused(refusal) => refusal,
+            other @ (Acquired::Leased(_) | Acquired::Waiting(_)) => {
+                panic!("expected a refusal, got {other:?}")
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.manager.handle(self.now, event, &mut self.actions);
+    }
+
+    fn release(&mut self, lease: &Lease, outcome: LeaseOutcome) {
+        self.manager.release(self.now, lease.id, outcome, &mut self.actions);
+    }
+
+    fn give_back(&mut self, lease: &Lease) {
+        self.release(lease, LeaseOutcome::Reusable);
+    }
+
+    fn after(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+        self.event(Event::TimePassed);
+    }
+
+    fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// The instances that were asked for since the last look; other actions are dropped.
+    fn started(&mut self) -> Vec<InstanceId> {
+        let actions = self.take_actions();
+        let started = actions.into_iter().filter_map(|action| match action {
+            Action::StartInstance { instance, .. } => Some(instance),
+            Action::EndInstance { .. } | Action::Grant { .. } | Action::Refuse { .. } => None,
+        });
+        started.collect()
+    }
+
+    /// The instances that were to be ended since the last look, and why; other actions are dropped.
+    fn ended(&mut self) -> Vec<(InstanceId, EndReason)> {
+        let actions = self.take_actions();
+        let ended = actions.into_iter().filter_map(|action| match action {
+            Action::EndInstance { instance, reason, .. } => Some((instance, reason)),
+            Action::StartInstance { .. } | Action::Grant { .. } | Action::Refuse { .. } => None,
+        });
+        ended.collect()
+    }
+
+    /// The waiting requests that got a slot since the last look; other actions are dropped.
+    fn granted(&mut self) -> Vec<(WaitId, Lease)> {
+        let actions = self.take_actions();
+        let granted = actions.into_iter().filter_map(|action| match action {
+            Action::Grant { wait, lease } => Some((wait, lease)),
+            Action::StartInstance { .. } | Action::EndInstance { .. } | Action::Refuse { .. } => None,
+        });
+        granted.collect()
+    }
+
+    fn placed(&mut self, instance: InstanceId) {
+        self.event(Event::Placed { instance, worker: local() });
+    }
+
+    fn ready(&mut self, instance: InstanceId) {
+        self.placed(instance);
+        self.event(Event::InstanceReady { instance, worker: local() });
+    }
+
+    /// A cold start, from the request to its lease.
+    fn cold(&mut self, spec: FunctionSpec) -> Lease {
+        self.take_actions();
+        let wait = self.waits(spec);
+        let [instance] = self.started()[..] else { panic!("expected one start") };
+        self.ready(instance);
+        let [(granted, ref lease)] = self.granted()[..] else { panic!("expected one grant") };
+        assert_eq!(granted, wait);
+        lease.clone()
+    }
+
+    /// An instance with nothing to do.
+    fn idle(&mut self, spec: FunctionSpec) -> InstanceId {
+        let lease = self.cold(spec);
+        self.give_back(&lease);
+        lease.instance
+    }
+
+    fn state(&self, instance: InstanceId) -> Option<InstanceState> {
+        self.manager.instances().find(|view| view.id == instance).map(|view| view.state)
+    }
+
+    /// Everything the manager remembers, for tests that it forgets.
+    fn assert_nothing_left(&self) {
+        self.manager.assert_forgotten();
+    }
+}
+
+impl Manager {
+    pub(super) fn assert_forgotten(&self) {
+        assert!(self.is_empty(), "{self:#?}");
+        assert_eq!(self.instances.len() + self.pools.len() + self.by_revision.len(), 0);
+        assert_eq!(self.timers.len() + self.ending + self.room_wanted.len(), 0, "{self:#?}");
+        assert_eq!(self.ledger.functions.len() + self.accounts().count(), 0);
+        assert_eq!((self.idle.newest(), self.idle.oldest()), (None, None));
+        assert_eq!(self.next_deadline(), None);
+    }
+}

@@ -1,0 +1,190 @@
+//! Any order of events, late, repeated and senseless ones included, against a world that keeps books of its own.
+
+mod world;
+
+use std::time::Duration;
+
+use hearth_types::{InstanceId, LeaseId, LeaseOutcome, RevisionId, WorkerId};
+use proptest::prelude::*;
+
+use super::{revision, spec};
+use crate::{Event, WaitId};
+use world::{FUNCTIONS, Life, WORKERS, World, kind};
+
+/// What may happen. A number picks one of what there is at that moment, so that every step means something.
+#[derive(Clone, Debug)]
+enum Step {
+    Acquire { function: usize, age: u64 },
+    Release { pick: usize, lost: bool },
+    Leave { pick: usize },
+    Place { pick: usize, worker: usize },
+    NoRoom { pick: usize },
+    Ready { pick: usize },
+    FailStart { pick: usize },
+    Die { pick: usize },
+    Confirm { pick: usize },
+    LoseWorker { worker: usize },
+    Find { function: usize, worker: usize },
+    Replace { function: usize },
+    Delete { function: usize },
+    Reserve { function: usize, limit: Option<u32> },
+    Pass { millis: u64 },
+    Sleep,
+    Repeat { pick: usize },
+    Nonsense { pick: usize, kind: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (function, worker, pick) = (0..FUNCTIONS, 0..WORKERS, any::<usize>());
+    prop_oneof![
+        20 => (function.clone(), 0..10_u64).prop_map(|(function, age)| Step::Acquire { function, age: age / 9 }),
+        14 => (pick, prop::bool::weighted(0.1)).prop_map(|(pick, lost)| Step::Release { pick, lost }),
+        2 => pick.prop_map(|pick| Step::Leave { pick }),
+        10 => (pick, worker.clone()).prop_map(|(pick, worker)| Step::Place { pick, worker }),
+        3 => pick.prop_map(|pick| Step::NoRoom { pick }),
+        10 => pick.prop_map(|pick| Step::Ready { pick }),
+        2 => pick.prop_map(|pick| Step::FailStart { pick }),
+        2 => pick.prop_map(|pick| Step::Die { pick }),
+        6 => pick.prop_map(|pick| Step::Confirm { pick }),
+        1 => worker.clone().prop_map(|worker| Step::LoseWorker { worker }),
+        1 => (function.clone(), worker).prop_map(|(function, worker)| Step::Find { function, worker }),
+        1 => function.clone().prop_map(|function| Step::Replace { function }),
+        1 => function.clone().prop_map(|function| Step::Delete { function }),
+        1 => (function, prop::option::of(0..5_u32)).prop_map(|(function, limit)| Step::Reserve { function, limit }),
+        4 => (0..4_000_u64).prop_map(|millis| Step::Pass { millis }),
+        2 => Just(Step::Sleep),
+        3 => pick.prop_map(|pick| Step::Repeat { pick }),
+        2 => (pick, 0..7_usize).prop_map(|(pick, kind)| Step::Nonsense { pick, kind }),
+    ]
+}
+
+fn worker(number: usize) -> WorkerId {
+    WorkerId::new(&format!("w{number}"))
+}
+
+fn current(world: &World, function: usize) -> RevisionId {
+    revision(&format!("f{function}"), world.revisions[function])
+}
+
+fn apply(world: &mut World, step: &Step) {
+    match *step {
+        Step::Acquire { function, age } => {
+            let number = world.revisions[function].saturating_sub(age).max(1);
+            world.acquire(&kind(function, number));
+        }
+        Step::Release { pick, lost } => {
+            let outcome = if lost { LeaseOutcome::InstanceLost } else { LeaseOutcome::Reusable };
+            world.release(pick, outcome);
+        }
+        Step::Leave { pick } => {
+            if let Some(wait) = world.pick_wait(pick) {
+                world.event(Event::WaiterLeft { wait });
+            }
+        }
+        Step::LoseWorker { worker: number } => world.event(Event::WorkerLost { worker: worker(number) }),
+        Step::Replace { function } => {
+            world.revisions[function] += 1;
+            let revision = current(world, function);
+            world.event(Event::RevisionReplaced { revision });
+        }
+        Step::Delete { function } => {
+            world.revisions[function] += 1;
+            let function = current(world, function).version.function;
+            world.event(Event::FunctionDeleted { function });
+        }
+        Step::Reserve { function, limit } => {
+            let function = current(world, function).version.function;
+            world.event(Event::ConcurrencyReserved { function, reserved: limit });
+        }
+        Step::Pass { millis } => {
+            world.now = world.now + Duration::from_millis(millis);
+            world.event(Event::TimePassed);
+        }
+        Step::Sleep => {
+            world.now = world.manager.next_deadline().unwrap_or(world.now).max(world.now);
+            world.event(Event::TimePassed);
+        }
+        Step::Repeat { pick } => world.repeat(pick),
+        Step::Nonsense { pick, kind } => nonsense(world, pick, kind),
+        Step::Find { function, worker: number } => {
+            world.found += 1;
+            let instance = InstanceId::new(1, world.found);
+            let spec = kind(function, world.revisions[function]);
+            world.event(Event::InstanceFound { instance, worker: worker(number), spec });
+        }
+        Step::Place { pick, worker: number } => {
+            let event = |instance| Event::Placed { instance, worker: worker(number) };
+            world.of_instance(pick, |life| life == Life::Asked, event);
+        }
+        Step::NoRoom { pick } => {
+            let event = |instance| Event::PlacementFailed { instance, reason: "full".into() };
+            world.of_instance(pick, |life| life == Life::Asked, event);
+        }
+        Step::Ready { pick } => {
+            // Also from an instance whose placement has not been heard of yet.
+            let event = |instance| Event::InstanceReady { instance, worker: worker(pick % WORKERS) };
+            world.of_instance(pick, |life| matches!(life, Life::Asked | Life::Placed), event);
+        }
+        Step::FailStart { pick } => {
+            let event = |instance| Event::InstanceStartFailed { instance, reason: "broken".into() };
+            world.of_instance(pick, |life| life == Life::Placed, event);
+        }
+        Step::Die { pick } => {
+            let event = |instance| Event::InstanceGone { instance };
+            world.of_instance(pick, |life| life != Life::Asked, event);
+        }
+        Step::Confirm { pick } => {
+            let event = |instance| Event::InstanceGone { instance };
+            world.of_instance(pick, |life| life == Life::Ended, event);
+        }
+    }
+}
+
+/// Events that no honest sender would send; none may have an effect.
+fn nonsense(world: &mut World, pick: usize, kind: usize) {
+    let unknown = InstanceId::new(0, u64::MAX - pick as u64 % 100);
+    let someone = worker(pick % WORKERS);
+    match kind {
+        0 => world.event(Event::InstanceGone { instance: unknown }),
+        1 => world.event(Event::InstanceReady { instance: unknown, worker: someone }),
+        2 => world.event(Event::WaiterLeft { wait: WaitId(u64::MAX - pick as u64 % 100) }),
+        3 => world.release_unknown(LeaseId(u64::MAX / 2 + pick as u64 % 100)),
+        4 => {
+            let event = |instance| Event::InstanceStartFailed { instance, reason: "late".into() };
+            world.of_instance(pick, |life| life == Life::Ready, event);
+        }
+        5 => {
+            let event = |instance| Event::PlacementFailed { instance, reason: "late".into() };
+            world.of_instance(pick, |life| life != Life::Asked, event);
+        }
+        _ => {
+            let event = |instance| Event::Placed { instance, worker: someone.clone() };
+            world.of_instance(pick, |life| life != Life::Asked, event);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_given_twice_lost_or_remembered_for_ever(
+        steps in prop::collection::vec(step(), 1..300),
+        by_stopping in any::<bool>(),
+    ) {
+        let mut world = World::new();
+        for step in &steps {
+            apply(&mut world, step);
+            world.check();
+        }
+        world.wind_down(by_stopping);
+        world.manager.assert_forgotten();
+    }
+}
+
+#[test]
+fn the_kinds_of_function_differ_in_what_matters() {
+    assert_eq!(kind(0, 1).concurrency, spec("f0", 1).concurrency);
+    assert!(kind(1, 1).concurrency.soft < kind(1, 1).concurrency.hard);
+    assert!(kind(2, 1).reserved_concurrency.is_some());
+}

@@ -1,0 +1,195 @@
+//! Requests without a slot.
+
+use super::*;
+
+#[test]
+fn the_first_request_starts_an_instance_and_gets_it_when_it_is_ready() {
+    let mut story = Story::new();
+    let lease = story.cold(spec("f", 1));
+    assert!(lease.cold);
+    assert_eq!(lease.worker, local());
+    assert_eq!(story.state(lease.instance), Some(InstanceState::Busy));
+}
+
+#[test]
+fn a_request_that_waits_gets_whatever_is_free_first() {
+    let mut story = Story::new();
+    let lease = story.cold(spec("f", 1));
+    let wait = story.waits(spec("f", 1));
+    let [second] = story.started()[..] else { panic!() };
+    story.give_back(&lease);
+    let [(granted, reused)] = &story.granted()[..] else { panic!() };
+    assert_eq!((*granted, reused.instance, reused.cold), (wait, lease.instance, false));
+    story.ready(second);
+    assert_eq!(story.take_actions(), [], "the surplus instance stays");
+    assert_eq!(story.state(second), Some(InstanceState::Idle));
+}
+
+#[test]
+fn those_who_wait_are_served_in_the_order_of_their_arrival() {
+    let mut story = Story::new();
+    let waits: Vec<_> = (0..3).map(|_| story.waits(spec("f", 1))).collect();
+    let started = story.started();
+    for &instance in started.iter().rev() {
+        story.ready(instance);
+    }
+    let granted: Vec<_> = story.granted().into_iter().map(|(wait, lease)| (wait, lease.instance)).collect();
+    let expected: Vec<_> = waits.into_iter().zip(started.into_iter().rev()).collect();
+    assert_eq!(granted, expected);
+}
+
+#[test]
+fn no_more_instances_are_started_than_requests_wait() {
+    let mut story = Story::new();
+    let wait = story.waits(spec("f", 1));
+    assert_eq!(story.started().len(), 1);
+    story.event(Event::WaiterLeft { wait });
+    story.waits(spec("f", 1));
+    assert_eq!(story.started(), [], "the start of the one who left serves the next");
+}
+
+#[test]
+fn a_failed_start_refuses_the_oldest_request_only() {
+    let mut story = Story::new();
+    let (first, second) = (story.waits(spec("f", 1)), story.waits(spec("f", 1)));
+    let [a, b] = story.started()[..] else { panic!() };
+    story.placed(b);
+    story.event(Event::InstanceStartFailed { instance: b, reason: "broken".into() });
+    let refusal = Refusal::StartFailed { reason: "broken".into() };
+    assert_eq!(story.take_actions(), [Action::Refuse { wait: first, refusal }]);
+    story.ready(a);
+    assert_eq!(story.granted()[0].0, second);
+}
+
+#[test]
+fn a_failed_start_that_nobody_needs_refuses_nobody() {
+    let mut story = Story::new();
+    let lease = story.cold(spec("f", 1));
+    story.waits(spec("f", 1));
+    let [second] = story.started()[..] else { panic!() };
+    story.give_back(&lease);
+    story.take_actions();
+    story.event(Event::InstanceGone { instance: second });
+    assert_eq!(story.take_actions(), []);
+}
+
+#[test]
+fn a_start_that_takes_too_long_is_given_up_and_its_instance_ended() {
+    let mut story = Story::with(Config { start_deadline: Duration::from_secs(10), ..Config::default() });
+    let wait = story.waits(spec("f", 1));
+    let [instance] = story.started()[..] else { panic!() };
+    story.placed(instance);
+    story.after(10);
+    let refusal = Refusal::StartFailed { reason: "it was not ready after 10000 ms".into() };
+    let end = Action::EndInstance { instance, worker: local(), reason: EndReason::Failed };
+    assert_eq!(story.take_actions(), [end, Action::Refuse { wait, refusal }]);
+    story.ready(instance);
+    story.event(Event::InstanceGone { instance });
+    assert_eq!(story.take_actions(), [], "it is too late to be ready");
+    story.assert_nothing_left();
+}
+
+#[test]
+fn a_wait_ends_at_its_deadline() {
+    let mut story = Story::with(Config { wait_deadline: Duration::from_secs(2), ..Config::default() });
+    let wait = story.waits(spec("f", 1));
+    story.take_actions();
+    assert_eq!(story.manager.next_deadline(), Some(Time::from_millis(2_000)));
+    story.after(2);
+    let refusal = Refusal::TimedOut { waited: Duration::from_secs(2) };
+    assert_eq!(story.take_actions(), [Action::Refuse { wait, refusal }]);
+}
+
+#[test]
+fn only_so_many_requests_of_a_function_may_wait() {
+    let mut story = Story::with(Config { max_waiting_per_function: 2, ..Config::default() });
+    story.waits(spec("f", 1));
+    story.waits(spec("f", 2));
+    assert_eq!(story.is_refused(spec("f", 1)), Refusal::QueueFull { limit: 2 });
+    story.waits(spec("g", 1));
+}
+
+#[test]
+fn without_room_the_instance_idle_longest_makes_way_and_the_request_waits_for_that() {
+    let mut story = Story::new();
+    let oldest = story.idle(spec("f", 1));
+    story.after(1);
+    story.idle(spec("g", 1));
+    let wait = story.waits(spec("h", 1));
+    let [denied] = story.started()[..] else { panic!() };
+    story.event(Event::PlacementFailed { instance: denied, reason: "full".into() });
+    assert_eq!(story.ended(), [(oldest, EndReason::Evicted)]);
+    story.event(Event::InstanceGone { instance: oldest });
+    let [second_try] = story.started()[..] else { panic!("a new start when there is room") };
+    assert_ne!(second_try, denied);
+    story.ready(second_try);
+    assert_eq!(story.granted()[0].0, wait);
+}
+
+#[test]
+fn without_room_and_with_nothing_idle_the_request_is_refused() {
+    let mut story = Story::new();
+    story.cold(spec("f", 1));
+    let wait = story.waits(spec("g", 1));
+    let [denied] = story.started()[..] else { panic!() };
+    story.event(Event::PlacementFailed { instance: denied, reason: "full".into() });
+    let refusal = Refusal::NoRoom { reason: "full".into() };
+    assert_eq!(story.take_actions(), [Action::Refuse { wait, refusal }]);
+}
+
+#[test]
+fn an_instance_that_ends_anyway_makes_room_without_an_eviction() {
+    let mut story = Story::new();
+    let replaced = story.idle(spec("f", 1));
+    let bystander = story.idle(spec("g", 1));
+    story.event(Event::RevisionReplaced { revision: revision("f", 2) });
+    assert_eq!(story.ended(), [(replaced, EndReason::Replaced)]);
+    story.waits(spec("f", 2));
+    let [denied] = story.started()[..] else { panic!() };
+    story.event(Event::PlacementFailed { instance: denied, reason: "full".into() });
+    assert_eq!(story.take_actions(), []);
+    assert_eq!(story.state(bystander), Some(InstanceState::Idle));
+    story.event(Event::InstanceGone { instance: replaced });
+    assert_eq!(story.started().len(), 1);
+}
+
+#[test]
+fn a_deleted_functions_requests_are_refused_and_its_starting_instances_ended() {
+    let mut story = Story::new();
+    let wait = story.waits(spec("f", 1));
+    let [instance] = story.started()[..] else { panic!() };
+    story.event(Event::FunctionDeleted { function: function("f") });
+    assert_eq!(story.take_actions(), [Action::Refuse { wait, refusal: Refusal::FunctionDeleted }]);
+    assert_eq!(story.state(instance), Some(InstanceState::Draining));
+    story.placed(instance);
+    assert_eq!(story.ended(), [(instance, EndReason::FunctionDeleted)], "once somebody can be told");
+    story.event(Event::InstanceGone { instance });
+    story.assert_nothing_left();
+}
+
+#[test]
+fn requests_for_a_replaced_revision_still_get_what_was_started_for_them() {
+    let mut story = Story::new();
+    let wait = story.waits(spec("f", 1));
+    let [instance] = story.started()[..] else { panic!() };
+    story.event(Event::RevisionReplaced { revision: revision("f", 2) });
+    story.ready(instance);
+    let granted = story.granted();
+    assert_eq!(granted[0].0, wait);
+    assert_eq!(story.state(instance), Some(InstanceState::Draining));
+    story.give_back(&granted[0].1);
+    assert_eq!(story.ended(), [(instance, EndReason::Replaced)]);
+}
+
+#[test]
+fn one_who_left_gets_nothing_and_counts_no_longer() {
+    let mut story = Story::with(Config { account_concurrency: 1, ..Config::default() });
+    let wait = story.waits(spec("f", 1));
+    story.event(Event::WaiterLeft { wait });
+    story.event(Event::WaiterLeft { wait });
+    story.event(Event::WaiterLeft { wait: WaitId(99) });
+    let [instance] = story.started()[..] else { panic!() };
+    story.ready(instance);
+    assert_eq!(story.take_actions(), []);
+    story.leases(spec("f", 1));
+}
