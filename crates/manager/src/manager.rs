@@ -115,8 +115,8 @@ impl Manager {
     pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Placed { instance, worker } => self.placed(instance, worker, actions),
-            Event::PlacementFailed { instance, reason } => {
-                self.placement_failed(now, instance, reason, actions);
+            Event::PlacementFailed { instance, reason, room_may_come } => {
+                self.placement_failed(now, instance, reason, room_may_come, actions);
             }
             Event::InstanceReady { instance, worker } => self.ready(now, instance, worker, actions),
             Event::InstanceStartFailed { instance, reason } => {

@@ -75,6 +75,8 @@ pub enum Event {
         instance: InstanceId,
         /// Why no worker takes it.
         reason: String,
+        /// Whether a worker would take it if others made way; if not, none is asked to.
+        room_may_come: bool,
     },
     /// An instance can take requests.
     InstanceReady {

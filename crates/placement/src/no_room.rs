@@ -90,6 +90,8 @@ pub struct HeldBack {
 pub struct NoRoom {
     /// By filter, those nearest to success first. Empty when there is no worker at all.
     pub held_back: Vec<HeldBack>,
+    /// Whether a worker would take the instance if others on it made way.
+    pub room_may_come: bool,
 }
 
 impl std::error::Error for NoRoom {}

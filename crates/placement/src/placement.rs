@@ -101,6 +101,7 @@ impl Placement {
         for (id, worker) in &self.workers {
             if let Err(lack) = worker.lack(request) {
                 reasons.add(id, lack);
+                reasons.room_may_come |= worker.fits_alone(request);
             }
         }
         reasons

@@ -99,6 +99,15 @@ impl Worker {
         Ok(())
     }
 
+    /// Whether the instance would fit if the worker had no other.
+    pub(crate) fn fits_alone(&self, request: &PlaceRequest) -> bool {
+        !self.draining
+            && self.capacity.isolations.contains(&request.isolation)
+            && self.capacity.instances > 0
+            && u64::from(request.memory_mb) <= self.memory_limit_mb
+            && u64::from(request.cpu_millis) <= self.cpu_limit_millis
+    }
+
     /// The score: spread. The worker of whose memory the smallest share is promised wins, so that neighbours feel
     /// each other least; among equals the one that was given an instance longest ago.
     pub(crate) fn score(&self) -> Score {

@@ -51,6 +51,7 @@ impl Manager {
         now: Time,
         id: InstanceId,
         reason: String,
+        room_may_come: bool,
         actions: &mut Vec<Action>,
     ) {
         let Some(key) = self.by_id.get(&id).copied() else { return };
@@ -60,7 +61,7 @@ impl Manager {
         let Some(instance) = self.forget(key) else { return };
         let pool = instance.pool;
         if instance.phase == Phase::Starting {
-            if self.pools[pool].needs_a_start() && self.room_will_be_free(actions) {
+            if room_may_come && self.pools[pool].needs_a_start() && self.room_will_be_free(actions) {
                 self.pools[pool].owed += 1;
                 self.room_wanted.push_back(pool);
             } else {

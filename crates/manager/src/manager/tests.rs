@@ -4,6 +4,7 @@ mod concurrency;
 mod lives;
 mod properties;
 mod waiting;
+mod warm_path;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -137,6 +137,18 @@ fn no_room_says_what_is_full_in_numbers() {
 }
 
 #[test]
+fn no_room_says_whether_it_would_help_if_others_made_way() {
+    let mut placement = Placement::new();
+    assert!(!placement.place(NOW, &request(1, 1)).unwrap_err().room_may_come);
+    join(&mut placement, "local", capacity(256));
+    placement.place(NOW, &request(1, 200)).unwrap();
+    assert!(placement.place(NOW, &request(2, 256)).unwrap_err().room_may_come);
+    assert!(!placement.place(NOW, &request(2, 257)).unwrap_err().room_may_come);
+    placement.handle(NOW, Event::WorkerDraining { worker: WorkerId::new("local") });
+    assert!(!placement.place(NOW, &request(2, 128)).unwrap_err().room_may_come);
+}
+
+#[test]
 fn no_room_counts_the_workers_by_filter_and_names_the_best_of_each() {
     let mut placement = Placement::new();
     for (name, memory) in [("a", 100), ("b", 120), ("c", 110)] {

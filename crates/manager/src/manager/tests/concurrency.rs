@@ -115,7 +115,7 @@ fn a_start_ahead_of_need_that_fails_evicts_nobody_and_is_not_repeated_at_once() 
     story.cold(shared("f", 1, 5));
     story.leases(shared("f", 1, 5));
     let [extra] = story.started()[..] else { panic!() };
-    story.event(Event::PlacementFailed { instance: extra, reason: "full".into() });
+    story.event(Event::PlacementFailed { instance: extra, reason: "full".into(), room_may_come: true });
     story.leases(shared("f", 1, 5));
     assert_eq!(story.take_actions(), []);
     story.after(1);

@@ -18,7 +18,7 @@ enum Step {
     Release { pick: usize, lost: bool },
     Leave { pick: usize },
     Place { pick: usize, worker: usize },
-    NoRoom { pick: usize },
+    NoRoom { pick: usize, room_may_come: bool },
     Ready { pick: usize },
     FailStart { pick: usize },
     Die { pick: usize },
@@ -41,7 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
         14 => (pick, prop::bool::weighted(0.1)).prop_map(|(pick, lost)| Step::Release { pick, lost }),
         2 => pick.prop_map(|pick| Step::Leave { pick }),
         10 => (pick, worker.clone()).prop_map(|(pick, worker)| Step::Place { pick, worker }),
-        3 => pick.prop_map(|pick| Step::NoRoom { pick }),
+        3 => (pick, prop::bool::weighted(0.8)).prop_map(|(pick, room_may_come)| Step::NoRoom { pick, room_may_come }),
         10 => pick.prop_map(|pick| Step::Ready { pick }),
         2 => pick.prop_map(|pick| Step::FailStart { pick }),
         2 => pick.prop_map(|pick| Step::Die { pick }),
@@ -116,8 +116,8 @@ fn apply(world: &mut World, step: &Step) {
             let event = |instance| Event::Placed { instance, worker: worker(number) };
             world.of_instance(pick, |life| life == Life::Asked, event);
         }
-        Step::NoRoom { pick } => {
-            let event = |instance| Event::PlacementFailed { instance, reason: "full".into() };
+        Step::NoRoom { pick, room_may_come } => {
+            let event = |instance| Event::PlacementFailed { instance, reason: "full".into(), room_may_come };
             world.of_instance(pick, |life| life == Life::Asked, event);
         }
         Step::Ready { pick } => {
@@ -154,7 +154,8 @@ fn nonsense(world: &mut World, pick: usize, kind: usize) {
             world.of_instance(pick, |life| life == Life::Ready, event);
         }
         5 => {
-            let event = |instance| Event::PlacementFailed { instance, reason: "late".into() };
+            let event =
+                |instance| Event::PlacementFailed { instance, reason: "late".into(), room_may_come: true };
             world.of_instance(pick, |life| life != Life::Asked, event);
         }
         _ => {
@@ -165,8 +166,6 @@ fn nonsense(world: &mut World, pick: usize, kind: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-
     #[test]
     fn nothing_is_given_twice_lost_or_remembered_for_ever(
         steps in prop::collection::vec(step(), 1..300),

@@ -117,7 +117,7 @@ fn without_room_the_instance_idle_longest_makes_way_and_the_request_waits_for_th
     story.idle(spec("g", 1));
     let wait = story.waits(spec("h", 1));
     let [denied] = story.started()[..] else { panic!() };
-    story.event(Event::PlacementFailed { instance: denied, reason: "full".into() });
+    story.event(Event::PlacementFailed { instance: denied, reason: "full".into(), room_may_come: true });
     assert_eq!(story.ended(), [(oldest, EndReason::Evicted)]);
     story.event(Event::InstanceGone { instance: oldest });
     let [second_try] = story.started()[..] else { panic!("a new start when there is room") };
@@ -132,9 +132,20 @@ fn without_room_and_with_nothing_idle_the_request_is_refused() {
     story.cold(spec("f", 1));
     let wait = story.waits(spec("g", 1));
     let [denied] = story.started()[..] else { panic!() };
-    story.event(Event::PlacementFailed { instance: denied, reason: "full".into() });
+    story.event(Event::PlacementFailed { instance: denied, reason: "full".into(), room_may_come: true });
     let refusal = Refusal::NoRoom { reason: "full".into() };
     assert_eq!(story.take_actions(), [Action::Refuse { wait, refusal }]);
+}
+
+#[test]
+fn nobody_makes_way_for_an_instance_that_would_not_fit_even_then() {
+    let mut story = Story::new();
+    story.idle(spec("f", 1));
+    let wait = story.waits(spec("g", 1));
+    let [denied] = story.started()[..] else { panic!() };
+    let reason = "too large".to_owned();
+    story.event(Event::PlacementFailed { instance: denied, reason: reason.clone(), room_may_come: false });
+    assert_eq!(story.take_actions(), [Action::Refuse { wait, refusal: Refusal::NoRoom { reason } }]);
 }
 
 #[test]
@@ -146,7 +157,7 @@ fn an_instance_that_ends_anyway_makes_room_without_an_eviction() {
     assert_eq!(story.ended(), [(replaced, EndReason::Replaced)]);
     story.waits(spec("f", 2));
     let [denied] = story.started()[..] else { panic!() };
-    story.event(Event::PlacementFailed { instance: denied, reason: "full".into() });
+    story.event(Event::PlacementFailed { instance: denied, reason: "full".into(), room_may_come: true });
     assert_eq!(story.take_actions(), []);
     assert_eq!(story.state(bystander), Some(InstanceState::Idle));
     story.event(Event::InstanceGone { instance: replaced });

@@ -94,6 +94,8 @@ fn place(placement: &mut Placement, book: &mut Book, now: Time, instance: u64, m
             assert!(!fits, "a worker had room, yet: {no_room}");
             let held_back: usize = no_room.held_back.iter().map(|held| held.workers).sum();
             assert_eq!(held_back, placement.workers().count(), "each worker is counted once");
+            let nobody_has_any = placement.workers().all(|view| view.instances == 0);
+            assert!(!(no_room.room_may_come && nobody_has_any), "nobody is there to make way");
         }
     }
 }
@@ -111,8 +113,6 @@ fn recount(placement: &Placement, book: &Book) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-
     #[test]
     fn promises_are_the_sum_of_what_is_placed_and_never_above_the_limit(
         steps in prop::collection::vec(step(), 1..200)

@@ -95,7 +95,11 @@ impl World {
             for instance in self.instances.keys().copied().collect::<Vec<_>>() {
                 match self.instances.get(&instance).map(|running| running.life) {
                     Some(Life::Asked) => {
-                        self.event(Event::PlacementFailed { instance, reason: "end".into() });
+                        self.event(Event::PlacementFailed {
+                            instance,
+                            reason: "end".into(),
+                            room_may_come: true,
+                        });
                     }
                     Some(Life::Ended) => self.event(Event::InstanceGone { instance }),
                     Some(Life::Placed | Life::Ready) | None => {}
