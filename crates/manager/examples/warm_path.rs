@@ -1,4 +1,5 @@
-//! Prints the time of a warm acquire and release: `cargo run --release --example warm_path [FUNCTIONS] [INSTANCES]`.
+//! Prints the time of a warm acquire and release:
+//! `cargo run --release -p hearth-manager --example warm_path [FUNCTIONS] [INSTANCES]`.
 //!
 //! Every function has its instances found on a worker, all idle. Requests go over the functions in a scattered but
 //! fixed order, so that caches help as little as they would a real server. The median and the spread of the rounds

@@ -104,9 +104,7 @@ impl Manager {
         if !self.pools[pool].needs_a_start() {
             self.pools[pool].grow_after = now + GROWTH_PAUSE;
         }
-        while self.pools[pool].needs_a_start() {
-            self.refuse_oldest(pool, refusal, actions);
-        }
+        while self.pools[pool].needs_a_start() && self.refuse_oldest(pool, refusal, actions) {}
     }
 }
 
