@@ -1,0 +1,144 @@
+//! Takes the times for the benchmark: of requests, and of commands that run to their end.
+//!
+//! A closed loop: each connection sends its next request when it has the answer to the last, and every answer is
+//! compared with what it must be. One thread a connection and no library, so that the client costs the machine
+//! that it shares with the server as little as it can. Prints one line of JSON; any failure ends it with exit code 1.
+
+mod http;
+
+use std::env;
+use std::error::Error;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use http::Connection;
+
+const USAGE: &str = "\
+usage: load requests ADDRESS PATH CONNECTIONS SECONDS   post for a while over kept connections
+       load each ADDRESS PATH FIRST COUNT               post once to each PATH, its {n} counting from FIRST
+       load command COUNT PROGRAM [ARGUMENT]...         run to the end, an argument's {n} counting from 0";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<String, Box<dyn Error>> {
+    match words {
+        ["requests", address, path, connections, seconds] => {
+            requests(address, path, connections.parse()?, Duration::from_secs_f64(seconds.parse()?))
+        }
+        ["each", address, path, first, count] => each(address, path, first.parse()?, count.parse()?),
+        ["command", count, command @ ..] if !command.is_empty() => commands(count.parse()?, command),
+        _ => Err(USAGE.into()),
+    }
+}
+
+/// Posts over `connections` kept connections for `time`.
+fn requests(address: &str, path: &str, connections: usize, time: Duration) -> Result<String, Box<dyn Error>> {
+    let start = Arc::new(Barrier::new(connections + 1));
+    let threads: Vec<_> = (0..connections)
+        .map(|number| {
+            let (start, address, path) = (Arc::clone(&start), address.to_owned(), path.to_owned());
+            thread::spawn(move || {
+                let connection = Connection::open(&address);
+                start.wait();
+                post_until(&mut connection?, &path, number, Instant::now() + time)
+            })
+        })
+        .collect();
+    start.wait();
+    let began = Instant::now();
+    let mut times = Vec::new();
+    for thread in threads {
+        times.extend(thread.join().map_err(|_| "a thread panicked")??);
+    }
+    Ok(report(times, began.elapsed()))
+}
+
+fn post_until(
+    connection: &mut Connection,
+    path: &str,
+    number: usize,
+    end: Instant,
+) -> Result<Vec<Duration>, http::HttpError> {
+    let mut times = Vec::with_capacity(1 << 16);
+    for sequence in 0_u64.. {
+        let began = Instant::now();
+        if began >= end {
+            break;
+        }
+        post(connection, path, &format!("{{\"connection\":{number},\"sequence\":{sequence}}}"))?;
+        times.push(began.elapsed());
+    }
+    Ok(times)
+}
+
+/// Posts once to each of `count` paths, one after the other.
+fn each(address: &str, path: &str, first: u64, count: u64) -> Result<String, Box<dyn Error>> {
+    let mut connection = Connection::open(address)?;
+    let mut times = Vec::new();
+    let began = Instant::now();
+    for number in first..first + count {
+        let path = path.replace("{n}", &number.to_string());
+        let sent = Instant::now();
+        post(&mut connection, &path, &format!("{{\"sequence\":{number}}}"))?;
+        times.push(sent.elapsed());
+    }
+    Ok(report(times, began.elapsed()))
+}
+
+/// One request whose answer must be the request.
+fn post(connection: &mut Connection, path: &str, body: &str) -> Result<(), http::HttpError> {
+    let answer = connection.post(path, body.as_bytes())?;
+    if answer == body.as_bytes() { Ok(()) } else { Err(http::HttpError::WrongBody(shortened(answer))) }
+}
+
+fn shortened(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).chars().take(200).collect()
+}
+
+/// Runs a command `count` times, one after the other.
+fn commands(count: u64, command: &[&str]) -> Result<String, Box<dyn Error>> {
+    let mut times = Vec::new();
+    let began = Instant::now();
+    for number in 0..count {
+        let words: Vec<String> = command.iter().map(|word| word.replace("{n}", &number.to_string())).collect();
+        let started = Instant::now();
+        let status = Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).status()?;
+        times.push(started.elapsed());
+        if !status.success() {
+            return Err(format!("{} ended with {status}", words.join(" ")).into());
+        }
+    }
+    Ok(report(times, began.elapsed()))
+}
+
+fn report(mut times: Vec<Duration>, wall: Duration) -> String {
+    times.sort_unstable();
+    let at = |share: f64| {
+        let rank = (share * times.len() as f64).ceil() as usize;
+        times.get(rank.saturating_sub(1)).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+    };
+    format!(
+        "{{\"count\":{},\"p50_ms\":{:.4},\"p90_ms\":{:.4},\"p99_ms\":{:.4},\"max_ms\":{:.4},\"per_second\":{:.1}}}",
+        times.len(),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0),
+        times.len() as f64 / wall.as_secs_f64(),
+    )
+}

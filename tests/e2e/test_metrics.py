@@ -1,0 +1,27 @@
+"""An operator's tools read from a server what it does."""
+
+import json
+import re
+
+from harness import archives
+from harness.server import invoke
+
+
+def test_metrics_are_prometheus_text_and_count_what_happens(shared, lambda_client, name, python):
+    text = shared.get("/metrics").decode()
+    sample = re.compile(r"^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^}]*\})? [-+0-9.eE]+(Inf|NaN)?$")
+    bad = [line for line in text.splitlines() if line and not line.startswith("#") and not sample.match(line)]
+    assert bad == [] and "hearth_" in text
+    before = shared.metrics()
+    shared.create(lambda_client, name, archives.function("python-echo"), python)
+    for _ in range(3):
+        invoke(lambda_client, name)
+    after = shared.metrics()
+    grown = {key for key in after if after[key] >= before.get(key, 0) + 3}
+    assert grown, "three invocations moved no metric by three"
+    # Labels are bounded: a tenant's words are not among them.
+    assert name not in shared.get("/metrics").decode()
+
+
+def test_health_is_told(shared):
+    assert json.loads(shared.get("/_hearth/health")) == {"status": "ok"}
