@@ -4,11 +4,13 @@
 //! Soft state (instances, leases) is never kept here: it is rebuilt from the workers.
 
 mod record;
+mod sqlite;
 
 pub use record::{
     Change, CodeRef, FunctionConfig, FunctionRecord, LastUpdate, LoggingConfig, NewFunction, State,
     StateReason, UpdateStatus, Usage,
 };
+pub use sqlite::{OpenError, SqliteStore};
 
 use std::future::Future;
 use std::pin::Pin;
@@ -46,7 +48,8 @@ pub enum StoreError {
 
 /// The durable part of Hearth. What a call has answered `Ok` survives a crash at any later moment.
 pub trait Store: Send + Sync + 'static {
-    /// Keeps a new function: state Pending, a fresh revision.
+    /// Keeps a new function: state Pending and last update InProgress, both because it is being created; a fresh
+    /// revision.
     ///
     /// # Errors
     /// [`StoreError::Exists`], or the store failed.

@@ -1,0 +1,195 @@
+//! The store of a single Hearth: one SQLite file that only this process has open.
+//!
+//! One thread owns the connection and does every job in turn, so that a slow disk stalls no async worker and
+//! writes need no retries. Records that are asked for by name, which every invocation does, are answered from
+//! memory: the thread alone writes that memory, after the disk has the change.
+
+mod open;
+mod rows;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hearth_types::{AccountId, CodeDigest, FunctionId};
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::open::OpenError;
+use crate::{BoxFuture, Change, FunctionRecord, NewFunction, Store, StoreError, Usage};
+
+/// Jobs that may wait for the thread.
+const QUEUE: usize = 1_024;
+/// The longest a caller waits for a place in the queue: a disk this slow is a broken one.
+const QUEUE_WAIT: Duration = Duration::from_secs(10);
+/// Records kept in memory; at some kilobytes each, a few tens of megabytes at most.
+const CACHED: usize = 4_096;
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+type Cache = Arc<RwLock<HashMap<FunctionId, FunctionRecord>>>;
+
+/// [`Store`] in a SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    // Some until drop, which closes the queue before it waits for the thread.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    cache: Cache,
+}
+
+impl SqliteStore {
+    /// Opens the store at `path`, or makes it there if none ever was. Blocks while it checks the whole file.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; a refusal changes nothing on disk.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::serve(open::open(path)?, path)
+    }
+
+    fn serve(mut connection: Connection, path: &Path) -> Result<Self, OpenError> {
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        let work = move || {
+            while let Some(job) = queue.blocking_recv() {
+                job(&mut connection);
+            }
+        };
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(work).map_err(|source| {
+            OpenError::Io { step: "start the thread that serves", path: path.to_owned(), source }
+        })?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), cache: Cache::default() })
+    }
+
+    /// Has the thread do `work`. Once queued it is done even if the caller goes away.
+    async fn run<T: Send + 'static>(
+        &self,
+        context: &'static str,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let gone = || broken(context, "the store's thread has ended");
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // An error means that the caller went away.
+            let _ = reply.send(work(connection));
+        });
+        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
+        match jobs.send_timeout(job, QUEUE_WAIT).await {
+            Ok(()) => answer.await.map_err(|_| gone())?,
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(gone()),
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
+                Err(broken(context, "the disk is too slow: the queue of the store stays full"))
+            }
+        }
+    }
+
+    fn cached(&self, id: &FunctionId) -> Option<FunctionRecord> {
+        self.cache.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+}
+
+impl Drop for SqliteStore {
+    /// Waits until the file is closed, so that it can be opened again at once.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's thread panicked");
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    fn create_function(&self, new: NewFunction) -> BoxFuture<'_, Result<FunctionRecord, StoreError>> {
+        let cache = Arc::clone(&self.cache);
+        Box::pin(self.run("keep a new function", move |connection| {
+            let record = rows::create(connection, new)?;
+            remember(&cache, &record);
+            Ok(record)
+        }))
+    }
+
+    fn function<'a>(
+        &'a self,
+        id: &'a FunctionId,
+    ) -> BoxFuture<'a, Result<Option<FunctionRecord>, StoreError>> {
+        Box::pin(async move {
+            if let Some(record) = self.cached(id) {
+                return Ok(Some(record));
+            }
+            let (id, cache) = (id.clone(), Arc::clone(&self.cache));
+            self.run("read a function", move |connection| {
+                let record = rows::function(connection, &id)?;
+                if let Some(record) = &record {
+                    remember(&cache, record);
+                }
+                Ok(record)
+            })
+            .await
+        })
+    }
+
+    fn list_functions<'a>(
+        &'a self,
+        account: &'a AccountId,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<FunctionRecord>, StoreError>> {
+        let (account, after) = (account.clone(), after.map(str::to_owned));
+        Box::pin(self.run("list functions", move |connection| {
+            rows::list(connection, &account, after.as_deref(), limit)
+        }))
+    }
+
+    fn unfinished_functions(&self) -> BoxFuture<'_, Result<Vec<FunctionRecord>, StoreError>> {
+        Box::pin(self.run("list unfinished functions", |connection| rows::unfinished(connection)))
+    }
+
+    fn update_function(
+        &self,
+        record: FunctionRecord,
+        change: Change,
+    ) -> BoxFuture<'_, Result<FunctionRecord, StoreError>> {
+        let cache = Arc::clone(&self.cache);
+        Box::pin(self.run("update a function", move |connection| {
+            let record = rows::update(connection, record, change)?;
+            remember(&cache, &record);
+            Ok(record)
+        }))
+    }
+
+    fn delete_function<'a>(&'a self, id: &'a FunctionId) -> BoxFuture<'a, Result<(), StoreError>> {
+        let (id, cache) = (id.clone(), Arc::clone(&self.cache));
+        Box::pin(self.run("delete a function", move |connection| {
+            rows::delete(connection, &id)?;
+            cache.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            Ok(())
+        }))
+    }
+
+    fn usage<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Usage, StoreError>> {
+        let account = account.clone();
+        Box::pin(self.run("sum up an account", move |connection| rows::usage(connection, &account)))
+    }
+
+    fn code_in_use(&self) -> BoxFuture<'_, Result<Vec<CodeDigest>, StoreError>> {
+        Box::pin(self.run("list code in use", |connection| rows::code_in_use(connection)))
+    }
+}
+
+fn remember(cache: &Cache, record: &FunctionRecord) {
+    let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
+    // Starting over beats bookkeeping: it costs one read for each function that is still in use.
+    if cache.len() >= CACHED && !cache.contains_key(&record.id) {
+        cache.clear();
+    }
+    cache.insert(record.id.clone(), record.clone());
+}
+
+fn broken(context: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::Broken { context: format!("cannot {context}"), source: source.into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! One suite for every store: what the trait promises, asked of each implementation in turn.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod model;
+mod suite;
+
+use std::sync::Arc;
+
+use hearth_store::{SqliteStore, Store};
+
+/// A fresh store, and what must live as long as it.
+struct Fresh<G> {
+    store: Arc<dyn Store>,
+    _guard: G,
+}
+
+/// Runs every question of the suite on the stores that `$make` makes.
+macro_rules! conformance {
+    ($implementation:ident, $make:expr, [$($question:ident),* $(,)?]) => {
+        mod $implementation {
+            use super::*;
+
+            $(#[tokio::test]
+            async fn $question() {
+                let fresh = $make;
+                suite::$question(&fresh.store).await;
+            })*
+
+            #[test]
+            fn a_store_does_what_a_map_in_memory_does() {
+                model::compare(|| $make);
+            }
+        }
+    };
+}
+
+fn sqlite() -> Fresh<tempfile::TempDir> {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(&folder.path().join("store.db")).unwrap());
+    Fresh { store, _guard: folder }
+}
+
+conformance!(
+    sqlite_store,
+    sqlite(),
+    [
+        a_created_function_is_pending_and_read_back_as_it_was_answered,
+        a_name_is_taken_until_it_is_deleted,
+        names_are_apart_in_each_account,
+        an_update_of_code_draws_a_revision_and_bookkeeping_does_not,
+        an_update_of_what_changed_in_between_is_a_conflict,
+        of_racing_updates_exactly_one_wins,
+        of_racing_creates_exactly_one_wins,
+        a_record_of_a_deleted_function_does_not_touch_its_successor,
+        revisions_never_repeat_even_over_deletes,
+        pages_of_a_list_are_in_order_and_complete,
+        unfinished_functions_are_those_pending_or_being_updated,
+        usage_sums_up_one_account,
+        code_in_use_names_each_archive_once,
+    ]
+);
