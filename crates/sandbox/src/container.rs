@@ -1,0 +1,188 @@
+//! The `container` driver: namespaces, cgroups, seccomp, one shared kernel.
+
+mod cgroup;
+mod channel;
+mod init;
+mod protocol;
+mod root;
+mod sandbox;
+mod scratch;
+mod seccomp;
+mod setup;
+mod sys;
+mod users;
+mod zygote;
+mod zygote_link;
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hearth_types::Isolation;
+
+use crate::driver::{BoxFuture, CreateError, Driver, Recovered, Sandbox, SandboxSpec};
+
+use cgroup::Hierarchies;
+use sandbox::{ContainerSandbox, Registry};
+use scratch::ScratchDisks;
+
+use users::UserRanges;
+use zygote_link::ZygoteLink;
+
+pub(crate) use cgroup::Version as CgroupVersion;
+
+pub use zygote::{ZYGOTE_ARGUMENT, zygote_main};
+
+/// What a driver is made with.
+#[derive(Clone, Debug)]
+pub struct ContainerConfig {
+    /// A name that is the same for every life of this worker and different from all others on the machine; in cgroup names.
+    pub name: String,
+    /// The driver's own folder: the root's skeleton and scratch disks.
+    pub directory: PathBuf,
+    /// The program that becomes the zygote when it is called with [`ZYGOTE_ARGUMENT`].
+    pub program: PathBuf,
+}
+
+/// Why the driver cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step}")]
+pub struct OpenError {
+    step: &'static str,
+    #[source]
+    source: io::Error,
+}
+
+/// Makes sandboxes of namespaces.
+#[derive(Debug)]
+pub struct Container {
+    shared: Arc<Shared>,
+}
+
+/// What all sandboxes of a driver share.
+#[derive(Debug)]
+struct Shared {
+    root: PathBuf,
+    rootless: bool,
+    hierarchies: Hierarchies,
+    scratch: Option<ScratchDisks>,
+    users: UserRanges,
+    zygote: ZygoteLink,
+    registry: Registry,
+    closed: AtomicBool,
+}
+
+// === impl Container ===
+
+impl Container {
+    /// Starts the driver, after removing what a predecessor of the same name left.
+    ///
+    /// # Errors
+    /// When its folder, the zygote or the user ids cannot be had.
+    pub async fn open(config: ContainerConfig) -> Result<(Self, Recovered), OpenError> {
+        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(&config)).await;
+        opened.unwrap_or_else(|error| {
+            Err(OpenError { step: "start the driver", source: io::Error::other(error) })
+        })
+    }
+
+    fn open_blocking(config: &ContainerConfig) -> Result<(Self, Recovered), OpenError> {
+        let step = |step| move |source| OpenError { step, source };
+        let rootless = !rustix::process::geteuid().is_root();
+        fs::create_dir_all(&config.directory).map_err(step("make the driver's folder"))?;
+        let hierarchies = Hierarchies::open(&config.name).map_err(step("find cgroups"))?;
+        let recovered = Recovered { sandboxes: remove_left_groups(&hierarchies) };
+        let root = root::make(&config.directory).map_err(step("make the root's skeleton"))?;
+        let scratch = match ScratchDisks::open(&config.directory.join("scratch")) {
+            Ok(scratch) => Some(scratch),
+            Err(error) => {
+                tracing::warn!(%error, "no scratch disks: /tmp is memory, and counts as the function's");
+                None
+            }
+        };
+        let users = UserRanges::claim(rootless).map_err(step("claim user ids"))?;
+        let zygote = ZygoteLink::start(&config.program).map_err(step("start the zygote"))?;
+        let shared = Shared {
+            root,
+            rootless,
+            hierarchies,
+            scratch,
+            users,
+            zygote,
+            registry: Registry::default(),
+            closed: AtomicBool::new(false),
+        };
+        Ok((Self { shared: Arc::new(shared) }, recovered))
+    }
+}
+
+/// Every group in this worker's is of a sandbox that is over: its processes died with the worker that made it.
+fn remove_left_groups(hierarchies: &Hierarchies) -> usize {
+    let mut names = std::collections::BTreeSet::new();
+    for place in hierarchies.directories() {
+        for entry in fs::read_dir(&place.directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                cgroup::kill_and_remove(&entry.path());
+                names.insert(entry.file_name());
+            }
+        }
+    }
+    names.len()
+}
+
+/// The cgroup controllers of this machine: each with its interface and where Hearth's groups would go.
+pub(crate) fn find_cgroups() -> Vec<(&'static str, CgroupVersion, PathBuf)> {
+    cgroup::find_on_this_machine().unwrap_or_default()
+}
+
+/// Makes a scratch disk and lets go of it.
+pub(crate) fn scratch_disks_work() -> io::Result<()> {
+    let directory = std::env::temp_dir().join(format!("hearth-doctor-{}", std::process::id()));
+    let made = ScratchDisks::open(&directory).map(drop);
+    fs::remove_dir_all(&directory)?;
+    made
+}
+
+impl Driver for Container {
+    fn isolation(&self) -> Isolation {
+        Isolation::Container
+    }
+
+    fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>> {
+        Box::pin(async move {
+            if self.shared.closed.load(Ordering::Acquire) {
+                return Err(CreateError::Closed);
+            }
+            let sandbox = ContainerSandbox::create(&self.shared, spec).await?;
+            Ok(Box::new(sandbox) as Box<dyn Sandbox>)
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.shared.closed.store(true, Ordering::Release);
+            for sandbox in self.shared.registry.all() {
+                sandbox.destroy().await;
+            }
+            let shared = Arc::clone(&self.shared);
+            let closed = tokio::task::spawn_blocking(move || {
+                shared.zygote.stop();
+                if let Some(scratch) = &shared.scratch {
+                    scratch.clear();
+                }
+                for place in shared.hierarchies.directories() {
+                    cgroup::kill_and_remove(&place.directory);
+                    // The top is shared with other workers: the last one removes it.
+                    if let Some(top) = place.directory.parent() {
+                        let _ = fs::remove_dir(top);
+                    }
+                }
+            });
+            if let Err(error) = closed.await {
+                tracing::warn!(%error, "closing the container driver broke off");
+            }
+        })
+    }
+}

@@ -1,0 +1,204 @@
+//! Limits and accounts of a sandbox: one small interface over cgroup v1, v2 and the mix of both.
+
+mod hierarchy;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::driver::{SandboxSpec, Stats};
+
+pub(crate) use hierarchy::{Hierarchies, Version, find_on_this_machine};
+
+/// Period over which CPU time is counted against the ceiling, microseconds (the kernel's own default).
+const CPU_PERIOD_US: u64 = 100_000;
+/// Weight of a whole vCPU: the kernel's default for a group, in v1 shares.
+const SHARES_PER_VCPU: u64 = 1_024;
+/// A group with processes that are just ending cannot be removed yet; they end within this.
+const REMOVE_TRIES: u32 = 100;
+const REMOVE_PAUSE: Duration = Duration::from_millis(10);
+
+/// The groups of one sandbox, one for each hierarchy.
+#[derive(Debug)]
+pub(crate) struct Group {
+    directories: Vec<PathBuf>,
+    memory: Option<Memory>,
+    cpu: Option<(File, Version)>,
+}
+
+/// Open files that the memory's numbers are read from.
+#[derive(Debug)]
+struct Memory {
+    current: File,
+    peak: Option<File>,
+    events: Option<File>,
+}
+
+// === impl Group ===
+
+impl Group {
+    /// Makes a sandbox's groups and sets its limits.
+    pub(crate) fn create(hierarchies: &Hierarchies, name: &str, spec: &SandboxSpec) -> io::Result<Self> {
+        let mut group = Self { directories: Vec::new(), memory: None, cpu: None };
+        let made = group.make(hierarchies, name, spec);
+        if made.is_err() {
+            group.remove();
+        }
+        made.map(|()| group)
+    }
+
+    fn make(&mut self, hierarchies: &Hierarchies, name: &str, spec: &SandboxSpec) -> io::Result<()> {
+        for place in hierarchies.directories() {
+            let directory = place.directory.join(name);
+            fs::create_dir(&directory)?;
+            self.directories.push(directory);
+        }
+        if let Some(place) = hierarchies.get("memory") {
+            let directory = place.directory.join(name);
+            limit_memory(place.version, &directory, spec.memory_bytes)?;
+            self.memory = Some(Memory::open(place.version, &directory)?);
+        }
+        if let Some(place) = hierarchies.get("cpu") {
+            let directory = place.directory.join(name);
+            limit_cpu(place.version, &directory, spec.cpu_millis)?;
+            let usage = match place.version {
+                Version::V1 => "cpuacct.usage",
+                Version::V2 => "cpu.stat",
+            };
+            self.cpu = File::open(directory.join(usage)).ok().map(|file| (file, place.version));
+        }
+        if let Some(place) = hierarchies.get("pids") {
+            fs::write(place.directory.join(name).join("pids.max"), spec.processes.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Puts a process into all groups.
+    pub(crate) fn attach(&self, pid: i32) -> io::Result<()> {
+        self.directories
+            .iter()
+            .try_for_each(|directory| fs::write(directory.join("cgroup.procs"), pid.to_string()))
+    }
+
+    /// What its processes use and have used.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        if let Some(memory) = &self.memory {
+            stats.memory_bytes = number(&memory.current).unwrap_or(0);
+            stats.memory_peak_bytes = memory.peak.as_ref().and_then(number).unwrap_or(stats.memory_bytes);
+            stats.oom_kills = memory.events.as_ref().and_then(|file| field(file, "oom_kill")).unwrap_or(0);
+        }
+        stats.cpu_us = match &self.cpu {
+            Some((file, Version::V1)) => number(file).unwrap_or(0) / 1_000,
+            Some((file, Version::V2)) => field(file, "usage_usec").unwrap_or(0),
+            None => 0,
+        };
+        stats
+    }
+
+    /// Removes the groups, whose processes have been killed. Blocks until the last is gone, for a second at most.
+    pub(crate) fn remove(&mut self) {
+        for directory in self.directories.drain(..) {
+            remove(&directory);
+        }
+    }
+}
+
+/// Kills what is in a group, then removes it and the groups in it.
+pub(crate) fn kill_and_remove(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            kill_and_remove(&entry.path());
+        }
+    }
+    let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    for pid in processes.lines().filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?)) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    remove(directory);
+}
+
+fn remove(directory: &Path) {
+    for _ in 0..REMOVE_TRIES {
+        match fs::remove_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(REMOVE_PAUSE),
+            Ok(()) => return,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                tracing::warn!(path = %directory.display(), %error, "cannot remove a cgroup");
+                return;
+            }
+        }
+    }
+    tracing::warn!(path = %directory.display(), "a cgroup still has processes; the next start removes it");
+}
+
+fn limit_memory(version: Version, directory: &Path, bytes: u64) -> io::Result<()> {
+    let write = |file: &str, value: String| fs::write(directory.join(file), value);
+    match version {
+        Version::V1 => {
+            write("memory.limit_in_bytes", bytes.to_string())?;
+            // Only there where swap is accounted: then there is none for tenants.
+            let _ = write("memory.memsw.limit_in_bytes", bytes.to_string());
+        }
+        Version::V2 => {
+            write("memory.max", bytes.to_string())?;
+            let _ = write("memory.swap.max", "0".to_owned());
+            // The processes of a function end together, as the instance does.
+            let _ = write("memory.oom.group", "0".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// A share of the CPU when the machine is busy, and a ceiling of whole vCPUs when it is not.
+fn limit_cpu(version: Version, directory: &Path, millis: u32) -> io::Result<()> {
+    let millis = u64::from(millis.max(1));
+    let ceiling = millis.div_ceil(1_000) * CPU_PERIOD_US;
+    let write = |file: &str, value: String| fs::write(directory.join(file), value);
+    match version {
+        Version::V1 => {
+            write("cpu.shares", (millis * SHARES_PER_VCPU / 1_000).max(2).to_string())?;
+            write("cpu.cfs_quota_us", ceiling.to_string())
+        }
+        Version::V2 => {
+            write("cpu.weight", (millis / 10).clamp(1, 10_000).to_string())?;
+            write("cpu.max", format!("{ceiling} {CPU_PERIOD_US}"))
+        }
+    }
+}
+
+// === impl Memory ===
+
+impl Memory {
+    fn open(version: Version, directory: &Path) -> io::Result<Self> {
+        let [current, peak, events] = match version {
+            Version::V1 => ["memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control"],
+            Version::V2 => ["memory.current", "memory.peak", "memory.events"],
+        };
+        Ok(Self {
+            current: File::open(directory.join(current))?,
+            // Newer than the rest: Linux 5.19 for v2's peak.
+            peak: File::open(directory.join(peak)).ok(),
+            events: File::open(directory.join(events)).ok(),
+        })
+    }
+}
+
+fn read<'a>(file: &File, buffer: &'a mut [u8]) -> Option<&'a str> {
+    let length = file.read_at(buffer, 0).ok()?;
+    std::str::from_utf8(&buffer[..length]).ok()
+}
+
+fn number(file: &File) -> Option<u64> {
+    read(file, &mut [0; 32])?.trim().parse().ok()
+}
+
+fn field(file: &File, name: &str) -> Option<u64> {
+    let mut buffer = [0; 1024];
+    read(file, &mut buffer)?
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}

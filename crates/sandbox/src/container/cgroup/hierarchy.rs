@@ -1,0 +1,170 @@
+//! Which cgroup hierarchies this machine has, and where in them Hearth's groups go.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What Hearth limits and counts.
+const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
+/// The group that all of Hearth's groups are in.
+const TOP: &str = "hearth";
+
+/// The interface of a hierarchy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// One hierarchy a controller (kernel: admin-guide/cgroup-v1).
+    V1,
+    /// One hierarchy for all (kernel: admin-guide/cgroup-v2).
+    V2,
+}
+
+/// Where one controller's groups go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Its interface.
+    pub(crate) version: Version,
+    /// The group of this worker.
+    pub(crate) directory: PathBuf,
+}
+
+/// The controllers that can be used, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hierarchies {
+    places: BTreeMap<&'static str, Place>,
+}
+
+// === impl Hierarchies ===
+
+impl Hierarchies {
+    /// Finds the hierarchies and makes this worker's group in each.
+    pub(crate) fn open(worker: &str) -> io::Result<Self> {
+        let mut places = BTreeMap::new();
+        for (controller, version, base) in find_on_this_machine()? {
+            let directory = base.join(TOP).join(worker);
+            match prepare(version, &base, &directory, controller) {
+                Ok(()) => {
+                    places.insert(controller, Place { version, directory });
+                }
+                Err(error) => {
+                    tracing::warn!(controller, %error, base = %base.display(), "cannot use a cgroup controller");
+                }
+            }
+        }
+        Ok(Self { places })
+    }
+
+    /// Where `controller`'s groups go, if it can be used.
+    pub(crate) fn get(&self, controller: &str) -> Option<&Place> {
+        self.places.get(controller)
+    }
+
+    /// This worker's directories, each once.
+    pub(crate) fn directories(&self) -> Vec<&Place> {
+        let mut places: Vec<&Place> = Vec::new();
+        for place in self.places.values() {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places
+    }
+}
+
+/// What [`find`] finds here.
+pub(crate) fn find_on_this_machine() -> io::Result<Vec<(&'static str, Version, PathBuf)>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let own = fs::read_to_string("/proc/self/cgroup")?;
+    Ok(find(&mounts, &own, rustix::process::geteuid().is_root()))
+}
+
+/// Each wanted controller with its interface and the directory below which Hearth's groups go.
+fn find(mounts: &str, own: &str, root: bool) -> Vec<(&'static str, Version, PathBuf)> {
+    let mut found = Vec::new();
+    let mut unified = None;
+    for line in mounts.lines() {
+        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let Some(point) = left.split(' ').nth(4) else { continue };
+        let mut right = right.split(' ');
+        let (kind, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
+        match kind {
+            "cgroup" => {
+                for controller in CONTROLLERS {
+                    let has = options.split(',').any(|option| option == controller);
+                    if has && !found.iter().any(|(known, _, _)| *known == controller) {
+                        found.push((controller, Version::V1, base(point, own, Some(controller), root)));
+                    }
+                }
+            }
+            "cgroup2" => unified = Some(base(point, own, None, root)),
+            _ => {}
+        }
+    }
+    if let Some(unified) = unified {
+        let offered = fs::read_to_string(unified.join("cgroup.controllers")).unwrap_or_default();
+        for controller in CONTROLLERS {
+            let has = offered.split_whitespace().any(|word| word == controller);
+            if has && !found.iter().any(|(known, _, _)| *known == controller) {
+                found.push((controller, Version::V2, unified.clone()));
+            }
+        }
+    }
+    found
+}
+
+/// Root uses the top of the hierarchy, where the next start finds what this one leaves; others what was delegated to them.
+fn base(point: &str, own: &str, controller: Option<&str>, root: bool) -> PathBuf {
+    if root {
+        return PathBuf::from(point);
+    }
+    let path = own.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?);
+        let matches = match controller {
+            Some(controller) => controllers.split(',').any(|one| one == controller),
+            None => controllers.is_empty(),
+        };
+        matches.then_some(path)
+    });
+    Path::new(point).join(path.unwrap_or("/").trim_start_matches('/'))
+}
+
+fn prepare(version: Version, base: &Path, directory: &Path, controller: &str) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    if version == Version::V2 {
+        for level in [base, &base.join(TOP), directory] {
+            fs::write(level.join("cgroup.subtree_control"), format!("+{controller}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn v1_controllers_are_found_where_they_are_mounted() {
+        let mounts = "\
+29 25 0:26 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+30 25 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+31 25 0:28 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids";
+        let own = "3:memory:/user/me\n2:cpu,cpuacct:/\n1:pids:/x";
+        let as_root = find(mounts, own, true);
+        assert_eq!(as_root.len(), 3);
+        assert!(as_root.contains(&("memory", Version::V1, "/sys/fs/cgroup/memory".into())));
+        let as_user = find(mounts, own, false);
+        assert!(as_user.contains(&("memory", Version::V1, "/sys/fs/cgroup/memory/user/me".into())));
+        assert!(as_user.contains(&("cpu", Version::V1, "/sys/fs/cgroup/cpu,cpuacct".into())));
+    }
+
+    #[test]
+    fn v2_is_used_for_what_it_offers() {
+        let unified = tempfile::tempdir().unwrap();
+        fs::write(unified.path().join("cgroup.controllers"), "cpu memory pids hugetlb\n").unwrap();
+        let mounts = format!("29 25 0:26 / {} rw - cgroup2 cgroup2 rw", unified.path().display());
+        let found = find(&mounts, "0::/", true);
+        assert_eq!(found.len(), 3);
+        assert!(found.iter().all(|(_, version, base)| *version == Version::V2 && base == unified.path()));
+    }
+}

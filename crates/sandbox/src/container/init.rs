@@ -1,0 +1,193 @@
+//! A sandbox's PID 1: sets the sandbox up, then starts programs, reaps them and reports.
+//!
+//! It is the zygote's clone, not a program of its own. The functions it starts run as another user, so they can neither trace nor
+//! end it.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::protocol::{Clone, Order, Report};
+use super::setup::{self, step};
+use super::{channel, seccomp, sys};
+
+/// The user and group that functions run as, inside: Lambda's `sbx_user1051`.
+pub(super) const FUNCTION_UID: u32 = 993;
+/// See [`FUNCTION_UID`].
+pub(super) const FUNCTION_GID: u32 = 990;
+/// What PID 1 keeps in its user namespace: to end processes (KILL), to become the
+/// function's user (SETGID, SETUID) and to empty its bounding set (SETPCAP).
+const INIT_CAPABILITIES: [u8; 4] = [5, 6, 7, 8];
+
+/// The whole life of a sandbox's first process.
+pub(super) fn run(order: &Clone, worker: &OwnedFd, scratch: Option<OwnedFd>, filter: &seccomp::Program) -> ! {
+    let result = set_up(order, worker, scratch).and_then(|()| {
+        let mut init = Init { order, worker, filter, running: HashMap::new() };
+        init.serve().map_err(|error| setup::Failed { step: "serve the worker".into(), error })
+    });
+    if let Err(failed) = result {
+        let errno = failed.error.raw_os_error().unwrap_or(libc::EIO);
+        let _ = channel::send(worker, &Report::Failed { step: failed.step, errno }, &[]);
+    }
+    std::process::exit(0)
+}
+
+fn set_up(order: &Clone, worker: &OwnedFd, scratch: Option<OwnedFd>) -> Result<(), setup::Failed> {
+    step("bind the sandbox's life to the zygote's", sys::die_with_parent())?;
+    step("reset signals", sys::default_signals())?;
+    let _ = rustix::process::setsid();
+    if order.rootless {
+        step("ask for a user map", channel::send(worker, &Report::NeedsMap, &[]))?;
+        expect(worker, |answer| matches!(answer, Order::Mapped))?;
+        step("become root inside", sys::become_user(0, 0, false))?;
+    }
+    setup::file_system(order, scratch)?;
+    step("bring the loopback interface up", sys::loopback_up())?;
+    let listener =
+        step("listen for the Runtime API", TcpListener::bind(("127.0.0.1", setup::RUNTIME_API_PORT)))?;
+    expect(worker, |answer| matches!(answer, Order::Attached))?;
+    step("enter a cgroup namespace", setup::enter_cgroup_namespace())?;
+    if !order.rootless {
+        step("enter a user namespace", setup::enter_user_namespace())?;
+        step("ask for a user map", channel::send(worker, &Report::NeedsMap, &[]))?;
+        expect(worker, |answer| matches!(answer, Order::Mapped))?;
+        step("become root inside", sys::become_user(0, 0, true))?;
+    }
+    step("bound capabilities", sys::limit_bounding_set(&INIT_CAPABILITIES))?;
+    step("give up capabilities", sys::set_capabilities(&INIT_CAPABILITIES))?;
+    step("report", channel::send(worker, &Report::Ready, &[listener.as_fd()]))
+}
+
+fn expect(worker: &OwnedFd, wanted: impl Fn(&Order) -> bool) -> Result<(), setup::Failed> {
+    match step("hear from the worker", channel::receive::<Order>(worker))? {
+        Some((order, _)) if wanted(&order) => Ok(()),
+        _ => step("hear from the worker", Err(io::Error::from(io::ErrorKind::InvalidData))),
+    }
+}
+
+struct Init<'a> {
+    order: &'a Clone,
+    worker: &'a OwnedFd,
+    filter: &'a seccomp::Program,
+    /// What runs: pid to the worker's number.
+    running: HashMap<i32, u64>,
+}
+
+impl Init<'_> {
+    fn serve(&mut self) -> io::Result<()> {
+        let children = sys::child_signals()?;
+        loop {
+            let mut waiting =
+                [PollFd::new(self.worker, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
+            match poll(&mut waiting, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let (worker, child) = (!waiting[0].revents().is_empty(), !waiting[1].revents().is_empty());
+            if child {
+                let mut discard = [0; 1024];
+                let _ = rustix::io::read(&children, &mut discard);
+                self.reap()?;
+            }
+            if worker {
+                let Some((order, fds)) = channel::receive(self.worker)? else { return Ok(()) };
+                self.obey(order, fds)?;
+            }
+        }
+    }
+
+    fn reap(&mut self) -> io::Result<()> {
+        while let Some((pid, status, signal)) = sys::reap() {
+            if let Some(number) = self.running.remove(&pid) {
+                channel::send(self.worker, &Report::Exited { number, status, signal }, &[])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, order: Order, fds: Vec<OwnedFd>) -> io::Result<()> {
+        match order {
+            Order::Spawn { number, argv, environment, directory } => {
+                let output = fds.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
+                let report = match self.spawn(&argv, &environment, &directory, &output) {
+                    Ok(pid) => {
+                        self.running.insert(pid, number);
+                        Report::Spawned { number }
+                    }
+                    Err(error) => {
+                        Report::SpawnFailed { number, errno: error.raw_os_error().unwrap_or(libc::EINVAL) }
+                    }
+                };
+                channel::send(self.worker, &report, &[])
+            }
+            Order::Terminate => {
+                sys::signal_all(libc::SIGTERM);
+                Ok(())
+            }
+            Order::Attached | Order::Mapped => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn spawn(
+        &self,
+        argv: &[String],
+        environment: &[String],
+        directory: &str,
+        output: &OwnedFd,
+    ) -> io::Result<i32> {
+        let c_strings = |strings: &[String]| {
+            strings.iter().map(|s| CString::new(s.as_str())).collect::<Result<Vec<_>, _>>()
+        };
+        let (argv, environment) = (c_strings(argv)?, c_strings(environment)?);
+        let (mut failed, tell) = io::pipe()?;
+        let pid = sys::fork()?;
+        if pid == 0 {
+            let error = self.become_program(&argv, &environment, directory, output.as_fd());
+            let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
+            let mut tell = tell;
+            let _ = tell.write_all(&errno.to_ne_bytes());
+            std::process::exit(127);
+        }
+        drop(tell);
+        let mut errno = [0; 4];
+        match failed.read_exact(&mut errno) {
+            Ok(()) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
+            Err(_closed_by_exec) => Ok(pid),
+        }
+    }
+
+    fn become_program(
+        &self,
+        argv: &[CString],
+        environment: &[CString],
+        directory: &str,
+        output: BorrowedFd<'_>,
+    ) -> io::Error {
+        let prepare = || -> io::Result<()> {
+            let _ = rustix::process::setsid();
+            let null = std::fs::File::open("/dev/null")?;
+            sys::duplicate_to(null.as_fd(), 0)?;
+            sys::duplicate_to(output, 1)?;
+            sys::duplicate_to(output, 2)?;
+            sys::set_limit(libc::RLIMIT_NOFILE, self.order.open_files)?;
+            sys::set_limit(libc::RLIMIT_CORE, 0)?;
+            sys::limit_bounding_set(&[])?;
+            if !self.order.rootless {
+                sys::become_user(FUNCTION_UID, FUNCTION_GID, true)?;
+            }
+            sys::set_capabilities(&[])?;
+            std::env::set_current_dir(directory)?;
+            sys::default_signals()?;
+            sys::no_new_privileges()?;
+            self.filter.apply().map_err(io::Error::other)
+        };
+        match prepare() {
+            Ok(()) => sys::exec(argv, environment),
+            Err(error) => error,
+        }
+    }
+}

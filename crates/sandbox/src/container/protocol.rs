@@ -1,0 +1,62 @@
+//! What worker, zygote and a sandbox's PID 1 say to each other over local sockets, one message a datagram.
+
+use serde::{Deserialize, Serialize};
+
+/// Largest message: an environment of 4 KiB, an argv, and room.
+pub(super) const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// From worker to zygote: make a sandbox. Comes with its control socket, and the scratch disk's mount if there is one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Clone {
+    /// Directory that becomes the root.
+    pub(super) root: String,
+    /// Directories to bind, read-only: from where, to where below the root.
+    pub(super) binds: Vec<(String, String)>,
+    /// Host name inside.
+    pub(super) hostname: String,
+    /// Open files per process.
+    pub(super) open_files: u64,
+    /// Size of `/tmp` in bytes if it is to be memory, because there is no scratch disk.
+    pub(super) memory_scratch_bytes: Option<u64>,
+    /// Whether to enter a user namespace before all else, because this process is not root.
+    pub(super) rootless: bool,
+}
+
+/// From zygote to worker, for each [`Clone`]; with a pidfd if it worked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Cloned {
+    /// The new process.
+    Pid(i32),
+    /// What the kernel said.
+    Failed(i32),
+}
+
+/// From worker to PID 1.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Order {
+    /// You are in your cgroup: enter the cgroup and user namespaces.
+    Attached,
+    /// Your user namespace has its map.
+    Mapped,
+    /// Start a program. Comes with the pipe for its output.
+    Spawn { number: u64, argv: Vec<String>, environment: Vec<String>, directory: String },
+    /// Send SIGTERM to everything.
+    Terminate,
+}
+
+/// From PID 1 to worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// In a new user namespace that needs its map.
+    NeedsMap,
+    /// Set up. Comes with the Runtime API's listening socket.
+    Ready,
+    /// A step of the set-up failed.
+    Failed { step: String, errno: i32 },
+    /// The program runs.
+    Spawned { number: u64 },
+    /// The program could not be executed.
+    SpawnFailed { number: u64, errno: i32 },
+    /// The program ended.
+    Exited { number: u64, status: i32, signal: bool },
+}

@@ -1,0 +1,391 @@
+//! A sandbox as the worker holds it: its control socket, its limits, and its end.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use rustix::process::{Signal, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpListener;
+use tokio::net::unix::pipe;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::cgroup::Group;
+use super::protocol::{Clone as CloneOrder, Order, Report};
+use super::users::write_maps;
+use super::{Shared, channel};
+use crate::driver::{
+    BoxFuture, CreateError, Exit, Io, Process, ProcessSpec, Sandbox, SandboxSpec, SpawnError, Stats,
+};
+
+mod connection;
+
+use connection::Counted;
+
+/// A set-up that takes longer hangs.
+const SET_UP_DEADLINE: Duration = Duration::from_secs(10);
+/// Connections to the Runtime API that a sandbox may hold; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 64;
+
+/// All sandboxes of a driver that are not destroyed.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    sandboxes: Mutex<Vec<Weak<Inner>>>,
+}
+
+/// A sandbox of the container driver.
+#[derive(Debug)]
+pub(super) struct ContainerSandbox {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    shared: Arc<Shared>,
+    control: AsyncFd<OwnedFd>,
+    pidfd: AsyncFd<OwnedFd>,
+    listener: TcpListener,
+    connections: Arc<Semaphore>,
+    processes: Mutex<Processes>,
+    remains: tokio::sync::Mutex<Option<Remains>>,
+    group: Arc<Mutex<Group>>,
+}
+
+/// What is there to be removed once.
+#[derive(Debug)]
+struct Remains {
+    user_range: u32,
+}
+
+#[derive(Debug, Default)]
+struct Processes {
+    next: u64,
+    starting: HashMap<u64, oneshot::Sender<Result<(), io::Error>>>,
+    running: HashMap<u64, oneshot::Sender<Exit>>,
+    gone: bool,
+}
+
+/// A sandbox that is being made; dropped, it takes back what it has.
+struct Making {
+    shared: Arc<Shared>,
+    user_range: u32,
+    pid: i32,
+    pidfd: Option<OwnedFd>,
+    group: Option<Group>,
+}
+
+// === impl Registry ===
+
+impl Registry {
+    fn add(&self, sandbox: &Arc<Inner>) {
+        let mut sandboxes = lock(&self.sandboxes);
+        sandboxes.retain(|sandbox| sandbox.strong_count() > 0);
+        sandboxes.push(Arc::downgrade(sandbox));
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Inner>> {
+        lock(&self.sandboxes).iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl Making ===
+
+impl Making {
+    /// Everything that blocks: clones the zygote, and limits the clone while it sets itself up.
+    fn start(shared: &Arc<Shared>, spec: &SandboxSpec, theirs: &OwnedFd) -> Result<Self, CreateError> {
+        let step = |step: &str| {
+            let step = step.to_owned();
+            move |source| CreateError::Step { step, source }
+        };
+        let user_range = shared.users.take().map_err(step("take a range of user ids"))?;
+        let mut making = Self { shared: Arc::clone(shared), user_range, pid: 0, pidfd: None, group: None };
+        let disk = match &shared.scratch {
+            Some(scratch) => Some(scratch.take(spec.scratch_bytes).map_err(step("make a disk for /tmp"))?),
+            None => None,
+        };
+        let order = CloneOrder {
+            root: shared.root.to_string_lossy().into_owned(),
+            binds: spec
+                .mounts
+                .iter()
+                .map(|mount| {
+                    (mount.source.to_string_lossy().into_owned(), mount.target.to_string_lossy().into_owned())
+                })
+                .collect(),
+            hostname: "sandbox".to_owned(),
+            open_files: u64::from(spec.open_files),
+            memory_scratch_bytes: disk.is_none().then_some(spec.scratch_bytes),
+            rootless: shared.rootless,
+        };
+        let mut fds = vec![theirs];
+        fds.extend(disk.as_ref());
+        let (pid, pidfd) = shared.zygote.clone(&order, &fds).map_err(step("clone the zygote"))?;
+        making.pid = pid;
+        making.pidfd = Some(pidfd);
+        let group = Group::create(&shared.hierarchies, &spec.instance.to_string(), spec)
+            .map_err(step("make cgroups"))?;
+        let attached = group.attach(pid);
+        making.group = Some(group);
+        attached.map_err(step("attach to cgroups"))?;
+        Ok(making)
+    }
+
+    /// Answers the set-up's questions until it is ready; what it listens on.
+    async fn finish(&self, control: &AsyncFd<OwnedFd>) -> Result<OwnedFd, CreateError> {
+        let broken = |reason: &str| CreateError::SetUp { reason: reason.to_owned() };
+        let tell = |order: &Order| {
+            channel::send(control.get_ref(), order, &[])
+                .map_err(|source| CreateError::Step { step: "speak to the set-up".into(), source })
+        };
+        if !self.shared.rootless {
+            tell(&Order::Attached)?;
+        }
+        loop {
+            let report = channel::receive_async::<Report>(control).await;
+            let report =
+                report.map_err(|source| CreateError::Step { step: "hear from the set-up".into(), source })?;
+            match report {
+                Some((Report::NeedsMap, _)) => {
+                    write_maps(self.pid, self.user_range, self.shared.rootless)
+                        .map_err(|source| CreateError::Step { step: "write the user map".into(), source })?;
+                    tell(&Order::Mapped)?;
+                    if self.shared.rootless {
+                        tell(&Order::Attached)?;
+                    }
+                }
+                Some((Report::Ready, mut fds)) => {
+                    return fds.pop().ok_or_else(|| broken("it sent no socket"));
+                }
+                Some((Report::Failed { step, errno }, _)) => {
+                    return Err(CreateError::Step { step, source: io::Error::from_raw_os_error(errno) });
+                }
+                Some((Report::Spawned { .. } | Report::SpawnFailed { .. } | Report::Exited { .. }, _)) => {
+                    return Err(broken("it spoke out of turn"));
+                }
+                None => return Err(broken("it ended early")),
+            }
+        }
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if let Some(pidfd) = self.pidfd.take() {
+            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+        }
+        if let Some(mut group) = self.group.take() {
+            // Off this thread: the processes need a moment to end.
+            std::thread::spawn(move || group.remove());
+        }
+        if self.pid != -1 {
+            self.shared.users.give_back(self.user_range);
+        }
+    }
+}
+
+// === impl ContainerSandbox ===
+
+impl ContainerSandbox {
+    pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec) -> Result<Self, CreateError> {
+        let step = |step: &str| {
+            let step = step.to_owned();
+            move |source| CreateError::Step { step, source }
+        };
+        let (ours, theirs) = channel::pair().map_err(step("make a control socket"))?;
+        rustix::io::ioctl_fionbio(&ours, true)
+            .map_err(|error| step("make a control socket")(error.into()))?;
+        let control = super::sys::watch(ours).map_err(step("watch the control socket"))?;
+        let for_start = Arc::clone(shared);
+        let scratch_bytes = spec.scratch_bytes;
+        let started = tokio::task::spawn_blocking(move || Making::start(&for_start, &spec, &theirs)).await;
+        let mut making = started.map_err(|error| step("start the set-up")(io::Error::other(error)))??;
+        prepare_scratch(shared, scratch_bytes);
+        let listener = tokio::time::timeout(SET_UP_DEADLINE, making.finish(&control))
+            .await
+            .map_err(|_| CreateError::SetUp { reason: "it took too long".into() })??;
+        let listener = std::net::TcpListener::from(listener);
+        listener.set_nonblocking(true).map_err(step("watch the Runtime API's socket"))?;
+        let listener = TcpListener::from_std(listener).map_err(step("watch the Runtime API's socket"))?;
+        let (Some(pidfd), Some(group)) = (making.pidfd.take(), making.group.take()) else {
+            return Err(CreateError::SetUp { reason: "it was not started".into() });
+        };
+        making.pid = -1;
+        let inner = Arc::new(Inner {
+            shared: Arc::clone(shared),
+            control,
+            pidfd: super::sys::watch(pidfd).map_err(step("watch the sandbox"))?,
+            listener,
+            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            processes: Mutex::default(),
+            remains: tokio::sync::Mutex::new(Some(Remains { user_range: making.user_range })),
+            group: Arc::new(Mutex::new(group)),
+        });
+        shared.registry.add(&inner);
+        tokio::spawn(follow(Arc::clone(&inner)));
+        Ok(Self { inner })
+    }
+}
+
+/// Has the next disk ready before it is wanted.
+fn prepare_scratch(shared: &Arc<Shared>, bytes: u64) {
+    let shared = Arc::clone(shared);
+    tokio::task::spawn_blocking(move || {
+        if let Some(scratch) = &shared.scratch
+            && let Err(error) = scratch.prepare(bytes)
+        {
+            tracing::warn!(%error, "cannot prepare a disk for /tmp");
+        }
+    });
+}
+
+/// Takes PID 1's reports until it is gone, and then tells all who wait.
+async fn follow(inner: Arc<Inner>) {
+    while let Ok(Some((report, _))) = channel::receive_async::<Report>(&inner.control).await {
+        if !inner.note(&report) {
+            break;
+        }
+    }
+    let mut processes = lock(&inner.processes);
+    processes.gone = true;
+    processes.starting.clear();
+    for (_, exit) in processes.running.drain() {
+        let _ = exit.send(Exit::SandboxGone);
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Whether the report was one that PID 1 makes.
+    fn note(&self, report: &Report) -> bool {
+        let mut processes = lock(&self.processes);
+        match *report {
+            Report::Spawned { number } => {
+                if let Some(starting) = processes.starting.remove(&number) {
+                    let _ = starting.send(Ok(()));
+                }
+            }
+            Report::SpawnFailed { number, errno } => {
+                processes.running.remove(&number);
+                if let Some(starting) = processes.starting.remove(&number) {
+                    let _ = starting.send(Err(io::Error::from_raw_os_error(errno)));
+                }
+            }
+            Report::Exited { number, status, signal } => {
+                if let Some(exit) = processes.running.remove(&number) {
+                    let _ = exit.send(if signal { Exit::Signal(status) } else { Exit::Status(status) });
+                }
+            }
+            Report::NeedsMap | Report::Ready | Report::Failed { .. } => return false,
+        }
+        true
+    }
+
+    async fn spawn(&self, process: ProcessSpec) -> Result<Process, SpawnError> {
+        let program = process.argv.first().cloned().unwrap_or_default();
+        let exec = |source| SpawnError::Exec { program: program.clone(), source };
+        let (sender, output) = pipe::pipe().map_err(exec)?;
+        let writer = sender.into_blocking_fd().map_err(exec)?;
+        let (starting, started) = oneshot::channel();
+        let (exited, exit) = oneshot::channel();
+        let number = {
+            let mut processes = lock(&self.processes);
+            if processes.gone {
+                return Err(SpawnError::Gone);
+            }
+            processes.next += 1;
+            let number = processes.next;
+            processes.starting.insert(number, starting);
+            processes.running.insert(number, exited);
+            number
+        };
+        let order = Order::Spawn {
+            number,
+            argv: process.argv,
+            environment: process.environment.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            directory: process.working_directory.to_string_lossy().into_owned(),
+        };
+        if let Err(error) = channel::send(self.control.get_ref(), &order, &[writer.as_fd()]) {
+            let mut processes = lock(&self.processes);
+            processes.starting.remove(&number);
+            processes.running.remove(&number);
+            return Err(if error.kind() == io::ErrorKind::ArgumentListTooLong {
+                exec(error)
+            } else {
+                SpawnError::Gone
+            });
+        }
+        drop(writer);
+        match started.await {
+            Ok(Ok(())) => Ok(Process { output, exit }),
+            Ok(Err(error)) => Err(exec(error)),
+            Err(_) => Err(SpawnError::Gone),
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Box<dyn Io>> {
+        let gone = || io::Error::from(io::ErrorKind::ConnectionAborted);
+        let permit = Arc::clone(&self.connections).acquire_owned().await.map_err(|_| gone())?;
+        tokio::select! {
+            accepted = self.listener.accept() => {
+                let (stream, _) = accepted?;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(Counted::new(stream, permit)))
+            }
+            _ = self.pidfd.readable() => Err(gone()),
+        }
+    }
+
+    pub(super) async fn destroy(&self) {
+        let mut remains = self.remains.lock().await;
+        let Some(Remains { user_range }) = remains.take() else { return };
+        let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
+        // Readable means ended; the kernel ends the rest of the pid namespace first.
+        let _ = self.pidfd.readable().await;
+        let group = Arc::clone(&self.group);
+        if tokio::task::spawn_blocking(move || lock(&group).remove()).await.is_err() {
+            tracing::warn!("removing a cgroup broke off");
+        }
+        self.shared.users.give_back(user_range);
+    }
+}
+
+impl Sandbox for ContainerSandbox {
+    fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
+        Box::pin(self.inner.accept())
+    }
+
+    fn spawn(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, SpawnError>> {
+        Box::pin(self.inner.spawn(process))
+    }
+
+    fn terminate(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            // If it cannot be told, it is gone already.
+            let _ = channel::send(self.inner.control.get_ref(), &Order::Terminate, &[]);
+        })
+    }
+
+    fn stats(&self) -> Stats {
+        lock(&self.inner.group).stats()
+    }
+
+    fn destroy(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.inner.destroy())
+    }
+}
+
+impl Drop for ContainerSandbox {
+    fn drop(&mut self) {
+        let inner = Arc::clone(&self.inner);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { inner.destroy().await });
+        }
+    }
+}

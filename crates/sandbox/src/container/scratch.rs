@@ -1,0 +1,162 @@
+//! Disks for `/tmp`: sized, private, and not charged as the function's memory.
+//!
+//! A tmpfs would count what a function writes against its memory limit. So `/tmp` is a small file system in a sparse image on
+//! the worker's disk, mounted through a loop device. Image and mount exist only as open descriptors: the image is unlinked as
+//! soon as it is attached, the mount is never attached to a visible place, and both vanish when the last holder does.
+
+mod sys;
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+};
+
+/// Prepared disks of each size that are kept, so that a start need not wait for one.
+const PREPARED: usize = 2;
+
+/// Makes scratch disks.
+#[derive(Debug)]
+pub(super) struct ScratchDisks {
+    directory: PathBuf,
+    number: AtomicU64,
+    prepared: Mutex<HashMap<u64, Vec<OwnedFd>>>,
+}
+
+// === impl ScratchDisks ===
+
+impl ScratchDisks {
+    /// Uses `directory`, removing what was there, and proves that disks can be made.
+    pub(super) fn open(directory: &Path) -> io::Result<Self> {
+        if directory.exists() {
+            fs::remove_dir_all(directory)?;
+        }
+        fs::create_dir_all(directory)?;
+        let disks = Self {
+            directory: directory.to_owned(),
+            number: AtomicU64::new(0),
+            prepared: Mutex::new(HashMap::new()),
+        };
+        disks.make(512 << 20)?;
+        Ok(disks)
+    }
+
+    /// A disk of `bytes`, as a mount that is attached nowhere. Blocks.
+    pub(super) fn take(&self, bytes: u64) -> io::Result<OwnedFd> {
+        let ready = self.lock().get_mut(&bytes).and_then(Vec::pop);
+        match ready {
+            Some(disk) => Ok(disk),
+            None => self.make(bytes),
+        }
+    }
+
+    /// Makes disks of `bytes` until enough are prepared. Blocks.
+    pub(super) fn prepare(&self, bytes: u64) -> io::Result<()> {
+        while self.lock().get(&bytes).map_or(0, Vec::len) < PREPARED {
+            let disk = self.make(bytes)?;
+            self.lock().entry(bytes).or_default().push(disk);
+        }
+        Ok(())
+    }
+
+    /// Lets go of the prepared ones.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Vec<OwnedFd>>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make(&self, bytes: u64) -> io::Result<OwnedFd> {
+        let template = self.template(bytes)?;
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.join(format!("{number}.img"));
+        let image = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let copied = copy_sparse(&template, &image, bytes);
+        // From here on the image lives as long as its loop device.
+        fs::remove_file(&path)?;
+        copied?;
+        let device = sys::attach_loop(&image)?;
+        mount(&device.path)
+    }
+
+    /// An image with an empty file system, made once for each size.
+    fn template(&self, bytes: u64) -> io::Result<File> {
+        let path = self.directory.join(format!("template-{bytes}.img"));
+        if let Ok(file) = File::open(&path) {
+            return Ok(file);
+        }
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let half_made = self.directory.join(format!("template-{bytes}.{number}"));
+        File::create(&half_made)?.set_len(bytes)?;
+        format(&half_made)?;
+        fs::rename(&half_made, &path)?;
+        File::open(&path)
+    }
+}
+
+/// No journal: what a crash leaves of a scratch disk is never looked at. The root directory is everybody's, as `/tmp` is.
+fn format(image: &Path) -> io::Result<()> {
+    let features = "^has_journal,^resize_inode,^metadata_csum,extent,sparse_super2";
+    let output = Command::new("mkfs.ext4")
+        .args(["-q", "-F", "-m", "0", "-I", "128", "-i", "16384", "-O", features])
+        .args(["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0,packed_meta_blocks=1"])
+        .arg(image)
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot run mkfs.ext4 (package e2fsprogs): {error}"))
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("mkfs.ext4 failed: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+/// Copies what is not a hole.
+fn copy_sparse(from: &File, to: &File, bytes: u64) -> io::Result<()> {
+    use rustix::fs::{SeekFrom, copy_file_range, seek};
+    to.set_len(bytes)?;
+    let mut end = 0;
+    while let Ok(start) = seek(from, SeekFrom::Data(end)) {
+        end = seek(from, SeekFrom::Hole(start))?;
+        let (mut source, mut target) = (start, start);
+        while source < end {
+            let left = usize::try_from(end - source).unwrap_or(usize::MAX);
+            if copy_file_range(from, Some(&mut source), to, Some(&mut target), left)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn mount(device: &Path) -> io::Result<OwnedFd> {
+    let context = fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", device)?;
+    // What a function deletes goes back to the worker's disk.
+    rustix::mount::fsconfig_set_flag(&context, "discard")?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    rustix::fs::fchmod(
+        rustix::fs::openat(
+            &mount,
+            ".",
+            rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )?,
+        rustix::fs::Mode::from(0o1777),
+    )?;
+    Ok(mount)
+}
