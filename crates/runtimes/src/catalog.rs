@@ -58,7 +58,7 @@ pub struct RuntimeStatus {
 
 /// Whether a runtime can run, and what to do if not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "kebab-case")]
+#[serde(tag = "state", rename_all = "snake_case")]
 pub enum RuntimeState {
     /// It can run.
     Ready {

@@ -1,0 +1,41 @@
+# `make demo` and `make test` do everything on a fresh machine; see README.md.
+
+export PATH := $(CURDIR)/.cache/venv/bin:$(PATH)
+
+.PHONY: demo test build lint doc bench examples clean
+
+demo: build examples
+	scripts/demo
+
+test: build
+	cargo test --workspace --locked
+	.cache/venv/bin/python -m pytest -q -c tests/e2e/pytest.ini tests/e2e
+
+build: .setup
+	cargo build --release --locked -p hearth
+
+.PHONY: .setup
+.setup:
+	scripts/setup clients
+
+# A static program: it runs in any root, whatever libc is there.
+examples: .setup
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $$(rustc -vV | sed -n 's/host: //p') \
+		--manifest-path examples/rust-hello/Cargo.toml --target-dir .cache/examples
+	mkdir -p .cache/rust-hello
+	cp .cache/examples/*/release/bootstrap .cache/rust-hello/bootstrap
+
+lint: .setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+doc: .setup
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+bench: build
+	scripts/setup bench
+	.cache/venv/bin/python bench/run
+
+clean:
+	cargo clean
+	rm -rf .cache
