@@ -232,10 +232,10 @@ SYSCALLS = {
     "chown": "open('/tmp/c', 'w').close() or os.chown('/tmp/c', 0, 0) or (os.stat('/tmp/c').st_uid == 0 or 1/0)",
     "nice": "os.setpriority(os.PRIO_PROCESS, 0, -10)",
     "realtime": "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))",
-    "rlimit": "__import__('resource').setrlimit(7, (100000, 100000))",
+    "rlimit": "call(302, 0, 7, struct.pack('QQ', 100000, 100000), 0)",
     "io_uring": "call(425, 8, ctypes.create_string_buffer(128))",
     "tiocsti": "__import__('fcntl').ioctl(0, 0x5412, b'x')",
-    "personality": "call(135, 0x0008)",
+    "personality": "call(135, 0x0040000)",
 }
 
 
