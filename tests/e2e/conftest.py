@@ -149,15 +149,15 @@ def lab(shared, lambda_client, python, name):
 
 
 @pytest.fixture(scope="session")
-def static_echo(tmp_path_factory):
-    """The Rust example as one static program that is all of a bundle."""
+def static_echo():
+    """The Rust example, which greets by name, as one static program."""
     target = f"{platform.machine()}-unknown-linux-gnu"
-    folder = ROOT / ".cache/e2e/target"
+    folder = ROOT / ".cache/examples"
     subprocess.run(
-        ["cargo", "build", "--release", "--quiet", "--target", target],
+        ["cargo", "build", "--release", "--locked", "--quiet", "--target", target, "--target-dir", str(folder)],
         cwd=ROOT / "examples/rust-hello",
-        env={**os.environ, "CARGO_TARGET_DIR": str(folder), "RUSTFLAGS": "-C target-feature=+crt-static"},
+        env={**os.environ, "RUSTFLAGS": "-C target-feature=+crt-static"},
         check=True,
         timeout=600,
     )
-    return folder / target / "release/rust-hello"
+    return folder / target / "release/bootstrap"
