@@ -59,6 +59,8 @@ fn set_up(order: &Clone, worker: &OwnedFd, scratch: Option<OwnedFd>) -> Result<(
     }
     step("bound capabilities", sys::limit_bounding_set(&INIT_CAPABILITIES))?;
     step("give up capabilities", sys::set_capabilities(&INIT_CAPABILITIES))?;
+    // The kernel forgets it whenever a process changes what it may do.
+    step("bind the sandbox's life to the zygote's", sys::die_with_parent())?;
     step("report", channel::send(worker, &Report::Ready, &[listener.as_fd()]))
 }
 

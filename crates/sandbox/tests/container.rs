@@ -1,0 +1,35 @@
+//! The container driver with real sandboxes.
+//!
+//! Without the usual harness, as this program is also the zygote that it tests with.
+
+#[path = "container/conformance.rs"]
+mod conformance;
+#[path = "container/remains.rs"]
+mod remains;
+#[path = "container/walls.rs"]
+mod walls;
+#[path = "container/world.rs"]
+mod world;
+
+use std::process::ExitCode;
+
+use hearth_sandbox::{ZYGOTE_ARGUMENT, zygote_main};
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|argument| argument == ZYGOTE_ARGUMENT) {
+        return zygote_main();
+    }
+    let mut arguments = Arguments::from_args();
+    // Each looks at processes and mounts of the whole machine.
+    arguments.test_threads = Some(1);
+    let mut trials: Vec<Trial> = Vec::new();
+    trials.extend(conformance::trials());
+    trials.extend(walls::trials());
+    trials.extend(remains::trials());
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: the container driver's tests need root");
+        trials = trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect();
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

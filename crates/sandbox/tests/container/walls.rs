@@ -1,0 +1,127 @@
+//! What a hostile program tries, each from inside a real sandbox.
+
+use hearth_sandbox::Exit;
+use libtest_mimic::Trial;
+
+use crate::world::{World, python, shell, trial};
+
+/// Runs each script and expects it to fail with a text that says why.
+async fn refused(world: &World, scripts: &[(&str, &str)]) {
+    let sandbox = world.sandbox().await;
+    for (script, why) in scripts {
+        let (exit, output) = shell(&*sandbox, script).await;
+        assert_ne!(exit, Exit::Status(0), "{script} worked: {output}");
+        assert!(output.contains(why), "{script}: {output}");
+    }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_function_has_no_privilege_of_any_kind", |world| async {
+            let sandbox = world.sandbox().await;
+            let (_, status) = shell(&*sandbox, "cat /proc/self/status; id -u; id -g; id -G").await;
+            for line in [
+                "CapInh:\t0000000000000000",
+                "CapPrm:\t0000000000000000",
+                "CapEff:\t0000000000000000",
+                "CapBnd:\t0000000000000000",
+                "CapAmb:\t0000000000000000",
+                "NoNewPrivs:\t1",
+                "Seccomp:\t2",
+            ] {
+                assert!(status.contains(line), "{line}: {status}");
+            }
+            assert!(status.ends_with("993\n990\n990\n"), "{status}");
+            world
+        }),
+        trial("the_hosts_files_are_not_there_and_the_root_cannot_be_written", |world| async {
+            let data = world.directory.path().display().to_string();
+            refused(
+                &world,
+                &[
+                    ("cat /etc/shadow", "No such file"),
+                    ("ls /home", "No such file"),
+                    (&format!("ls {data}"), "No such file"),
+                    ("touch /x", "Read-only file system"),
+                    ("touch /usr/x", "Read-only file system"),
+                    ("touch /etc/x", "Read-only file system"),
+                    ("touch /var/task/x", "Read-only file system"),
+                    ("touch /dev/x", "Read-only file system"),
+                    ("ls /root/.ssh", "No such file"),
+                    ("ls /proc/1/root", "No such file"),
+                ],
+            )
+            .await;
+            world
+        }),
+        trial("no_mount_namespace_or_device_can_be_made", |world| async {
+            refused(
+                &world,
+                &[
+                    ("mount -t tmpfs x /tmp", ""),
+                    ("mount -o remount,rw /", ""),
+                    ("umount /proc", ""),
+                    ("unshare -U true", "Operation not permitted"),
+                    ("unshare -m true", "Operation not permitted"),
+                    ("mknod /tmp/sda b 8 0", "Operation not permitted"),
+                    ("echo 1 > /proc/sys/kernel/hostname", "Read-only file system"),
+                    ("echo c > /proc/sysrq-trigger", "cannot create"),
+                    ("cat /proc/kcore", ""),
+                    ("ls /sys/fs/cgroup", "No such file"),
+                ],
+            )
+            .await;
+            world
+        }),
+        trial("only_its_own_processes_and_network_are_seen", |world| async {
+            let neighbour = world.sandbox().await;
+            let (_, _) = shell(&*neighbour, "true").await;
+            let sandbox = world.sandbox().await;
+            let (_, listed) = shell(&*sandbox, "echo /proc/[0-9]*; cat /proc/net/dev").await;
+            let processes = listed.lines().next().unwrap().split(' ').count();
+            assert!(processes <= 2, "{listed}");
+            assert!(listed.contains("lo:") && !listed.contains("eth0"), "{listed}");
+            let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = host.local_addr().unwrap().port();
+            let connect = format!(
+                "import socket\ntry: socket.create_connection(('127.0.0.1', {port}), 2)\nexcept OSError as e: print(e)"
+            );
+            assert!(python(&*sandbox, &connect).await.contains("Connection refused"));
+            world
+        }),
+        trial("dangerous_system_calls_are_refused", |world| async {
+            let sandbox = world.sandbox().await;
+            // Numbers of x86-64: ptrace, keyctl, add_key, bpf, perf_event_open, userfaultfd, io_uring_setup, setns,
+            // init_module, kexec_load, process_vm_readv, open_by_handle_at, mount, pivot_root, chroot, swapon, reboot.
+            let program = "
+import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+for number in [101, 250, 248, 321, 298, 323, 425, 308, 175, 246, 310, 304, 165, 155, 161, 167, 169]:
+    ctypes.set_errno(0)
+    result = libc.syscall(number, 0, 0, 0, 0, 0, 0)
+    if result != -1 or ctypes.get_errno() != errno.EPERM: print('allowed', number, result, ctypes.get_errno())
+ctypes.set_errno(0)
+if libc.syscall(435, 0, 0) != -1 or ctypes.get_errno() != errno.ENOSYS: print('clone3', ctypes.get_errno())
+print('done')";
+            let wanted = if cfg!(target_arch = "x86_64") { "done\n" } else { return world };
+            assert_eq!(python(&*sandbox, program).await, wanted);
+            world
+        }),
+        trial("its_first_process_cannot_be_ended_or_traced", |world| async {
+            refused(&world, &[("kill -9 1", "")]).await;
+            let sandbox = world.sandbox().await;
+            // Everything that it may signal, which is nothing but its own.
+            let (exit, _) = shell(&*sandbox, "sleep 1000 & kill -9 -1; wait $!; exit $?").await;
+            assert_eq!(exit, Exit::Status(128 + 9));
+            assert_eq!(shell(&*sandbox, "echo still here").await.1, "still here\n");
+            world
+        }),
+        trial("limits_cannot_be_raised_and_no_core_is_written", |world| async {
+            let sandbox = world.sandbox().await;
+            let (_, output) = shell(&*sandbox, "ulimit -n; ulimit -c; ulimit -n 100000; echo after").await;
+            assert!(output.starts_with("256\n0\n"), "{output}");
+            assert!(output.contains("ermitted") && !output.ends_with("100000\n"), "{output}");
+            world
+        }),
+    ]
+}
