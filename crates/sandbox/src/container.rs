@@ -170,7 +170,7 @@ impl Driver for Container {
             let closed = tokio::task::spawn_blocking(move || {
                 shared.zygote.stop();
                 if let Some(scratch) = &shared.scratch {
-                    scratch.clear();
+                    scratch.close();
                 }
                 for place in shared.hierarchies.directories() {
                     cgroup::kill_and_remove(&place.directory);

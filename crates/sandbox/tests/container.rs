@@ -2,6 +2,13 @@
 //!
 //! Without the usual harness, as this program is also the zygote that it tests with.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    reason = "clippy knows tests by the attribute that this harness does without"
+)]
+
 #[path = "container/conformance.rs"]
 mod conformance;
 #[path = "container/remains.rs"]

@@ -28,7 +28,8 @@ const PREPARED: usize = 2;
 pub(super) struct ScratchDisks {
     directory: PathBuf,
     number: AtomicU64,
-    prepared: Mutex<HashMap<u64, Vec<OwnedFd>>>,
+    /// By size; `None` once the driver closes.
+    prepared: Mutex<Option<HashMap<u64, Vec<OwnedFd>>>>,
 }
 
 // === impl ScratchDisks ===
@@ -43,7 +44,7 @@ impl ScratchDisks {
         let disks = Self {
             directory: directory.to_owned(),
             number: AtomicU64::new(0),
-            prepared: Mutex::new(HashMap::new()),
+            prepared: Mutex::new(Some(HashMap::new())),
         };
         disks.make(512 << 20)?;
         Ok(disks)
@@ -51,7 +52,7 @@ impl ScratchDisks {
 
     /// A disk of `bytes`, as a mount that is attached nowhere. Blocks.
     pub(super) fn take(&self, bytes: u64) -> io::Result<OwnedFd> {
-        let ready = self.lock().get_mut(&bytes).and_then(Vec::pop);
+        let ready = self.lock().as_mut().and_then(|prepared| prepared.get_mut(&bytes)?.pop());
         match ready {
             Some(disk) => Ok(disk),
             None => self.make(bytes),
@@ -60,19 +61,26 @@ impl ScratchDisks {
 
     /// Makes disks of `bytes` until enough are prepared. Blocks.
     pub(super) fn prepare(&self, bytes: u64) -> io::Result<()> {
-        while self.lock().get(&bytes).map_or(0, Vec::len) < PREPARED {
+        loop {
+            let enough = |prepared: &HashMap<_, Vec<_>>| {
+                prepared.get(&bytes).is_some_and(|ready| ready.len() >= PREPARED)
+            };
+            if self.lock().as_ref().is_none_or(enough) {
+                return Ok(());
+            }
             let disk = self.make(bytes)?;
-            self.lock().entry(bytes).or_default().push(disk);
+            if let Some(prepared) = self.lock().as_mut() {
+                prepared.entry(bytes).or_default().push(disk);
+            }
         }
-        Ok(())
     }
 
-    /// Lets go of the prepared ones.
-    pub(super) fn clear(&self) {
-        self.lock().clear();
+    /// Lets go of the prepared ones, and prepares no more.
+    pub(super) fn close(&self) {
+        self.lock().take();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Vec<OwnedFd>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<HashMap<u64, Vec<OwnedFd>>>> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
