@@ -190,6 +190,3 @@ fn remember(cache: &Cache, record: &FunctionRecord) {
 fn broken(context: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
     StoreError::Broken { context: format!("cannot {context}"), source: source.into() }
 }
-
-#[cfg(test)]
-mod tests;

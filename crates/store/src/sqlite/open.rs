@@ -17,9 +17,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 const APPLICATION_ID: i32 = 0x4872_7468;
 /// The schema's versions, each the step from the one before; `user_version` counts those that were taken.
 const MIGRATIONS: [&str; 1] = [include_str!("schema/1.sql")];
-/// What a SQLite file begins with, and where its application id is. Source: sqlite.org/fileformat2.html.
+/// What a SQLite file begins with, and where in it some numbers are. Source: sqlite.org/fileformat2.html.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const HEADER: usize = 100;
+const PAGE_SIZE_AT: usize = 16;
+const PAGES_AT: usize = 28;
 const APPLICATION_ID_AT: usize = 68;
 /// The log is cut back to this many bytes when it was longer.
 const LOG_BYTES: i64 = 4 << 20;
@@ -122,7 +124,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
         }
         Err(source) => return Err(io_error("find", path, source)),
     }
-    check_header(path)?;
+    check_file(path)?;
     let connection = check_pages(path)?;
     let result = prepare(&connection);
     result.map_err(|error| sqlite_error("prepare", path, error))?;
@@ -137,38 +139,50 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
 /// Makes a complete, empty database at `path`, or nothing.
 fn create(path: &Path) -> Result<(), OpenError> {
     let draft = beside(path, "-new");
-    for leftover in
-        [draft.clone(), beside(&draft, "-wal"), beside(&draft, "-journal"), beside(&draft, "-shm")]
-    {
-        match fs::remove_file(&leftover) {
+    remove_draft(&draft)?;
+    let made = make(&draft).map_err(|error| sqlite_error("make", path, error)).and_then(|()| {
+        File::open(&draft)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(&draft, path))
+            .map_err(|error| io_error("make", path, error))
+    });
+    match made {
+        Ok(()) => sync_directory(path),
+        Err(error) => {
+            remove_draft(&draft)?;
+            Err(error)
+        }
+    }
+}
+
+fn make(draft: &Path) -> rusqlite::Result<()> {
+    let connection = connect(draft, OpenFlags::SQLITE_OPEN_CREATE)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    prepare(&connection)?;
+    connection.close().map_err(|(_, error)| error)
+}
+
+fn remove_draft(draft: &Path) -> Result<(), OpenError> {
+    for suffix in ["", "-wal", "-journal"] {
+        let file = beside(draft, suffix);
+        match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("remove", &leftover, error));
+                return Err(io_error("remove", &file, error));
             }
             _ => {}
         }
     }
-    let make = || -> rusqlite::Result<()> {
-        let connection = connect(&draft, OpenFlags::SQLITE_OPEN_CREATE)?;
-        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-        prepare(&connection)?;
-        connection.close().map_err(|(_, error)| error)
-    };
-    make().map_err(|error| sqlite_error("make", path, error))?;
-    File::open(&draft)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| fs::rename(&draft, path))
-        .map_err(|error| io_error("make", path, error))?;
-    sync_directory(path)
+    Ok(())
 }
 
-/// Refuses by the first bytes what SQLite must not touch: it would take an empty file for a new database.
-fn check_header(path: &Path) -> Result<(), OpenError> {
+/// Refuses what SQLite would not: it takes an empty file for a new database, and fills up a page that is cut off.
+fn check_file(path: &Path) -> Result<(), OpenError> {
     let damaged = |problem: &str| OpenError::Damaged { path: path.to_owned(), problem: problem.to_owned() };
-    let mut header = Vec::with_capacity(HEADER);
     let metadata = fs::metadata(path).map_err(|error| io_error("read", path, error))?;
     if !metadata.is_file() {
         return Err(damaged("it is not a file"));
     }
+    let mut header = Vec::with_capacity(HEADER);
     File::open(path)
         .and_then(|file| file.take(HEADER as u64).read_to_end(&mut header))
         .map_err(|error| io_error("read", path, error))?;
@@ -181,12 +195,22 @@ fn check_header(path: &Path) -> Result<(), OpenError> {
     if !header.starts_with(MAGIC) {
         return Err(damaged("it is not a SQLite database"));
     }
-    let mut id = [0; 4];
-    id.copy_from_slice(&header[APPLICATION_ID_AT..APPLICATION_ID_AT + 4]);
-    match i32::from_be_bytes(id) {
-        APPLICATION_ID => Ok(()),
-        application_id => Err(OpenError::Foreign { path: path.to_owned(), application_id }),
+    let application_id = field(&header, APPLICATION_ID_AT).cast_signed();
+    if application_id != APPLICATION_ID {
+        return Err(OpenError::Foreign { path: path.to_owned(), application_id });
     }
+    // A log may hold pages that the file still lacks.
+    let page = u64::from(field(&header, PAGE_SIZE_AT) >> 16);
+    let pages = u64::from(field(&header, PAGES_AT));
+    if !beside(path, "-wal").exists() && metadata.len() < page * pages {
+        return Err(damaged("it is shorter than its header says"));
+    }
+    Ok(())
+}
+
+/// Four bytes of the header, big-endian as SQLite writes them.
+fn field(header: &[u8; HEADER], at: usize) -> u32 {
+    header[at..at + 4].iter().fold(0, |value, byte| value << 8 | u32::from(*byte))
 }
 
 /// Takes the file for this process and has SQLite check all of it, without writing.

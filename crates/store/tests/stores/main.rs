@@ -1,8 +1,11 @@
-//! One suite for every store: what the trait promises, asked of each implementation in turn.
+//! One suite for every store: what the trait promises, asked of each implementation in turn. Then what single ones
+//! promise besides: how they crash, fill a disk, and meet damage.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod model;
+mod sqlite_crash;
+mod sqlite_damage;
 mod suite;
 
 use std::sync::Arc;
