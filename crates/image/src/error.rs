@@ -11,12 +11,12 @@ pub enum ArchiveError {
     /// No files.
     #[error("the archive has no files in it")]
     Empty,
-    /// Unpacks to more than [`hearth_types::limits::UNZIPPED_BYTES`], or to too many files.
+    /// Unpacks to more than [`hearth_types::limits::UNZIPPED_BYTES`], or to too many files or directories.
     #[error("the archive unpacks to more than {limit} {what}")]
     TooLarge {
         /// The limit.
         limit: u64,
-        /// `bytes` or `files`.
+        /// `bytes`, `files` or `directories`.
         what: &'static str,
     },
     /// An entry that would be outside the root, or is of a kind that code never is.

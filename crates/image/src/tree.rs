@@ -15,6 +15,8 @@ use crate::name::split;
 
 /// The most files, directories and links in one tree.
 pub(crate) const ENTRIES: u64 = 100_000;
+/// The most directories among them: making one costs ten times what a file costs.
+const DIRECTORIES: u64 = 20_000;
 /// The kernel gives up on a path when directories are moved meanwhile, anywhere; then it is asked again.
 const RESOLUTIONS: usize = 1_000;
 
@@ -31,6 +33,7 @@ pub(crate) struct Tree {
     /// The directory that was written to last: archives list neighbours together.
     current: Option<(Vec<u8>, OwnedFd)>,
     entries: u64,
+    directories: u64,
 }
 
 impl Tree {
@@ -39,7 +42,7 @@ impl Tree {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::open(root, flags, Mode::empty())
             .and_then(|root| rustix::fs::fchmod(&root, EXECUTABLE).map(|()| root))
-            .map(|root| Self { root, current: None, entries: 0 })
+            .map(|root| Self { root, current: None, entries: 0, directories: 0 })
             .map_err(|error| ArchiveError::io(format!("open {}", root.display()), error))
     }
 
@@ -122,6 +125,10 @@ impl Tree {
                 let (parent, name) = split(path);
                 self.enter(parent)?;
                 self.count()?;
+                self.directories += 1;
+                if self.directories > DIRECTORIES {
+                    return Err(ArchiveError::TooLarge { limit: DIRECTORIES, what: "directories" });
+                }
                 rustix::fs::mkdirat(self.parent(), name, PRIVATE)
                     .and_then(|()| rustix::fs::openat2(self.parent(), name, flags, Mode::empty(), BENEATH))
                     .and_then(|made| rustix::fs::fchmod(&made, EXECUTABLE).map(|()| made))
