@@ -1,1 +1,32 @@
-//! Not yet.
+//! The worker: makes, feeds, watches and ends instances through a driver, and keeps their logs.
+//!
+//! Lambda's Runtime API and Extensions API are served here, once for all drivers. The truth about which instances
+//! exist lives in a [`Worker`] and nowhere else.
+//!
+//! ```text
+//! worker      the doors: create, invoke, end, report
+//! instance    the life of one instance, drawn as a chart; its phases are async functions of one task
+//! protocol    what a call to the Runtime or Extensions API means in which state: pure
+//! api         the HTTP around it
+//! output      what processes write, made into bounded lines under a token bucket
+//! logs        those lines on disk, bounded for each function, written by one thread
+//! ```
+
+mod api;
+mod clock;
+mod environment;
+mod failure;
+mod instance;
+mod launcher;
+mod logs;
+mod metrics;
+mod output;
+mod protocol;
+mod quiet;
+mod report;
+mod worker;
+
+pub use launcher::{Launch, LaunchError, Launcher};
+pub use logs::{Follow, LogLine, Logs};
+pub use metrics::Metrics;
+pub use worker::{InstanceReport, Worker, WorkerConfig, WorkerEvent};

@@ -1,0 +1,68 @@
+//! Which call a path is.
+
+use http::Method;
+
+/// A call of the two APIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    Next,
+    Response(&'a str),
+    InvocationError(&'a str),
+    InitError,
+    Register,
+    EventNext,
+    ExtensionInitError,
+    ExtensionExitError,
+    WrongMethod,
+    Unknown,
+}
+
+/// The call that `method` and `path` make.
+pub(super) fn find<'a>(method: &Method, path: &'a str) -> Route<'a> {
+    let (route, wants) = if let Some(call) = path.strip_prefix("/2018-06-01/runtime/") {
+        match call {
+            "invocation/next" => (Route::Next, Method::GET),
+            "init/error" => (Route::InitError, Method::POST),
+            other => match other.strip_prefix("invocation/").and_then(|rest| rest.split_once('/')) {
+                Some((id, "response")) => (Route::Response(id), Method::POST),
+                Some((id, "error")) => (Route::InvocationError(id), Method::POST),
+                _ => return Route::Unknown,
+            },
+        }
+    } else if let Some(call) = path.strip_prefix("/2020-01-01/extension/") {
+        match call {
+            "register" => (Route::Register, Method::POST),
+            "event/next" => (Route::EventNext, Method::GET),
+            "init/error" => (Route::ExtensionInitError, Method::POST),
+            "exit/error" => (Route::ExtensionExitError, Method::POST),
+            _ => return Route::Unknown,
+        }
+    } else {
+        return Route::Unknown;
+    };
+    if *method == wants { route } else { Route::WrongMethod }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_calls_of_the_two_apis_are_known() {
+        let post = |path| find(&Method::POST, path);
+        assert_eq!(find(&Method::GET, "/2018-06-01/runtime/invocation/next"), Route::Next);
+        assert_eq!(post("/2018-06-01/runtime/invocation/next"), Route::WrongMethod);
+        assert_eq!(post("/2018-06-01/runtime/invocation/a-b/response"), Route::Response("a-b"));
+        assert_eq!(post("/2018-06-01/runtime/invocation/a-b/error"), Route::InvocationError("a-b"));
+        assert_eq!(post("/2020-01-01/extension/register"), Route::Register);
+        for unknown in [
+            "",
+            "/",
+            "/2018-06-01/runtime/",
+            "/2018-06-01/runtime/invocation//x/response",
+            "/2018-06-01/ping",
+        ] {
+            assert_eq!(post(unknown), Route::Unknown, "{unknown}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! One instance: what it knows of itself, and the doors through which calls come in.
+//!
+//! ```text
+//!            create                        runtime and extensions called next
+//!   Making ----------> Initializing ------------------------------------------> Serving --+
+//!     |                     |                                                      ^      | crash, timeout,
+//!     | no sandbox          | init failed or took 10 s                             |      | end()
+//!     v                     v           first invocation             init again   |      v
+//!   (Failed)             Waiting ---------------------------------> Initializing --+   Ending --> (Gone)
+//!                           |                                           |                ^
+//!                           +-------------------- end() ----------------+- failed -------+
+//! ```
+//!
+//! One task, in `life`, walks this chart: each phase is an async function of it, and it alone makes and ends
+//! sandboxes. Calls of the Runtime API and of `invoke` change the state below under one lock that is never held across an await,
+//! and wake that task only when it has something to decide, so a warm invocation does not: the deadline it sleeps for is never
+//! later than that of any invocation in hand.
+//!
+//! An init phase that fails is done again within the first invocation, as Lambda does. Every generation of the sandbox has a
+//! number; what connections of an earlier one say is refused.
+
+mod doors;
+mod finish;
+mod life;
+mod session;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_sandbox::{Driver, Exit, Sandbox, Stats};
+use hearth_types::{Answer, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, RequestId};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use crate::failure::Failure;
+use crate::launcher::Launcher;
+use crate::metrics::Counters;
+use crate::output::Output;
+use crate::protocol::{Protocol, Waiter};
+
+pub(crate) use doors::Posted;
+
+/// The result of an invocation.
+pub(crate) type Invoked = Result<Answer, InvokeError>;
+
+/// What a parked `next` call of the runtime is answered with.
+#[derive(Debug)]
+pub(crate) struct NextEvent {
+    pub(crate) invocation: Invocation,
+    pub(crate) deadline_ms: u64,
+}
+
+impl<T> Waiter for oneshot::Sender<T> {
+    fn is_gone(&self) -> bool {
+        self.is_closed()
+    }
+}
+
+type Conversation = Protocol<oneshot::Sender<NextEvent>, oneshot::Sender<Bytes>>;
+
+/// Where in its life an instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Making,
+    Initializing,
+    /// Init failed; the first invocation does it again.
+    Waiting,
+    Serving,
+    Ending,
+}
+
+/// An invocation in hand.
+#[derive(Debug)]
+struct Flight {
+    id: RequestId,
+    /// Until it is handed to the runtime.
+    invocation: Option<Invocation>,
+    wants_tail: bool,
+    /// When it was handed to the runtime, or an init phase was begun for it.
+    started: Option<Instant>,
+    deadline: Instant,
+    answer: oneshot::Sender<Invoked>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    generation: u32,
+    protocol: Conversation,
+    flights: Vec<Flight>,
+    /// The deadline that the instance's task sleeps for.
+    armed: Option<Instant>,
+    /// Why the instance must end, or its init phase failed.
+    failure: Option<Failure>,
+    /// Runtime and external extensions that run.
+    processes: usize,
+    end: Option<EndReason>,
+    /// The init phase's time, until a REPORT has told it.
+    unreported_init: Option<Duration>,
+    invocations: u64,
+    last_used: Instant,
+}
+
+/// One instance and its sandbox.
+pub(crate) struct Instance {
+    id: InstanceId,
+    spec: Arc<FunctionSpec>,
+    driver: Arc<dyn Driver>,
+    launcher: Arc<dyn Launcher>,
+    counters: Arc<Counters>,
+    output: Output,
+    created: Instant,
+    state: Mutex<State>,
+    sandbox: Mutex<Option<Arc<dyn Sandbox>>>,
+    usage: Mutex<Usage>,
+    /// Rung when the instance's task has something to decide.
+    changed: Notify,
+}
+
+/// What the sandbox used, as last asked.
+#[derive(Debug)]
+struct Usage {
+    asked: Option<Instant>,
+    stats: Stats,
+}
+
+/// What an instance is made with.
+pub(crate) struct Parts {
+    pub(crate) id: InstanceId,
+    pub(crate) spec: Arc<FunctionSpec>,
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) output: Output,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panic elsewhere left is still the truth about which invocations are in hand.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl Instance ===
+
+impl Instance {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let now = Instant::now();
+        let state = State {
+            phase: Phase::Making,
+            generation: 0,
+            protocol: Protocol::new(parts.spec.concurrency.hard, Vec::new()),
+            flights: Vec::new(),
+            armed: None,
+            failure: None,
+            processes: 0,
+            end: None,
+            unreported_init: None,
+            invocations: 0,
+            last_used: now,
+        };
+        Self {
+            id: parts.id,
+            spec: parts.spec,
+            driver: parts.driver,
+            launcher: parts.launcher,
+            counters: parts.counters,
+            output: parts.output,
+            created: now,
+            state: Mutex::new(state),
+            sandbox: Mutex::default(),
+            usage: Mutex::new(Usage { asked: None, stats: Stats::default() }),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> InstanceId {
+        self.id
+    }
+
+    pub(crate) fn spec(&self) -> &Arc<FunctionSpec> {
+        &self.spec
+    }
+
+    /// Asks the instance to end. The first reason stands.
+    pub(crate) fn end(&self, reason: EndReason) {
+        lock(&self.state).end.get_or_insert(reason);
+        self.changed.notify_one();
+    }
+
+    /// The word for its phase, its age, the time since its last use, and invocations so far.
+    pub(crate) fn describe(&self) -> (&'static str, Duration, Duration, u64) {
+        let state = lock(&self.state);
+        let word = match state.phase {
+            Phase::Making | Phase::Initializing => "starting",
+            Phase::Waiting | Phase::Serving if state.flights.is_empty() => "idle",
+            Phase::Waiting | Phase::Serving => "busy",
+            Phase::Ending => "draining",
+        };
+        (word, self.created.elapsed(), state.last_used.elapsed(), state.invocations)
+    }
+
+    /// What the sandbox uses now.
+    pub(crate) fn stats(&self) -> Stats {
+        lock(&self.sandbox).as_ref().map(|sandbox| sandbox.stats()).unwrap_or_default()
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// Why the instance's task must not go on with its phase.
+    fn stop(&self) -> Option<Stop> {
+        let failed = self.failure.clone().map(Stop::Failed);
+        failed.or_else(|| self.end.map(Stop::Ended))
+    }
+
+    /// Notes a failure; the first stands.
+    fn fail(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+    }
+
+    /// A process of the sandbox ended, which none does as long as all is well.
+    fn exited(&mut self, extension: Option<&str>, exit: Exit) {
+        self.processes = self.processes.saturating_sub(1);
+        self.fail(match extension {
+            None => Failure::RuntimeExited(exit),
+            Some(_) => Failure::ExtensionFailed {
+                kind: "Extension.Crash".to_owned(),
+                reason: crate::failure::exit_reason("Extension", exit),
+            },
+        });
+    }
+}
+
+/// Why a phase ended early.
+#[derive(Clone, Debug)]
+enum Stop {
+    Ended(EndReason),
+    Failed(Failure),
+}

@@ -1,0 +1,114 @@
+//! The end of an invocation: its log is complete, its report written, its caller answered.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_types::{Answer, FunctionError, InvokeError};
+use tokio::time::Instant;
+
+use super::{Flight, Instance, lock};
+use crate::clock::{epoch_ms, timestamp};
+use crate::failure::Failure;
+use crate::metrics::count;
+use crate::report::{self, Report};
+
+/// Memory is asked for at most this often while all goes well: a question costs some system calls.
+const USAGE_AGE: Duration = Duration::from_millis(10);
+
+/// How an invocation ended.
+#[derive(Debug)]
+pub(super) enum Outcome<'a> {
+    Answered(Bytes),
+    FunctionError(Bytes),
+    Failed(&'a Failure),
+}
+
+impl Instance {
+    /// Answers an invocation that the function received.
+    pub(super) fn finish(&self, flight: Flight, init: Option<Duration>, outcome: Outcome<'_>) {
+        let started = flight.started.unwrap_or(flight.deadline);
+        let duration = started.elapsed();
+        self.output.drain();
+        let (payload, error, failure) = match outcome {
+            Outcome::Answered(body) => (body, None, None),
+            Outcome::FunctionError(body) => (body, Some(FunctionError::Unhandled), None),
+            Outcome::Failed(failure) => {
+                (failure.document(flight.id), Some(FunctionError::Unhandled), Some(failure))
+            }
+        };
+        self.count_outcome(error, failure);
+        if let Some(failure) = failure {
+            self.say_failure(&flight, failure);
+        }
+        let status = failure.and_then(|failure| match failure {
+            Failure::TimedOut(_) => Some(("timeout", None)),
+            Failure::TooLarge => None,
+            Failure::InitError { .. }
+            | Failure::RuntimeExited(_)
+            | Failure::ExtensionFailed { .. }
+            | Failure::Entrypoint(_) => Some(("error", Some(failure.kind()))),
+        });
+        self.output.say(&report::end(&Report {
+            request: flight.id,
+            duration,
+            init,
+            memory_mb: self.spec.memory_mb,
+            used_bytes: self.used_bytes(failure.is_some()),
+            status,
+        }));
+        let log_tail = flight.wants_tail.then(|| self.output.take_tail(flight.id).into());
+        let reusable = matches!(failure, None | Some(Failure::TooLarge));
+        tracing::debug!(
+            request_id = %flight.id,
+            function = %self.spec.revision.version.function,
+            instance = %self.id,
+            duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            failed = error.is_some(),
+            "invocation finished"
+        );
+        // The caller may have gone; the invocation is over all the same.
+        let _ = flight.answer.send(Ok(Answer { payload, error, log_tail, reusable }));
+    }
+
+    /// Tells the caller of an invocation that the function never saw.
+    pub(super) fn not_delivered(&self, flight: Flight, reason: &str) {
+        count(&self.counters.not_delivered);
+        let _ = flight.answer.send(Err(InvokeError::NotDelivered { reason: reason.to_owned() }));
+    }
+
+    fn say_failure(&self, flight: &Flight, failure: &Failure) {
+        let id = flight.id;
+        let reason = failure.reason();
+        match failure {
+            Failure::TimedOut(_) => self.output.say(&format!("{} {id} {reason}\n", timestamp(epoch_ms()))),
+            Failure::TooLarge => self.output.say(&reason),
+            Failure::InitError { .. }
+            | Failure::RuntimeExited(_)
+            | Failure::ExtensionFailed { .. }
+            | Failure::Entrypoint(_) => {
+                self.output.say(&format!("RequestId: {id} Error: {reason}\n{}", failure.kind()));
+            }
+        }
+    }
+
+    fn count_outcome(&self, error: Option<FunctionError>, failure: Option<&Failure>) {
+        let counters = &self.counters;
+        count(match (error, failure) {
+            (None, _) => &counters.succeeded,
+            (Some(_), None) => &counters.function_errors,
+            (Some(_), Some(Failure::TimedOut(_))) => &counters.timeouts,
+            (Some(_), Some(_)) => &counters.crashes,
+        });
+    }
+
+    /// The most memory ever used, as far as is known; all of it after an out of memory.
+    fn used_bytes(&self, ask: bool) -> u64 {
+        let now = Instant::now();
+        let mut usage = lock(&self.usage);
+        if ask || usage.asked.is_none_or(|asked| now.duration_since(asked) >= USAGE_AGE) {
+            usage.asked = Some(now);
+            usage.stats = self.stats();
+        }
+        if usage.stats.oom_kills > 0 { u64::MAX } else { usage.stats.memory_peak_bytes }
+    }
+}

@@ -1,0 +1,287 @@
+//! The life of an instance, phase by phase: see the chart in `instance`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_types::{EndReason, InvokeError, WorkerId, limits};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::doors::shutdown_event;
+use super::finish::Outcome;
+use super::session::Session;
+use super::{Flight, Instance, Phase, State, Stop, lock};
+use crate::clock::{epoch_ms, millis};
+use crate::failure::Failure;
+use crate::metrics::count;
+use crate::report;
+use crate::worker::WorkerEvent;
+use hearth_sandbox::Exit;
+
+/// For external extensions at the end; Lambda gives 2 s in all, the last 300 ms of it after SIGTERM.
+const EXTENSIONS_SHUTDOWN: Duration = Duration::from_millis(1_700);
+/// For processes after SIGTERM where there are external extensions.
+const AFTER_SIGTERM: Duration = Duration::from_millis(300);
+/// For processes after SIGTERM where there are internal extensions only.
+const INTERNAL_SHUTDOWN: Duration = Duration::from_millis(500);
+
+impl Instance {
+    /// Lives from the making of the sandbox to its end. Sends one ready event, unless the last one, which it returns,
+    /// says that there is no instance.
+    pub(crate) async fn live(
+        self: Arc<Self>,
+        events: &mpsc::Sender<(WorkerId, WorkerEvent)>,
+        worker: &WorkerId,
+    ) -> WorkerEvent {
+        let instance = self.id;
+        let mut session = match Session::make(&self).await {
+            Ok(session) => session,
+            Err(reason) => return self.not_made(reason),
+        };
+        self.enter(Phase::Initializing);
+        let began = Instant::now();
+        let initialized = self.initialize(&mut session, began + limits::INIT_PHASE, limits::INIT_PHASE).await;
+        let init = began.elapsed();
+        let session = match initialized {
+            Ok(()) => Some(session),
+            Err(Stop::Ended(reason)) => {
+                session.destroy(&self).await;
+                return self.not_made(format!("it was ended while it started: {reason}"));
+            }
+            Err(Stop::Failed(failure)) => {
+                self.init_failed(&failure, "init", init);
+                session.destroy(&self).await;
+                None
+            }
+        };
+        {
+            let mut state = lock(&self.state);
+            if session.is_some() {
+                state.phase = Phase::Serving;
+                state.unreported_init = Some(init);
+            } else {
+                state.phase = Phase::Waiting;
+                state.failure = None;
+            }
+        }
+        count(&self.counters.instances_ready);
+        let ready = WorkerEvent::InstanceReady { instance, init };
+        // Nobody listens when the worker's owner is gone; the instance ends with it.
+        let _ = events.send((worker.clone(), ready)).await;
+        let reason = match session {
+            Some(session) => self.serve_and_end(session).await,
+            None => self.wait_and_serve().await,
+        };
+        WorkerEvent::InstanceGone { instance, reason }
+    }
+
+    fn not_made(&self, reason: String) -> WorkerEvent {
+        self.enter(Phase::Ending);
+        count(&self.counters.instances_failed);
+        WorkerEvent::InstanceFailed { instance: self.id, reason }
+    }
+
+    fn enter(&self, phase: Phase) {
+        lock(&self.state).phase = phase;
+    }
+
+    /// An init phase failed: said as Lambda says it.
+    fn init_failed(&self, failure: &Failure, phase: &str, after: Duration) {
+        count(&self.counters.init_failures);
+        self.output.drain();
+        let (status, kind) = match failure {
+            Failure::TimedOut(_) => ("timeout", None),
+            Failure::InitError { .. }
+            | Failure::RuntimeExited(_)
+            | Failure::ExtensionFailed { .. }
+            | Failure::Entrypoint(_)
+            | Failure::TooLarge => ("error", Some(failure.kind())),
+        };
+        self.output.say(&report::init(after, phase, status, kind));
+    }
+
+    /// Starts extensions, then the runtime, until all have asked for work.
+    async fn initialize(
+        self: &Arc<Self>,
+        session: &mut Session,
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<(), Stop> {
+        let work = async {
+            for extension in session.extensions() {
+                session.start_extension(self, &extension).await.map_err(Stop::Failed)?;
+            }
+            self.until(|state| state.protocol.extensions.all_registered()).await?;
+            session.start_runtime(self).await.map_err(Stop::Failed)?;
+            self.until(|state| state.protocol.initialized()).await
+        };
+        match timeout_at(deadline, work).await {
+            Ok(result) => result,
+            Err(_) => Err(Stop::Failed(Failure::TimedOut(limit))),
+        }
+    }
+
+    /// Waits until `done`, or until something says that it will not be.
+    async fn until(&self, done: impl Fn(&State) -> bool) -> Result<(), Stop> {
+        loop {
+            {
+                let state = lock(&self.state);
+                if let Some(stop) = state.stop() {
+                    return Err(stop);
+                }
+                if done(&state) {
+                    return Ok(());
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// After a failed init: the first invocation does it again, in its own time.
+    async fn wait_and_serve(self: &Arc<Self>) -> EndReason {
+        if let Err(stop) = self.until(|state| !state.flights.is_empty()).await {
+            self.abandon(&stop);
+            return reason_of(&stop);
+        }
+        let began = Instant::now();
+        {
+            let mut state = lock(&self.state);
+            state.phase = Phase::Initializing;
+            for flight in &mut state.flights {
+                flight.deadline = began + self.spec.timeout;
+                self.start(flight, began);
+            }
+        }
+        let mut session = match Session::make(self).await {
+            Ok(session) => session,
+            Err(reason) => {
+                for flight in self.take_flights() {
+                    self.not_delivered(flight, &reason);
+                }
+                return EndReason::Failed;
+            }
+        };
+        let limit = self.spec.timeout;
+        if let Err(stop) = self.initialize(&mut session, began + limit, limit).await {
+            if let Stop::Failed(failure) = &stop {
+                self.init_failed(failure, "invoke", began.elapsed());
+            }
+            self.abandon(&stop);
+            session.destroy(self).await;
+            return reason_of(&stop);
+        }
+        {
+            let mut state = lock(&self.state);
+            state.phase = Phase::Serving;
+            self.deliver(&mut state);
+        }
+        self.serve_and_end(session).await
+    }
+
+    async fn serve_and_end(self: &Arc<Self>, session: Session) -> EndReason {
+        let stop = self.serve().await;
+        self.abandon(&stop);
+        self.shut_down(&session, &stop).await;
+        session.destroy(self).await;
+        reason_of(&stop)
+    }
+
+    /// Watches until something ends the instance. Whether it does is looked at anew after each bell.
+    async fn serve(&self) -> Stop {
+        loop {
+            let armed = {
+                let mut state = lock(&self.state);
+                if let Some(stop) = state.stop() {
+                    return stop;
+                }
+                state.armed = state.flights.iter().map(|flight| flight.deadline).min();
+                if state.armed.is_some_and(|deadline| deadline <= Instant::now()) {
+                    return Stop::Failed(Failure::TimedOut(self.spec.timeout));
+                }
+                state.armed
+            };
+            let deadline = async {
+                match armed {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = deadline => {}
+            }
+        }
+    }
+
+    fn take_flights(&self) -> Vec<Flight> {
+        let mut state = lock(&self.state);
+        state.phase = Phase::Ending;
+        std::mem::take(&mut state.flights)
+    }
+
+    /// Answers all invocations in hand, each with what became of it, and takes no more.
+    fn abandon(&self, stop: &Stop) {
+        let now = Instant::now();
+        let flights = self.take_flights();
+        let mut init = lock(&self.state).unreported_init.take();
+        for flight in flights {
+            let expired = flight.deadline <= now;
+            match stop {
+                _ if flight.started.is_none() => self.not_delivered(flight, "the instance ended first"),
+                Stop::Failed(Failure::TimedOut(_)) if !expired => {
+                    // It shares the sandbox with the one that ran out of time.
+                    let killed = Failure::RuntimeExited(Exit::SandboxGone);
+                    self.finish(flight, init.take(), Outcome::Failed(&killed));
+                }
+                Stop::Failed(failure) => self.finish(flight, init.take(), Outcome::Failed(failure)),
+                Stop::Ended(reason) => {
+                    let lost = InvokeError::Lost { reason: format!("the instance was ended: {reason}") };
+                    let _ = flight.answer.send(Err(lost));
+                }
+            }
+        }
+    }
+
+    /// The shutdown phase: extensions hear of it and get their time.
+    async fn shut_down(&self, session: &Session, stop: &Stop) {
+        let ((any, external), waiting) = {
+            let mut state = lock(&self.state);
+            (state.protocol.extensions.kinds(), state.protocol.close())
+        };
+        if !any {
+            return;
+        }
+        let reason = match stop {
+            Stop::Failed(Failure::TimedOut(_)) => "timeout",
+            Stop::Failed(_) => "failure",
+            Stop::Ended(_) => "spindown",
+        };
+        if external {
+            let event = shutdown_event(reason, epoch_ms() + millis(EXTENSIONS_SHUTDOWN + AFTER_SIGTERM));
+            for extension in waiting {
+                let _ = extension.send(event.clone());
+            }
+            self.processes_to_end(EXTENSIONS_SHUTDOWN).await;
+        }
+        session.sandbox.terminate().await;
+        self.processes_to_end(if external { AFTER_SIGTERM } else { INTERNAL_SHUTDOWN }).await;
+    }
+
+    /// Waits until at most the runtime is left before SIGTERM, or nothing after it, for a time.
+    async fn processes_to_end(&self, time: Duration) {
+        let left = if time == EXTENSIONS_SHUTDOWN { 1 } else { 0 };
+        let gone = async {
+            while lock(&self.state).processes > left {
+                self.changed.notified().await;
+            }
+        };
+        let _ = timeout(time, gone).await;
+    }
+}
+
+fn reason_of(stop: &Stop) -> EndReason {
+    match stop {
+        Stop::Ended(reason) => *reason,
+        Stop::Failed(_) => EndReason::Failed,
+    }
+}

@@ -1,0 +1,51 @@
+//! What the worker must be told in order to start a function, declared by the one who asks.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+
+use hearth_sandbox::{BoxFuture, ReadOnlyMount};
+use hearth_types::FunctionSpec;
+
+/// Knows where a function's code and interpreter are on this machine.
+pub trait Launcher: Send + Sync + 'static {
+    /// What to run for `spec`. May take its time: code is unpacked here when it has to be.
+    fn launch<'a>(&'a self, spec: &'a FunctionSpec) -> BoxFuture<'a, Result<Launch, LaunchError>>;
+}
+
+/// A function, ready to start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Launch {
+    /// Directories with code, interpreter, client and layers.
+    pub mounts: Vec<ReadOnlyMount>,
+    /// The runtime's executable, as a path in the sandbox, and its arguments. Never empty.
+    pub argv: Vec<String>,
+    /// Where the runtime starts.
+    pub working_directory: PathBuf,
+    /// Variables that the runtime's kind wants (`PATH`, `PYTHONPATH`, ...); the function's own win over them.
+    pub environment: BTreeMap<String, String>,
+    /// External extensions: paths in the sandbox of the executables in `/opt/extensions`.
+    pub extensions: Vec<String>,
+}
+
+/// A function that cannot be started on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct LaunchError(String);
+
+// === impl LaunchError ===
+
+impl LaunchError {
+    /// `error` and its causes, in one line.
+    #[must_use]
+    pub fn new(error: &dyn Error) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        Self(text)
+    }
+}

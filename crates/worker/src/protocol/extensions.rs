@@ -1,0 +1,169 @@
+//! Extensions: who they are, what they want to hear, and whether they wait for it.
+
+use super::{Refusal, Waiter};
+
+/// As many as Lambda allows.
+const MAX_EXTENSIONS: usize = 10;
+
+/// What extensions are told about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExtensionEvent {
+    Invoke,
+    Shutdown,
+}
+
+/// How an extension introduces itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Registration {
+    pub(crate) name: String,
+    pub(crate) events: Vec<ExtensionEvent>,
+}
+
+#[derive(Debug)]
+enum State<E> {
+    Registered,
+    Parked(E),
+    Working,
+    Failed,
+}
+
+#[derive(Debug)]
+struct Extension<E> {
+    id: String,
+    name: String,
+    invoke: bool,
+    shutdown: bool,
+    external: bool,
+    state: State<E>,
+}
+
+/// All extensions of a sandbox.
+#[derive(Debug)]
+pub(crate) struct Extensions<E> {
+    /// File names of external ones that have not registered.
+    expected: Vec<String>,
+    known: Vec<Extension<E>>,
+    /// Whether SHUTDOWN is what those who ask now are told.
+    shutting_down: bool,
+}
+
+// === impl Extensions ===
+
+impl<E: Waiter> Extensions<E> {
+    pub(super) fn new(expected: Vec<String>) -> Self {
+        Self { expected, known: Vec::new(), shutting_down: false }
+    }
+
+    pub(super) fn register(&mut self, registration: Registration, id: String) -> Result<(), Refusal> {
+        let Registration { name, events } = registration;
+        if name.is_empty() {
+            return Err(Refusal::InvalidExtensionName);
+        }
+        if self.known.iter().any(|extension| extension.name == name) {
+            return Err(Refusal::ExtensionAlreadyRegistered);
+        }
+        if self.known.len() >= MAX_EXTENSIONS {
+            return Err(Refusal::TooManyExtensions);
+        }
+        let place = self.expected.iter().position(|expected| *expected == name);
+        // Before the external ones have registered no runtime runs, so whoever calls is not an internal one.
+        if place.is_none() && !self.expected.is_empty() {
+            return Err(Refusal::InvalidExtensionName);
+        }
+        let shutdown = events.contains(&ExtensionEvent::Shutdown);
+        if place.is_none() && shutdown {
+            return Err(Refusal::InvalidEventType);
+        }
+        if let Some(place) = place {
+            self.expected.swap_remove(place);
+        }
+        let invoke = events.contains(&ExtensionEvent::Invoke);
+        let external = place.is_some();
+        self.known.push(Extension { id, name, invoke, shutdown, external, state: State::Registered });
+        Ok(())
+    }
+
+    /// An extension asks for the next event. `Ok(Some)` gives the call back because it is to be told SHUTDOWN at once.
+    pub(crate) fn next(&mut self, id: &str, waiter: E) -> Result<Option<E>, Refusal> {
+        let shutting_down = self.shutting_down;
+        let extension = self.find(id)?;
+        match &extension.state {
+            State::Failed => return Err(Refusal::InvalidExtensionState),
+            State::Parked(parked) if !parked.is_gone() => return Err(Refusal::InvalidExtensionState),
+            State::Parked(_) | State::Registered | State::Working => {}
+        }
+        if shutting_down && extension.shutdown {
+            extension.state = State::Working;
+            return Ok(Some(waiter));
+        }
+        extension.state = State::Parked(waiter);
+        Ok(None)
+    }
+
+    /// An extension says that it failed, before (`in_init`) or after its first `next`. Returns its name.
+    pub(crate) fn failed(&mut self, id: &str, in_init: bool) -> Result<String, Refusal> {
+        let extension = self.find(id)?;
+        let fits = match extension.state {
+            State::Registered => true,
+            State::Parked(_) | State::Working => !in_init,
+            State::Failed => false,
+        };
+        if !fits {
+            return Err(Refusal::InvalidExtensionState);
+        }
+        extension.state = State::Failed;
+        Ok(extension.name.clone())
+    }
+
+    fn find(&mut self, id: &str) -> Result<&mut Extension<E>, Refusal> {
+        if id.is_empty() {
+            return Err(Refusal::MissingExtensionIdentifier);
+        }
+        let found = self.known.iter_mut().find(|extension| extension.id == id);
+        found.ok_or(Refusal::UnknownExtensionIdentifier)
+    }
+
+    /// Whether every external extension has registered.
+    pub(crate) fn all_registered(&self) -> bool {
+        self.expected.is_empty()
+    }
+
+    pub(super) fn all_greeted(&self) -> bool {
+        self.expected.is_empty() && self.known.iter().all(|e| !matches!(e.state, State::Registered))
+    }
+
+    /// Whether every extension that hears of invocations waits for one.
+    pub(super) fn all_parked(&self) -> bool {
+        self.known.iter().all(|e| match &e.state {
+            State::Parked(_) => true,
+            State::Registered => false,
+            State::Working | State::Failed => !e.invoke,
+        })
+    }
+
+    pub(super) fn take_for_invoke(&mut self) -> Vec<E> {
+        self.take_parked(|extension| extension.invoke)
+    }
+
+    pub(super) fn take_for_shutdown(&mut self) -> Vec<E> {
+        self.shutting_down = true;
+        self.take_parked(|extension| extension.shutdown)
+    }
+
+    fn take_parked(&mut self, wanted: impl Fn(&Extension<E>) -> bool) -> Vec<E> {
+        let mut taken = Vec::new();
+        for extension in self.known.iter_mut().filter(|extension| wanted(extension)) {
+            if matches!(extension.state, State::Parked(_))
+                && let State::Parked(waiter) = std::mem::replace(&mut extension.state, State::Working)
+            {
+                taken.push(waiter);
+            }
+        }
+        taken
+    }
+
+    /// Whether there are any at all, and whether any is external.
+    pub(crate) fn kinds(&self) -> (bool, bool) {
+        (!self.known.is_empty(), self.known.iter().any(|extension| extension.external))
+    }
+}

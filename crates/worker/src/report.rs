@@ -1,0 +1,107 @@
+//! The platform's own lines in a function's log, in Lambda's text format.
+//!
+//! Billed Duration is the duration and, on a cold start, the init phase, rounded up to a millisecond: since 1 August
+//! 2025 Lambda bills INIT for every kind of function
+//! (aws.amazon.com/blogs/compute/aws-lambda-standardizes-billing-for-init-phase).
+
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+use hearth_types::RequestId;
+
+/// What REPORT says.
+#[derive(Clone, Debug)]
+pub(crate) struct Report<'a> {
+    pub(crate) request: RequestId,
+    pub(crate) duration: Duration,
+    pub(crate) init: Option<Duration>,
+    pub(crate) memory_mb: u32,
+    pub(crate) used_bytes: u64,
+    /// `timeout`, or `error` and its type.
+    pub(crate) status: Option<(&'a str, Option<&'a str>)>,
+}
+
+/// START, without its line end.
+pub(crate) fn start(request: RequestId, version: impl Display) -> String {
+    format!("START RequestId: {request} Version: {version}")
+}
+
+/// END and REPORT: two lines, the second without its end.
+pub(crate) fn end(report: &Report<'_>) -> String {
+    let billed = (report.duration + report.init.unwrap_or_default()).as_micros().div_ceil(1000);
+    let used = report.used_bytes.div_ceil(1 << 20).min(u64::from(report.memory_mb));
+    let request = report.request;
+    let mut text = String::with_capacity(288);
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "END RequestId: {request}\nREPORT RequestId: {request}\tDuration: {:.2} ms\tBilled Duration: {billed} ms\t\
+         Memory Size: {} MB\tMax Memory Used: {used} MB\t",
+        ms(report.duration),
+        report.memory_mb,
+    );
+    if let Some(init) = report.init {
+        let _ = write!(text, "Init Duration: {:.2} ms\t", ms(init));
+    }
+    match report.status {
+        Some((status, Some(kind))) => {
+            let _ = write!(text, "Status: {status}\tError Type: {kind}");
+        }
+        Some((status, None)) => {
+            let _ = write!(text, "Status: {status}");
+        }
+        None => {}
+    }
+    text
+}
+
+/// INIT_REPORT of an init phase that failed.
+pub(crate) fn init(duration: Duration, phase: &str, status: &str, kind: Option<&str>) -> String {
+    let mut text =
+        format!("INIT_REPORT Init Duration: {:.2} ms\tPhase: {phase}\tStatus: {status}", ms(duration));
+    if let Some(kind) = kind {
+        let _ = write!(text, "\tError Type: {kind}");
+    }
+    text
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_lambdas_to_the_letter() {
+        let request: RequestId = "3f8a1c52-0d5e-4c1b-9a34-1b2c3d4e5f60".parse().unwrap();
+        let mut report = Report {
+            request,
+            duration: Duration::from_micros(1_230),
+            init: None,
+            memory_mb: 128,
+            used_bytes: 34 << 20,
+            status: None,
+        };
+        assert_eq!(
+            end(&report),
+            format!(
+                "END RequestId: {request}\nREPORT RequestId: {request}\tDuration: 1.23 ms\tBilled Duration: 2 ms\t\
+                 Memory Size: 128 MB\tMax Memory Used: 34 MB\t"
+            )
+        );
+        report.init = Some(Duration::from_micros(12_340));
+        report.used_bytes = u64::MAX;
+        report.status = Some(("error", Some("Runtime.ExitError")));
+        assert!(end(&report).ends_with(
+            "Billed Duration: 14 ms\tMemory Size: 128 MB\tMax Memory Used: 128 MB\tInit Duration: 12.34 ms\t\
+             Status: error\tError Type: Runtime.ExitError"
+        ));
+        assert_eq!(start(request, "$LATEST"), format!("START RequestId: {request} Version: $LATEST"));
+        assert_eq!(
+            init(Duration::from_micros(9_999_990), "init", "timeout", None),
+            "INIT_REPORT Init Duration: 9999.99 ms\tPhase: init\tStatus: timeout"
+        );
+    }
+}

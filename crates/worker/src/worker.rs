@@ -1,0 +1,253 @@
+//! The doors of the worker.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use hearth_sandbox::Driver;
+use hearth_types::{Answer, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, WorkerId};
+use tokio::sync::{Notify, mpsc};
+use tracing::Instrument;
+
+use crate::instance::{Instance, Parts};
+use crate::launcher::Launcher;
+use crate::logs::Logs;
+use crate::metrics::{Counters, Metrics, count};
+use crate::output::Output;
+
+/// What a worker is made with.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Its name.
+    pub id: WorkerId,
+    /// The folder of functions' logs.
+    pub logs: PathBuf,
+    /// What is kept of each function's log, bytes.
+    pub log_bytes_per_function: u64,
+    /// Where it says what became of instances.
+    pub events: mpsc::Sender<(WorkerId, WorkerEvent)>,
+}
+
+/// What became of an instance. For each [`Worker::create`] comes one `InstanceFailed`, or one `InstanceReady` and
+/// later one `InstanceGone`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkerEvent {
+    /// It takes invocations, also when its init phase failed: the first invocation then does that again, as in Lambda.
+    InstanceReady {
+        /// Which.
+        instance: InstanceId,
+        /// How long its init phase took.
+        init: Duration,
+    },
+    /// It could not be made, or was ended before it was ready; nothing of it is left.
+    InstanceFailed {
+        /// Which.
+        instance: InstanceId,
+        /// Why.
+        reason: String,
+    },
+    /// It ended; nothing of it is left.
+    InstanceGone {
+        /// Which.
+        instance: InstanceId,
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// An instance as it is now.
+#[derive(Clone, Debug)]
+pub struct InstanceReport {
+    /// Which.
+    pub id: InstanceId,
+    /// What it runs.
+    pub spec: Arc<FunctionSpec>,
+    /// Starting, idle, busy or draining.
+    pub state: &'static str,
+    /// Time since its making began.
+    pub age: Duration,
+    /// Time since an invocation came to it or ended.
+    pub idle: Duration,
+    /// Memory now, bytes.
+    pub memory_bytes: u64,
+    /// Most memory ever, bytes.
+    pub memory_peak_bytes: u64,
+    /// CPU time used, microseconds.
+    pub cpu_us: u64,
+    /// Invocations answered.
+    pub invocations: u64,
+}
+
+/// Makes, feeds, watches and ends instances. Cheap to clone; all clones are one worker.
+#[derive(Clone)]
+pub struct Worker {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    id: WorkerId,
+    driver: Arc<dyn Driver>,
+    launcher: Arc<dyn Launcher>,
+    logs: Logs,
+    events: mpsc::Sender<(WorkerId, WorkerEvent)>,
+    counters: Arc<Counters>,
+    instances: RwLock<HashMap<InstanceId, Arc<Instance>>>,
+    /// Rung when an instance is gone.
+    gone: Notify,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// A worker with no instances.
+    ///
+    /// # Errors
+    /// When the folder of logs cannot be made.
+    pub fn new(
+        config: WorkerConfig,
+        driver: Arc<dyn Driver>,
+        launcher: Arc<dyn Launcher>,
+    ) -> io::Result<Self> {
+        let logs = Logs::open(config.logs, config.log_bytes_per_function)?;
+        let shared = Shared {
+            id: config.id,
+            driver,
+            launcher,
+            logs,
+            events: config.events,
+            counters: Arc::default(),
+            instances: RwLock::default(),
+            gone: Notify::new(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Begins to make an instance. Returns at once; events follow. Must be called in an async runtime.
+    pub fn create(&self, instance: InstanceId, spec: Arc<FunctionSpec>) {
+        let shared = Arc::clone(&self.shared);
+        let log = match shared.logs.function(&spec.revision.version.function) {
+            Ok(log) => log,
+            Err(error) => {
+                count(&shared.counters.instances_failed);
+                let reason = format!("its log cannot be kept: {error}");
+                tokio::spawn(async move {
+                    let failed = WorkerEvent::InstanceFailed { instance, reason };
+                    let _ = shared.events.send((shared.id.clone(), failed)).await;
+                });
+                return;
+            }
+        };
+        let span = tracing::info_span!("instance", %instance, function = %spec.revision.version.function);
+        let made = Arc::new(Instance::new(Parts {
+            id: instance,
+            spec,
+            driver: Arc::clone(&shared.driver),
+            launcher: Arc::clone(&shared.launcher),
+            counters: Arc::clone(&shared.counters),
+            output: Output::new(instance, log),
+        }));
+        shared.write().insert(instance, Arc::clone(&made));
+        let life = async move {
+            let last = made.live(&shared.events, &shared.id).await;
+            tracing::info!(event = ?last, "instance over");
+            shared.write().remove(&instance);
+            let _ = shared.events.send((shared.id.clone(), last)).await;
+            shared.gone.notify_waiters();
+        };
+        tokio::spawn(life.instrument(span));
+    }
+
+    /// Has an instance run an invocation. It runs to its end even if this future is dropped, as in Lambda.
+    ///
+    /// The answer comes as soon as the runtime has posted it. Extensions may still work on the invocation then; a next one
+    /// waits in the instance until they are done, within its own timeout.
+    ///
+    /// # Errors
+    /// When the instance is not there or ends without an answer; the error says whether the function may have run.
+    pub async fn invoke(&self, instance: InstanceId, invocation: Invocation) -> Result<Answer, InvokeError> {
+        let Some(found) = self.shared.read().get(&instance).cloned() else {
+            count(&self.shared.counters.not_delivered);
+            return Err(InvokeError::NotDelivered { reason: "it is not on this worker".to_owned() });
+        };
+        let answer = found.invoke(invocation)?;
+        drop(found);
+        answer.await.unwrap_or_else(|_| Err(InvokeError::Lost { reason: "its life broke off".to_owned() }))
+    }
+
+    /// Ends an instance, through the shutdown phase. Its last event follows. An unknown one is gone already.
+    pub fn end(&self, instance: InstanceId, reason: EndReason) {
+        if let Some(instance) = self.shared.read().get(&instance) {
+            instance.end(reason);
+        }
+    }
+
+    /// All instances. Asks the kernel for the use of each.
+    #[must_use]
+    pub fn instances(&self) -> Vec<InstanceReport> {
+        let all: Vec<_> = self.shared.read().values().cloned().collect();
+        all.iter().map(|instance| report(instance)).collect()
+    }
+
+    /// The functions' logs.
+    #[must_use]
+    pub fn logs(&self) -> &Logs {
+        &self.shared.logs
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.shared.counters.snapshot(self.shared.logs.counts())
+    }
+
+    /// Ends all instances, and waits for it no longer than `grace`. The driver's close ends what is left.
+    pub async fn shutdown(&self, grace: Duration) {
+        for instance in self.shared.read().values() {
+            instance.end(EndReason::Shutdown);
+        }
+        let all_gone = async {
+            loop {
+                let gone = self.shared.gone.notified();
+                if self.shared.read().is_empty() {
+                    return;
+                }
+                gone.await;
+            }
+        };
+        if tokio::time::timeout(grace, all_gone).await.is_err() {
+            tracing::warn!(instances = self.shared.read().len(), "instances did not end in time");
+        }
+        let logs = self.shared.logs.clone();
+        let _ = tokio::task::spawn_blocking(move || logs.flush()).await;
+    }
+}
+
+fn report(instance: &Instance) -> InstanceReport {
+    let (state, age, idle, invocations) = instance.describe();
+    let stats = instance.stats();
+    InstanceReport {
+        id: instance.id(),
+        spec: Arc::clone(instance.spec()),
+        state,
+        age,
+        idle,
+        memory_bytes: stats.memory_bytes,
+        memory_peak_bytes: stats.memory_peak_bytes,
+        cpu_us: stats.cpu_us,
+        invocations,
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<InstanceId, Arc<Instance>>> {
+        self.instances.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<InstanceId, Arc<Instance>>> {
+        self.instances.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
