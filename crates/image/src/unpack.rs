@@ -251,3 +251,22 @@ fn unreadable(error: ZipError) -> ArchiveError {
         error => ArchiveError::Corrupt(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_become_seconds_since_the_unix_epoch() {
+        for (date, expected) in [
+            ((1980, 1, 1, 0, 0, 0), 315_532_800),
+            ((2000, 2, 29, 12, 34, 56), 951_827_696),
+            ((2024, 12, 31, 23, 59, 58), 1_735_689_598),
+            ((2107, 12, 31, 23, 59, 58), 4_354_819_198),
+        ] {
+            let (year, month, day, hour, minute, second) = date;
+            let time = DateTime::from_date_and_time(year, month, day, hour, minute, second).unwrap();
+            assert_eq!(unix_seconds(time), expected, "{date:?}");
+        }
+    }
+}

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod crash;
 mod kept;
 mod random;
 mod raw;
@@ -30,8 +31,9 @@ struct World {
 }
 
 impl World {
+    /// In memory where there is such a place: thousands of files cost a real disk minutes.
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         fs::write(folder.path().join("neighbour"), "untouched").unwrap();
         let store = ImageStore::open(&folder.path().join("code")).unwrap();
         Self { folder, store }
