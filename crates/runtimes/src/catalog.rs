@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use hearth_types::{Runtime, RuntimeFamily};
 use serde::Serialize;
 
+use crate::node::release;
 use crate::{interpreters, node, python};
 
 /// Runtimes that are listed even where nothing of them is here.
@@ -40,6 +41,8 @@ pub struct Program {
     pub argv: Vec<String>,
     /// Whether the handler is the last argument.
     pub handler_argument: bool,
+    /// Whether V8 must be told how much memory there is: in an instance it sees the whole machine's.
+    pub heap_limits: bool,
     /// What its environment has besides Lambda's own variables.
     pub environment: BTreeMap<String, String>,
     /// `AWS_EXECUTION_ENV`.
@@ -103,6 +106,9 @@ pub enum AddError {
     /// pip failed.
     #[error("pip could not install the client: {0}")]
     Pip(String),
+    /// npm failed.
+    #[error("npm could not install Node.js: {0}")]
+    Npm(String),
     /// The folder of clients cannot be written.
     #[error("cannot {step} {path}")]
     Io {
@@ -125,9 +131,12 @@ impl Catalog {
         Self { home, resolved: Mutex::new(HashMap::new()) }
     }
 
-    /// Where clients are installed unless somebody says otherwise: for the machine if root does it, else for the user.
+    /// Where clients are installed: where `HEARTH_RUNTIMES` says, else for the machine if root does it, else for the user.
     #[must_use]
     pub fn default_home() -> PathBuf {
+        if let Some(told) = std::env::var_os("HEARTH_RUNTIMES").filter(|told| !told.is_empty()) {
+            return PathBuf::from(told);
+        }
         if rustix::process::geteuid().is_root() {
             return PathBuf::from("/var/lib/hearth/runtimes");
         }
@@ -170,8 +179,15 @@ impl Catalog {
                 }
                 Some(interpreter) => RuntimeState::NeedsClient { interpreter, fix: add },
             },
-            RuntimeFamily::Node => match interpreters::node(runtime) {
+            RuntimeFamily::Node => match interpreters::node(runtime)
+                .or_else(|| release::added(&self.home, runtime))
+            {
                 Some(interpreter) => RuntimeState::Ready { interpreter: Some(interpreter) },
+                None if release::can_be_added(runtime) => RuntimeState::NoInterpreter {
+                    fix: format!(
+                        "no Node.js for it was found (PATH, nvm): {add}, which installs one with npm"
+                    ),
+                },
                 None => RuntimeState::NoInterpreter {
                     fix: format!("no Node.js for {runtime} was found (PATH, nvm): install one, then {add}"),
                 },
@@ -192,7 +208,7 @@ impl Catalog {
             RuntimeState::Ready { interpreter: None } => provided(runtime),
             RuntimeState::Ready { interpreter: Some(interpreter) } => match runtime.family() {
                 RuntimeFamily::Node => node::program(&self.home, runtime, &interpreter).map_err(|error| {
-                    missing(format!("its client cannot be written to {}: {error}", self.home.display()))
+                    missing(format!("its client cannot be written: {}", with_cause(&error)))
                 })?,
                 RuntimeFamily::Python | RuntimeFamily::Provided => {
                     python::program(&self.home, runtime, &interpreter).map_err(|error| {
@@ -222,7 +238,10 @@ impl Catalog {
             RuntimeState::NeedsClient { interpreter, .. } => {
                 python::install(&self.home, runtime, &interpreter, progress)
             }
-            RuntimeState::NoInterpreter { fix } => Err(Missing { runtime: runtime.clone(), fix }.into()),
+            RuntimeState::NoInterpreter { fix } => {
+                let missing = Missing { runtime: runtime.clone(), fix };
+                release::add(&self.home, runtime, missing.into(), progress)
+            }
         }
     }
 
@@ -231,14 +250,40 @@ impl Catalog {
     }
 }
 
+// === impl Program ===
+
+impl Program {
+    /// The whole command of an instance: executable and arguments for this handler and this much memory.
+    #[must_use]
+    pub fn command(&self, handler: &str, memory_mb: u32) -> Vec<String> {
+        let mut command = self.argv.clone();
+        if self.heap_limits {
+            // Lambda's own shares. Without them garbage grows until the kernel ends the instance.
+            let flags = [("old", memory_mb / 10 * 9), ("semi", (memory_mb / 20).max(1))];
+            let flags = flags.map(|(space, limit)| format!("--max-{space}-space-size={limit}"));
+            command.splice(1..1, flags);
+        }
+        if self.handler_argument {
+            command.push(handler.to_owned());
+        }
+        command
+    }
+}
+
 fn provided(runtime: &Runtime) -> Program {
     Program {
         mounts: Vec::new(),
         argv: vec!["/var/task/bootstrap".to_owned()],
         handler_argument: false,
+        heap_limits: false,
         environment: BTreeMap::new(),
         execution_environment: format!("AWS_Lambda_{runtime}"),
     }
+}
+
+/// A message with its cause, for where the error itself ends.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 fn still_there(program: &Program) -> bool {

@@ -43,7 +43,7 @@ pub(crate) fn runtimes_found() -> Vec<Runtime> {
 fn nodes() -> Vec<(String, PathBuf)> {
     let mut found: Vec<(String, PathBuf)> = Vec::new();
     for path in directories_of_path().map(|directory| directory.join("node")).filter_map(real_program) {
-        if found.iter().any(|(_, known)| *known == path) {
+        if found.iter().any(|(_, known)| *known == path) || !is_installed_node(&path) {
             continue;
         }
         if let Some(major) = node_major(&path) {
@@ -54,11 +54,25 @@ fn nodes() -> Vec<(String, PathBuf)> {
     for directory in versions(nvm, "v") {
         let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let major = name.trim_start_matches('v').split('.').next().unwrap_or_default().to_owned();
-        if let Some(path) = real_program(directory.join("bin/node")) {
+        if let Some(path) = real_program(directory.join("bin/node")).filter(|path| is_installed_node(path)) {
             found.push((major, path));
         }
     }
     found
+}
+
+/// Whether a prefix, which functions get to see, is more than an interpreter's own: the root, or a folder around a home.
+pub(crate) fn shows_too_much(prefix: &Path) -> bool {
+    prefix.parent().is_none() || environment("HOME").is_some_and(|home| home.starts_with(prefix))
+}
+
+/// Whether this is a whole Node.js, as packages and archives unpack it, in a folder that functions may see.
+fn is_installed_node(path: &Path) -> bool {
+    let Some(prefix) = path.parent().filter(|bin| bin.ends_with("bin")).and_then(Path::parent) else {
+        return false;
+    };
+    let shared = [Path::new("/usr"), Path::new("/usr/local")].contains(&prefix);
+    (shared || prefix.join("include/node").is_dir()) && !shows_too_much(prefix)
 }
 
 fn node_major(path: &Path) -> Option<String> {

@@ -8,9 +8,11 @@
 //! |---|---|
 //! | `catalog` | the list, and what each runtime still needs |
 //! | `interpreters` | where interpreters are on this machine |
+//! | `home` | the folder of what was installed: whole or not at all |
 //! | `python`, `node` | how each starts, and its client |
 
 mod catalog;
+mod home;
 mod interpreters;
 mod node;
 mod python;

@@ -1,21 +1,21 @@
 //! Python: how it starts with AWS's own client, and how that client is installed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use hearth_types::Runtime;
 
 use crate::catalog::{AddError, Program};
+use crate::home::{self, fingerprint};
 use crate::interpreters;
 
 /// The client and what it needs, pinned by version and hash.
 const REQUIREMENTS: &str = include_str!("../clients/python/requirements.txt");
-/// The client's version, in the name of its folder.
-const CLIENT_VERSION: &str = "awslambdaric-4.2.2";
+/// Starts the client.
+const START: (&str, &str) = ("hearth_start.py", include_str!("../clients/python/hearth_start.py"));
 /// The oldest Python that the client has a wheel for.
 pub(crate) const OLDEST: &str = "python3.10";
 
@@ -27,20 +27,28 @@ pub(crate) fn has_client(runtime: &Runtime) -> bool {
 
 /// Where a runtime's client is, once it is installed.
 pub(crate) fn client(home: &Path, runtime: &Runtime) -> PathBuf {
-    home.join(format!("{runtime}-{CLIENT_VERSION}"))
+    home.join(client_name(runtime))
+}
+
+fn client_name(runtime: &Runtime) -> String {
+    format!("{runtime}-{:016x}", fingerprint(&[("requirements.txt", REQUIREMENTS), START]))
 }
 
 /// How an instance starts Python.
 pub(crate) fn program(home: &Path, runtime: &Runtime, interpreter: &Path) -> io::Result<Program> {
     let prefix = prefix(interpreter)?;
+    if interpreters::shows_too_much(&prefix) {
+        return Err(io::Error::other(format!("its prefix {} holds more than Python", prefix.display())));
+    }
     let name = interpreter.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Program {
         mounts: vec![
             (prefix, PathBuf::from("/var/lang")),
             (client(home, runtime), PathBuf::from("/var/runtime")),
         ],
-        argv: vec![format!("/var/lang/bin/{name}"), "-m".to_owned(), "awslambdaric".to_owned()],
+        argv: [&format!("/var/lang/bin/{name}"), "-S", "-m", "hearth_start"].map(str::to_owned).to_vec(),
         handler_argument: true,
+        heap_limits: false,
         environment: BTreeMap::from([
             (
                 "PYTHONPATH".to_owned(),
@@ -72,35 +80,31 @@ pub(crate) fn install(
     interpreter: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), AddError> {
-    let io = |step, path: &Path| {
-        let path = path.to_owned();
-        move |source| AddError::Io { step, path, source }
-    };
-    fs::create_dir_all(home).map_err(io("make", home))?;
     let pip = find_pip(interpreter).ok_or_else(|| AddError::NoPip(runtime.clone()))?;
-    // One at a time: a second caller waits here and then finds the work done.
-    let lock_path = home.join(".lock");
-    let lock = fs::File::create(&lock_path).map_err(io("open", &lock_path))?;
-    lock.lock().map_err(io("lock", &lock_path))?;
-    let finished = client(home, runtime);
-    if finished.is_dir() {
-        return Ok(());
-    }
-    let half_made = home.join(format!(".{runtime}-half-made"));
-    if half_made.exists() {
-        fs::remove_dir_all(&half_made).map_err(io("remove", &half_made))?;
-    }
-    progress(&format!("installing {CLIENT_VERSION} with {}", pip.display()));
-    run_pip(&pip, runtime, &half_made)?;
-    progress("compiling it");
-    // Slower starts, nothing worse, if this does not work.
-    let _ = Command::new(interpreter)
-        .args(["-I", "-m", "compileall", "-q"])
-        .arg(&half_made)
+    home::install(home, &client_name(runtime), |half_made| {
+        progress(&format!("installing AWS's runtime client and boto3 with {}", pip.display()));
+        run_pip(&pip, runtime, half_made)?;
+        let start = half_made.join(START.0);
+        fs::write(&start, START.1).map_err(home::failed("write", &start))?;
+        progress("compiling them");
+        compile(interpreter, half_made);
+        Ok(())
+    })
+    .map(drop)
+}
+
+/// Compiles what was installed: instances see it read-only, and would compile it again at each start.
+fn compile(interpreter: &Path, directory: &Path) {
+    // Not by time stamp, which is checked against a file that nobody may change. Failing means slower starts, nothing worse.
+    let result = Command::new(interpreter)
+        .args(["-I", "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash"])
+        .args(["-s", &directory.to_string_lossy(), "-p", "/var/runtime"])
+        .arg(directory)
         .stdin(Stdio::null())
         .output();
-    open_to_all(&half_made).map_err(io("open to all", &half_made))?;
-    fs::rename(&half_made, &finished).map_err(io("rename", &half_made))
+    if !result.as_ref().is_ok_and(|output| output.status.success()) {
+        tracing::warn!(directory = %directory.display(), "the Python client could not be compiled; its starts will be slower");
+    }
 }
 
 /// A Python that has pip: the runtime's own, or any other.
@@ -114,9 +118,8 @@ fn find_pip(interpreter: &Path) -> Option<PathBuf> {
 }
 
 fn run_pip(pip: &Path, runtime: &Runtime, target: &Path) -> Result<(), AddError> {
-    let failed = |error: io::Error| AddError::Pip(error.to_string());
-    let mut requirements = tempfile_in(target).map_err(failed)?;
-    requirements.1.write_all(REQUIREMENTS.as_bytes()).map_err(failed)?;
+    let requirements = target.join("requirements.txt");
+    fs::write(&requirements, REQUIREMENTS).map_err(home::failed("write", &requirements))?;
     let arch = std::env::consts::ARCH;
     let platforms =
         ["manylinux2014", "manylinux_2_17", "manylinux_2_28"].map(|tag| format!("--platform={tag}_{arch}"));
@@ -128,34 +131,12 @@ fn run_pip(pip: &Path, runtime: &Runtime, target: &Path) -> Result<(), AddError>
         .arg("--target")
         .arg(target)
         .arg("-r")
-        .arg(&requirements.0)
+        .arg(&requirements)
         .stdin(Stdio::null())
-        .output();
-    let _ = fs::remove_file(&requirements.0);
-    let output = output.map_err(failed)?;
+        .output()
+        .map_err(|error| AddError::Pip(error.to_string()))?;
     if output.status.success() {
         return Ok(());
     }
-    let _ = fs::remove_dir_all(target);
     Err(AddError::Pip(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
-}
-
-fn tempfile_in(beside: &Path) -> io::Result<(PathBuf, fs::File)> {
-    let path = beside.with_extension("requirements.txt");
-    let file = fs::File::create(&path)?;
-    Ok((path, file))
-}
-
-/// Instances run as users of their own, who must be able to read.
-pub(crate) fn open_to_all(path: &Path) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(path)?;
-    if metadata.is_dir() {
-        fs::set_permissions(path, Permissions::from_mode(0o755))?;
-        for entry in fs::read_dir(path)? {
-            open_to_all(&entry?.path())?;
-        }
-    } else if metadata.is_file() {
-        fs::set_permissions(path, Permissions::from_mode(0o644 | (metadata.permissions().mode() & 0o111)))?;
-    }
-    Ok(())
 }

@@ -3,21 +3,25 @@
 // A plain socket instead of node:http: the peer is Hearth's own worker on loopback, which answers with Content-Length, and
 // loading node:http would cost more of a cold start than the rest of this client.
 
-import net from "node:net";
+"use strict";
+
+const net = require("node:net");
 
 const VERSION = "/2018-06-01/runtime";
+const END_OF_HEAD = "\r\n\r\n";
 
-export class RuntimeApi {
+class RuntimeApi {
   #host;
   #port;
   #socket = null;
-  #buffer = Buffer.alloc(0);
+  /** What came and was not used yet; joined only once there is enough, so that large events are not copied over and over. */
+  #chunks = [];
+  #received = 0;
+  #head = null;
   #pending = null;
 
   constructor(address) {
-    const [host, port] = address.split(":");
-    this.#host = host;
-    this.#port = Number(port);
+    [this.#host, this.#port] = address.split(":");
   }
 
   async next() {
@@ -31,26 +35,27 @@ export class RuntimeApi {
   }
 
   error(requestId, error) {
-    return this.#request("POST", `${VERSION}/invocation/${requestId}/error`, JSON.stringify(error), errorHeaders(error));
+    return this.#request("POST", `${VERSION}/invocation/${requestId}/error`, JSON.stringify(error), typeHeader(error));
   }
 
   initError(error) {
-    return this.#request("POST", `${VERSION}/init/error`, JSON.stringify(error), errorHeaders(error));
+    return this.#request("POST", `${VERSION}/init/error`, JSON.stringify(error), typeHeader(error));
   }
 
   #connect() {
-    const socket = net.connect({ host: this.#host, port: this.#port, noDelay: true });
+    const socket = net.connect({ host: this.#host, port: Number(this.#port), noDelay: true });
     const fail = (error) => {
       if (this.#socket !== socket) return;
-      this.#socket = null;
-      this.#buffer = Buffer.alloc(0);
       const pending = this.#pending;
-      this.#pending = null;
+      this.#socket = this.#pending = this.#head = null;
+      this.#chunks = [];
+      this.#received = 0;
       pending?.reject(error ?? new Error("the Runtime API closed the connection"));
     };
     socket.on("data", (chunk) => {
-      this.#buffer = this.#buffer.length === 0 ? chunk : Buffer.concat([this.#buffer, chunk]);
-      this.#parse();
+      this.#chunks.push(chunk);
+      this.#received += chunk.length;
+      this.#answer();
     });
     socket.on("error", fail);
     socket.on("close", () => fail());
@@ -74,29 +79,47 @@ export class RuntimeApi {
     });
   }
 
-  #parse() {
-    const end = this.#buffer.indexOf("\r\n\r\n");
-    if (end < 0 || !this.#pending) return;
-    const lines = this.#buffer.latin1Slice(0, end).split("\r\n");
-    const status = Number(lines[0].split(" ")[1]);
+  /** Settles the request under way if all of its answer is here. */
+  #answer() {
+    if (!this.#pending) return;
+    if (!this.#head && !this.#parseHead()) return;
+    const { status, headers, start, length } = this.#head;
+    if (this.#received < start + length) return;
+    const all = this.#joined();
+    const body = all.utf8Slice(start, start + length);
+    const rest = all.subarray(start + length);
+    this.#chunks = rest.length > 0 ? [rest] : [];
+    this.#received = rest.length;
+    const pending = this.#pending;
+    this.#pending = this.#head = null;
+    this.#socket.unref();
+    pending.resolve({ status, headers, body });
+  }
+
+  #parseHead() {
+    const all = this.#joined();
+    const end = all.indexOf(END_OF_HEAD);
+    if (end < 0) return false;
+    const lines = all.latin1Slice(0, end).split("\r\n");
     const headers = {};
     for (const line of lines.slice(1)) {
       const colon = line.indexOf(":");
       headers[line.slice(0, colon).toLowerCase()] = line.slice(colon + 1).trim();
     }
-    const start = end + 4;
     const length = Number(headers["content-length"] ?? 0);
-    if (this.#buffer.length < start + length) return;
-    const body = this.#buffer.utf8Slice(start, start + length);
-    this.#buffer = this.#buffer.subarray(start + length);
-    const pending = this.#pending;
-    this.#pending = null;
-    this.#socket.unref();
-    pending.resolve({ status, headers, body });
+    this.#head = { status: Number(lines[0].split(" ")[1]), headers, start: end + END_OF_HEAD.length, length };
+    return true;
+  }
+
+  #joined() {
+    if (this.#chunks.length > 1) this.#chunks = [Buffer.concat(this.#chunks)];
+    return this.#chunks[0];
   }
 }
 
-function errorHeaders(error) {
+function typeHeader(error) {
   const type = String(error.errorType ?? "Error").replace(/[^\x21-\x7e]/g, "");
   return `Lambda-Runtime-Function-Error-Type: ${type}\r\n`;
 }
+
+module.exports = { RuntimeApi };
