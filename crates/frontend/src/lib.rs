@@ -1,1 +1,96 @@
-//! Not yet.
+//! The part that clients talk to: Lambda's REST API over HTTP, wire-exact for AWS's own SDKs.
+//!
+//! It checks what comes in, keeps functions in the store, and asks a [`Backend`] for slots and answers. It knows
+//! neither instances nor workers, and nothing that it remembers is lost with it: the store has the functions, the
+//! manager has the leases.
+
+mod backend;
+mod body;
+mod cache;
+mod config;
+mod core;
+mod download;
+mod error;
+mod functions;
+mod invoke;
+mod metrics;
+mod names;
+mod operations;
+mod read;
+mod render;
+mod request;
+mod router;
+mod server;
+mod service;
+mod settings;
+mod shapes;
+mod spec;
+mod tags;
+mod validate;
+
+use std::sync::Arc;
+
+use hearth_image::ImageStore;
+use hearth_store::{Store, StoreError};
+use hearth_types::AccountId;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+pub use backend::Backend;
+pub use body::{Body, full, stream};
+pub use metrics::FrontendMetrics;
+
+use crate::core::Core;
+
+/// What an operator decides about a frontend.
+#[derive(Clone, Debug)]
+pub struct FrontendConfig {
+    /// The AWS region that it says it is.
+    pub region: String,
+    /// Whose functions a caller means whose access key id is not an account's twelve digits.
+    pub default_account: AccountId,
+    /// How clients reach it, without a slash at the end: `http://127.0.0.1:9000`.
+    pub public_endpoint: String,
+    /// Requests in flight at once that an account may have; told by GetAccountSettings, enforced by the manager.
+    pub account_concurrency: u32,
+}
+
+/// The server of the API.
+#[derive(Debug)]
+pub struct Frontend<B: Backend> {
+    core: Arc<Core<B>>,
+}
+
+impl<B: Backend> Frontend<B> {
+    /// A frontend that keeps functions in `store` and `images` and has them run by `backend`.
+    #[must_use]
+    pub fn new(
+        config: FrontendConfig,
+        store: Arc<dyn Store>,
+        images: Arc<ImageStore>,
+        backend: Arc<B>,
+    ) -> Self {
+        Self { core: Arc::new(Core::new(config, store, images, backend)) }
+    }
+
+    /// Takes up again what a stop interrupted: functions that are being created or updated. To be called once,
+    /// before [`Self::serve`].
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn resume(&self) -> Result<(), StoreError> {
+        self.core.resume().await
+    }
+
+    /// Answers connections until `stop` becomes true or its sender is gone; returns when every request in flight
+    /// has its answer.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: watch::Receiver<bool>) {
+        server::serve(Arc::clone(&self.core), listener, stop).await;
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn metrics(&self) -> &FrontendMetrics {
+        &self.core.metrics
+    }
+}

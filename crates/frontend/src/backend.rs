@@ -1,0 +1,47 @@
+//! What the frontend needs of the rest of Hearth, so that it can be tested, and later run, without it.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use hearth_store::StateReason;
+use hearth_types::{
+    AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
+    Refusal, RevisionId,
+};
+use hyper::{Method, Response};
+
+use crate::body::Body;
+
+/// Manager and workers, as the frontend sees them.
+pub trait Backend: Send + Sync + 'static {
+    /// Waits for a slot of an instance. Whoever gets a lease must release it.
+    fn acquire(&self, request: LeaseRequest) -> impl Future<Output = Result<Lease, Refusal>> + Send;
+
+    /// Gives a slot back.
+    fn release(&self, lease: Lease, outcome: LeaseOutcome);
+
+    /// Has the leased instance answer one request.
+    fn invoke(
+        &self,
+        lease: &Lease,
+        invocation: Invocation,
+    ) -> impl Future<Output = Result<Answer, InvokeError>> + Send;
+
+    /// Makes a revision ready to run: code unpacked, runtime there. `Err` is why the function becomes Failed.
+    fn prepare(&self, spec: Arc<FunctionSpec>) -> impl Future<Output = Result<(), StateReason>> + Send;
+
+    /// `current` serves from now on; instances of revisions before it may go when they are idle.
+    fn revision_replaced(&self, current: &RevisionId);
+
+    /// The function is gone; so are its instances when they are idle.
+    fn function_deleted(&self, function: &FunctionId);
+
+    /// Answers the operator's own paths: `/metrics` and what is below `/_hearth/`.
+    fn operator(
+        &self,
+        method: &Method,
+        path: &str,
+        query: &str,
+        account: AccountId,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}

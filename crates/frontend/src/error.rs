@@ -1,0 +1,205 @@
+//! What goes wrong, as Lambda's clients expect to be told.
+//!
+//! An SDK turns the `x-amzn-errortype` header into an error class and the body's message into its text.
+
+use hearth_store::StoreError;
+use hearth_types::Refusal;
+use hyper::header::{HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use serde_json::{Map, Value};
+
+use crate::body::{Body, json};
+
+/// An error of the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    reason: Option<&'static str>,
+    close: bool,
+}
+
+/// Error shapes of the model whose message member is spelled `Message`.
+const CAPITAL: [&str; 3] = ["ResourceNotFoundException", "ServiceException", "ResourceInUseException"];
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), reason: None, close: false }
+    }
+
+    pub(crate) fn validation(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "ValidationException", message)
+    }
+
+    pub(crate) fn serialization(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "SerializationException", message)
+    }
+
+    pub(crate) fn parameter(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidParameterValueException", message)
+    }
+
+    pub(crate) fn content(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidRequestContentException", message)
+    }
+
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "ResourceConflictException", message)
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "ResourceNotFoundException", message)
+    }
+
+    pub(crate) fn function_not_found(arn: &str) -> Self {
+        Self::not_found(format!("Function not found: {arn}"))
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", message)
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException", message)
+    }
+
+    pub(crate) fn unsupported(what: &str) -> Self {
+        let message = format!("Hearth does not have {what} yet");
+        Self::new(StatusCode::NOT_IMPLEMENTED, "UnsupportedOperationException", message)
+    }
+
+    pub(crate) fn precondition() -> Self {
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            "PreconditionFailedException",
+            "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API \
+             to retrieve the latest Revision Id",
+        )
+    }
+
+    pub(crate) fn too_large(code: &'static str, limit: usize, operation: &str) -> Self {
+        let message = format!("Request must be smaller than {limit} bytes for the {operation} operation");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, code, message)
+    }
+
+    /// The same, after which the connection cannot be used again because some of the request is unread.
+    pub(crate) fn closing(self) -> Self {
+        Self { close: true, ..self }
+    }
+
+    fn throttled(reason: Option<&'static str>, message: impl Into<String>) -> Self {
+        let base = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", message);
+        Self { reason, ..base }
+    }
+
+    /// What a request that gets no slot is told.
+    pub(crate) fn refused(refusal: &Refusal, arn: &str) -> Self {
+        const CONCURRENT: Option<&str> = Some("ConcurrentInvocationLimitExceeded");
+        const RESERVED: Option<&str> = Some("ReservedFunctionConcurrentInvocationLimitExceeded");
+        match refusal {
+            Refusal::AccountLimit { .. } => Self::throttled(CONCURRENT, "Rate Exceeded."),
+            Refusal::FunctionLimit { .. } => Self::throttled(RESERVED, "Rate Exceeded."),
+            Refusal::QueueFull { .. } | Refusal::NoRoom { .. } => {
+                Self::throttled(CONCURRENT, format!("Rate Exceeded. {}", sentence(refusal)))
+            }
+            Refusal::StartFailed { .. } => Self::internal(sentence(refusal)),
+            Refusal::TimedOut { .. } | Refusal::Stopping => Self::unavailable(sentence(refusal)),
+            Refusal::FunctionDeleted => Self::function_not_found(arn),
+        }
+    }
+
+    /// What the caller is told when the store failed; the log has the details.
+    pub(crate) fn store(error: &StoreError, arn: &str) -> Self {
+        match error {
+            StoreError::NotFound(_) => Self::function_not_found(arn),
+            StoreError::Exists(id) => Self::conflict(format!("Function already exist: {}", id.name)),
+            StoreError::Conflict(_) => {
+                Self::conflict(format!("The function was changed by another request in the meantime: {arn}"))
+            }
+            StoreError::DiskFull => {
+                tracing::error!(%error, "cannot keep a change");
+                Self::internal("The disk that holds Hearth's data is full; nothing was changed")
+            }
+            StoreError::Broken { .. } => {
+                let cause = std::error::Error::source(error).map(ToString::to_string);
+                tracing::error!(%error, cause, "the store failed");
+                Self::internal("Hearth's store failed; its log says why")
+            }
+        }
+    }
+
+    /// The answer that says it.
+    pub(crate) fn response(&self) -> Response<Body> {
+        let kind = if self.status.is_server_error() { "Service" } else { "User" };
+        let mut document = Map::new();
+        if let Some(reason) = self.reason {
+            document.insert("Reason".to_owned(), reason.into());
+        }
+        document.insert("Type".to_owned(), kind.into());
+        let member = if CAPITAL.contains(&self.code) { "Message" } else { "message" };
+        document.insert(member.to_owned(), self.message.clone().into());
+        let mut response = json(self.status, &Value::Object(document));
+        let headers = response.headers_mut();
+        headers.insert("x-amzn-errortype", HeaderValue::from_static(self.code));
+        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.close {
+            headers.insert(hyper::header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// A refusal's text as a sentence of its own.
+fn sentence(refusal: &Refusal) -> String {
+    let text = refusal.to_string();
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(chars).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_status_and_reason() {
+        let concurrent = Some("ConcurrentInvocationLimitExceeded");
+        let reserved = Some("ReservedFunctionConcurrentInvocationLimitExceeded");
+        let reason = String::from("r");
+        for (refusal, status, expected) in [
+            (Refusal::AccountLimit { limit: 1 }, 429, concurrent),
+            (Refusal::FunctionLimit { limit: 1 }, 429, reserved),
+            (Refusal::QueueFull { limit: 1 }, 429, concurrent),
+            (Refusal::NoRoom { reason: reason.clone() }, 429, concurrent),
+            (Refusal::StartFailed { reason }, 500, None),
+            (Refusal::TimedOut { waited: Duration::ZERO }, 503, None),
+            (Refusal::FunctionDeleted, 404, None),
+            (Refusal::Stopping, 503, None),
+        ] {
+            let error = ApiError::refused(&refusal, "arn");
+            assert_eq!((error.status.as_u16(), error.reason), (status, expected), "{refusal}");
+            let retry = error.response().headers().contains_key(RETRY_AFTER);
+            assert_eq!(retry, matches!(status, 429 | 503));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_message_is_spelled_as_the_error_shape_spells_it() {
+        for (error, expected) in [
+            (ApiError::not_found("x"), r#"{"Message":"x","Type":"User"}"#),
+            (ApiError::internal("x"), r#"{"Message":"x","Type":"Service"}"#),
+            (ApiError::conflict("x"), r#"{"Type":"User","message":"x"}"#),
+        ] {
+            let response = error.response();
+            assert_eq!(response.headers()["x-amzn-errortype"], error.code);
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body, expected);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Functions made, shown, changed and deleted.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hearth_image::ArchiveError;
+use hearth_store::{
+    Change, CodeRef, FunctionRecord, LastUpdate, NewFunction, State, StateReason, StoreError, UpdateStatus,
+};
+use hearth_types::limits;
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::body::{Body, empty, json as answer};
+use crate::core::{Core, now_ms};
+use crate::error::ApiError;
+use crate::names::{Named, query_value};
+use crate::request::Members;
+use crate::service::Call;
+use crate::tags::Settings;
+use crate::validate::Violations;
+use crate::{Backend, config, render, shapes};
+
+/// Functions on one page of ListFunctions.
+const PAGE: usize = 50;
+
+type Answer = Result<Response<Body>, ApiError>;
+
+impl<B: Backend> Core<B> {
+    pub(crate) async fn create_function(self: &Arc<Self>, call: Call) -> Answer {
+        let mut members = Members::parse(&call.body)?;
+        let Call { scope, body, .. } = call;
+        drop(body);
+        let mut violations = Violations::default();
+        let name = members.text("FunctionName").unwrap_or_default().to_owned();
+        let named = scope.function(&name, &shapes::FUNCTION_NAME, &mut violations)?;
+        violations.body(&members.fields, &shapes::CREATE_FUNCTION_REQUEST)?;
+        violations.finish()?;
+        scope.qualified(&named, None)?;
+        refuse_publish(&members)?;
+        let config = config::create(&named.id.name, &members)?;
+        let tags = members.texts("Tags").unwrap_or_default();
+        Settings::read(&tags)?;
+        let arn = scope.arn(&named.id);
+        let found = self.store.function(&named.id).await.map_err(|error| ApiError::store(&error, &arn))?;
+        if found.is_some() {
+            return Err(ApiError::store(&StoreError::Exists(named.id), &arn));
+        }
+        let code = members.fields.get("Code").cloned().unwrap_or_default();
+        let code = self.take_code(&code, members.zip.take(), "CreateFunction").await?;
+        let new = NewFunction { id: named.id, config, code, tags, now_ms: now_ms() };
+        let epoch = self.cache.epoch();
+        let kept = self.store.create_function(new).await.map_err(|error| ApiError::store(&error, &arn))?;
+        self.cache.put(epoch, &kept, &self.region);
+        let document = render::configuration(&kept, &arn);
+        self.settle(kept);
+        Ok(answer(StatusCode::CREATED, &document))
+    }
+
+    /// Unpacks and keeps the code of a request.
+    async fn take_code(
+        &self,
+        source: &Value,
+        zip: Option<Vec<u8>>,
+        operation: &str,
+    ) -> Result<CodeRef, ApiError> {
+        let given = |name: &str| source.get(name).is_some_and(|value| !value.is_null());
+        let Some(zip) = zip else {
+            return Err(if given("ImageUri") {
+                ApiError::unsupported("container images (ImageUri)")
+            } else if given("S3Bucket") || given("S3Key") {
+                ApiError::unsupported("code from S3 (S3Bucket, S3Key; send the archive as ZipFile instead)")
+            } else {
+                ApiError::parameter("Please provide a source for function code.")
+            });
+        };
+        if given("S3Bucket") || given("S3Key") || given("ImageUri") {
+            return Err(ApiError::parameter(
+                "Please do not provide other FunctionCode parameters when providing a ZipFile.",
+            ));
+        }
+        if zip.len() > limits::ZIP_BYTES {
+            return Err(ApiError::too_large("RequestEntityTooLargeException", limits::ZIP_BYTES, operation));
+        }
+        let size = zip.len() as u64;
+        let images = Arc::clone(&self.images);
+        let added = tokio::task::spawn_blocking(move || images.add_zip(&zip)).await;
+        let added = added.map_err(|error| {
+            tracing::error!(%error, "the unpacking of an archive broke down");
+            ApiError::internal("Hearth failed while it unpacked the archive; its log says why")
+        })?;
+        let digest = added.map_err(|error| archive_error(&error))?;
+        Ok(CodeRef { digest, size })
+    }
+
+    pub(crate) async fn get_function(&self, call: Call) -> Answer {
+        let (record, arn) = self.named_record(&call).await?;
+        let mut document = json!({
+            "Configuration": render::configuration(&record, &arn),
+            "Code": {"RepositoryType": "S3", "Location": self.location(record.code.digest)},
+        });
+        if !record.tags.is_empty() {
+            document["Tags"] = json!(record.tags);
+        }
+        if let Some(reserved) = record.reserved_concurrency {
+            document["Concurrency"] = json!({"ReservedConcurrentExecutions": reserved});
+        }
+        Ok(answer(StatusCode::OK, &document))
+    }
+
+    pub(crate) async fn get_function_configuration(&self, call: Call) -> Answer {
+        let (record, arn) = self.named_record(&call).await?;
+        Ok(answer(StatusCode::OK, &render::configuration(&record, &arn)))
+    }
+
+    /// The function that a path and its query name, and its ARN as far as they qualify it.
+    async fn named_record(&self, call: &Call) -> Result<(FunctionRecord, String), ApiError> {
+        let (named, latest) = call.qualified_function()?;
+        let record = self.record(&named.id).await?;
+        let arn = call.scope.arn(&named.id);
+        Ok((record, if latest { format!("{arn}:$LATEST") } else { arn }))
+    }
+
+    pub(crate) async fn list_functions(&self, call: Call) -> Answer {
+        let mut violations = Violations::default();
+        let version = query_value(&call.query, "FunctionVersion");
+        if let Some(version) = &version {
+            violations.text(version, "functionVersion", &shapes::FUNCTION_VERSION);
+        }
+        let limit = match query_value(&call.query, "MaxItems") {
+            None => PAGE,
+            Some(text) => {
+                let number: i64 = text.parse().map_err(|_| {
+                    ApiError::serialization(format!("MaxItems {text:?} can not be converted to an Integer"))
+                })?;
+                violations.number(number, "maxItems", &shapes::MAX_LIST_ITEMS);
+                usize::try_from(number).map_or(PAGE, |number| number.min(PAGE))
+            }
+        };
+        violations.finish()?;
+        let after = match query_value(&call.query, "Marker").filter(|marker| !marker.is_empty()) {
+            None => None,
+            Some(marker) => Some(unmark(&marker).ok_or_else(|| {
+                ApiError::parameter("The provided marker is not valid; use the NextMarker of an answer")
+            })?),
+        };
+        let listed = self.store.list_functions(&call.scope.account, after.as_deref(), limit + 1).await;
+        let mut records = listed.map_err(|error| ApiError::store(&error, ""))?;
+        let more = records.len() > limit;
+        records.truncate(limit);
+        let suffix = if version.is_some() { ":$LATEST" } else { "" };
+        let shown = |record: &FunctionRecord| {
+            let mut document = render::configuration(record, &(call.scope.arn(&record.id) + suffix));
+            // Lambda leaves the state out of lists.
+            if let Value::Object(members) = &mut document {
+                members.retain(|name, _| !name.starts_with("State") && !name.starts_with("LastUpdate"));
+            }
+            document
+        };
+        let mut document = json!({"Functions": records.iter().map(shown).collect::<Vec<_>>()});
+        if let Some(last) = records.last().filter(|_| more) {
+            document["NextMarker"] = URL_SAFE_NO_PAD.encode(last.id.name.as_bytes()).into();
+        }
+        Ok(answer(StatusCode::OK, &document))
+    }
+
+    pub(crate) async fn update_function_code(self: &Arc<Self>, mut call: Call) -> Answer {
+        let mut members = Members::parse(&call.body)?;
+        call.body = bytes::Bytes::new();
+        let named = call.changed_function(&members, &shapes::UPDATE_FUNCTION_CODE_REQUEST)?;
+        refuse_publish(&members)?;
+        let mut current = self.record(&named.id).await?;
+        check_changeable(&current, &members, &call.scope.arn(&named.id))?;
+        config::change_architecture(&mut current.config, &members)?;
+        let source = Value::Object(members.fields.clone());
+        let code = self.take_code(&source, members.zip.take(), "UpdateFunctionCode").await?;
+        if members.flag("DryRun") {
+            current.code = code;
+            return Ok(answer(StatusCode::OK, &render::configuration(&current, &call.scope.arn(&named.id))));
+        }
+        self.replace(&call, &named, &members, |record| {
+            record.code = code;
+            config::change_architecture(&mut record.config, &members)
+        })
+        .await
+    }
+
+    pub(crate) async fn update_function_configuration(self: &Arc<Self>, call: Call) -> Answer {
+        let members = Members::parse(&call.body)?;
+        let named = call.changed_function(&members, &shapes::UPDATE_FUNCTION_CONFIGURATION_REQUEST)?;
+        self.replace(&call, &named, &members, |record| config::change(&mut record.config, &members)).await
+    }
+
+    /// Makes a new revision, which serves when it is ready.
+    async fn replace<F>(
+        self: &Arc<Self>,
+        call: &Call,
+        named: &Named,
+        members: &Members,
+        mut edit: F,
+    ) -> Answer
+    where
+        F: FnMut(&mut FunctionRecord) -> Result<(), ApiError> + Send,
+    {
+        let arn = call.scope.arn(&named.id);
+        // The revision that serves goes on serving, so it must be known before its record is overwritten.
+        self.entry(&named.id).await?;
+        let change = |record: &mut FunctionRecord| {
+            check_changeable(record, members, &arn)?;
+            edit(record)?;
+            record.modified_ms = now_ms();
+            let reason = StateReason {
+                code: "Creating".to_owned(),
+                text: "The function is being created.".to_owned(),
+            };
+            record.last_update = LastUpdate { status: UpdateStatus::InProgress, reason: Some(reason) };
+            Ok(())
+        };
+        let kept = self.modify(&named.id, Change::Revision, change).await?;
+        let document = render::configuration(&kept, &arn);
+        self.settle(kept);
+        Ok(answer(StatusCode::OK, &document))
+    }
+
+    pub(crate) async fn delete_function(&self, call: Call) -> Answer {
+        let (named, latest) = call.qualified_function()?;
+        let arn = call.scope.arn(&named.id);
+        if latest {
+            return Err(ApiError::parameter(
+                "$LATEST version cannot be deleted without deleting the function.",
+            ));
+        }
+        self.store.delete_function(&named.id).await.map_err(|error| ApiError::store(&error, &arn))?;
+        self.cache.remove(&named.id);
+        self.backend.function_deleted(&named.id);
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+}
+
+fn refuse_publish(members: &Members) -> Result<(), ApiError> {
+    if members.flag("Publish") {
+        return Err(ApiError::unsupported("published versions (Publish)"));
+    }
+    Ok(())
+}
+
+/// Whether a record may get a new revision now.
+fn check_changeable(record: &FunctionRecord, members: &Members, arn: &str) -> Result<(), ApiError> {
+    if members.text("RevisionId").is_some_and(|wanted| wanted != record.revision_id) {
+        return Err(ApiError::precondition());
+    }
+    if record.state == State::Pending {
+        return Err(ApiError::conflict(
+            "The operation cannot be performed at this time. The function is currently in the following state: \
+             Pending",
+        ));
+    }
+    if record.last_update.status == UpdateStatus::InProgress {
+        return Err(ApiError::conflict(format!(
+            "The operation cannot be performed at this time. An update is in progress for resource: {arn}"
+        )));
+    }
+    Ok(())
+}
+
+fn unmark(marker: &str) -> Option<String> {
+    String::from_utf8(URL_SAFE_NO_PAD.decode(marker).ok()?).ok()
+}
+
+/// Lambda's words for an archive that is not taken, and behind them what exactly is wrong.
+fn archive_error(error: &ArchiveError) -> ApiError {
+    match error {
+        ArchiveError::TooLarge { what: "bytes", .. } => ApiError::parameter(format!(
+            "Unzipped size must be smaller than {} bytes ({error})",
+            limits::UNZIPPED_BYTES
+        )),
+        ArchiveError::Corrupt(_)
+        | ArchiveError::Empty
+        | ArchiveError::TooLarge { .. }
+        | ArchiveError::BadEntry { .. } => ApiError::parameter(format!(
+            "Could not unzip uploaded file. Please check your file, then try to upload again. ({error})"
+        )),
+        ArchiveError::DiskFull => {
+            tracing::error!(%error, "cannot keep an archive");
+            ApiError::internal("The disk that holds Hearth's code is full; nothing was changed")
+        }
+        ArchiveError::Io { source, .. } => {
+            tracing::error!(%error, %source, "cannot keep an archive");
+            ApiError::internal("Hearth could not keep the archive; its log says why")
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Invoke: the path that everything else exists for.
+//!
+//! A warm invocation takes one look into the cache, one lease and one round trip to the instance, and no disk.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hearth_store::State;
+use hearth_types::{
+    Answer, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest, RequestId,
+};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::de::IgnoredAny;
+
+use crate::Backend;
+use crate::body::{Body, empty, full};
+use crate::core::{Core, now_ms};
+use crate::error::ApiError;
+use crate::render::state_word;
+use crate::service::Call;
+use crate::shapes;
+use crate::validate::Violations;
+
+/// Bytes of a client context, in base64.
+const CLIENT_CONTEXT: usize = 3_583;
+/// Leases tried when instances are gone before they got the request.
+const ATTEMPTS: usize = 3;
+
+/// A lease that is released however the request ends, even by a panic.
+struct Held<'a, B: Backend> {
+    backend: &'a B,
+    lease: Option<Lease>,
+    outcome: LeaseOutcome,
+}
+
+impl<B: Backend> Drop for Held<'_, B> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.backend.release(lease, self.outcome);
+        }
+    }
+}
+
+impl<B: Backend> Core<B> {
+    /// Must run in a task of its own: a client that goes away must not end it.
+    pub(crate) async fn invoke(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let started = Instant::now();
+        let result = self.invoke_inner(call).await;
+        let (outcome, answer) = match result {
+            Ok(done) => done,
+            Err(error) => (error_outcome(&error), Err(error)),
+        };
+        self.metrics.invoked(outcome, started.elapsed().as_secs_f64());
+        answer
+    }
+
+    async fn invoke_inner(
+        &self,
+        call: Call,
+    ) -> Result<(&'static str, Result<Response<Body>, ApiError>), ApiError> {
+        let (named, latest) = call.qualified_function()?;
+        let wanted = Wanted::read(&call.headers)?;
+        let payload = payload(call.body)?;
+        let spec = self.serving(&named.id).await?;
+        if wanted.dry_run {
+            return Ok(("dry_run", Ok(empty(StatusCode::NO_CONTENT))));
+        }
+        let invocation = Invocation {
+            request_id: call.request_id,
+            payload,
+            invoked_arn: if latest { format!("{}:$LATEST", spec.arn) } else { spec.arn.clone() },
+            client_context: wanted.client_context,
+            trace: Some(wanted.trace.unwrap_or_else(new_trace)),
+            wants_log_tail: wanted.log_tail,
+        };
+        let answer = self.run(spec, invocation).await?;
+        let outcome = if answer.error.is_some() { "function_error" } else { "success" };
+        Ok((outcome, Ok(response(answer))))
+    }
+
+    /// The revision that serves.
+    async fn serving(&self, id: &hearth_types::FunctionId) -> Result<Arc<FunctionSpec>, ApiError> {
+        let entry = self.entry(id).await?;
+        match (entry.state, entry.serving) {
+            (State::Active, Some(spec)) => Ok(spec),
+            (State::Active, None) => {
+                Err(ApiError::internal("The function's record cannot be run by this Hearth"))
+            }
+            (state, _) => Err(ApiError::conflict(format!(
+                "The operation cannot be performed at this time. The function is currently in the following state: {}",
+                state_word(state)
+            ))),
+        }
+    }
+
+    /// Gets slots until an instance has the request, and its answer.
+    async fn run(&self, spec: Arc<FunctionSpec>, invocation: Invocation) -> Result<Answer, ApiError> {
+        let mut attempt = 1;
+        loop {
+            let request = LeaseRequest { spec: Arc::clone(&spec) };
+            let lease = self
+                .backend
+                .acquire(request)
+                .await
+                .map_err(|refusal| ApiError::refused(&refusal, &spec.arn))?;
+            tracing::debug!(instance = %lease.instance, cold = lease.cold, "leased");
+            let held =
+                Held { backend: &*self.backend, lease: Some(lease), outcome: LeaseOutcome::InstanceLost };
+            match self.attempt(held, invocation.clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(InvokeError::NotDelivered { reason }) if attempt < ATTEMPTS => {
+                    tracing::info!(function = %spec.revision.version.function, reason, attempt, "tried again");
+                    attempt += 1;
+                }
+                Err(error) => {
+                    tracing::warn!(function = %spec.revision.version.function, %error, "an invocation is lost");
+                    return Err(ApiError::internal(error.to_string()));
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, mut held: Held<'_, B>, invocation: Invocation) -> Result<Answer, InvokeError> {
+        let Some(lease) = &held.lease else {
+            return Err(InvokeError::NotDelivered { reason: "no lease".to_owned() });
+        };
+        let answer = self.backend.invoke(lease, invocation).await?;
+        if answer.reusable {
+            held.outcome = LeaseOutcome::Reusable;
+        }
+        Ok(answer)
+    }
+}
+
+/// What the headers ask for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    dry_run: bool,
+    log_tail: bool,
+    client_context: Option<String>,
+    trace: Option<String>,
+}
+
+impl Wanted {
+    fn read(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let mut violations = Violations::default();
+        let invocation_type = text("x-amz-invocation-type").unwrap_or_default();
+        if !invocation_type.is_empty() {
+            violations.text(&invocation_type, "invocationType", &shapes::INVOCATION_TYPE);
+        }
+        let log_type = text("x-amz-log-type").unwrap_or_default();
+        if !log_type.is_empty() {
+            violations.text(&log_type, "logType", &shapes::LOG_TYPE);
+        }
+        violations.finish()?;
+        if invocation_type == "Event" {
+            return Err(ApiError::unsupported("asynchronous invocation (InvocationType Event)"));
+        }
+        for (header, what) in [
+            ("x-amz-durable-execution-name", "durable executions (DurableExecutionName)"),
+            ("x-amz-tenant-id", "tenant isolation (TenantId)"),
+        ] {
+            if headers.contains_key(header) {
+                return Err(ApiError::unsupported(what));
+            }
+        }
+        Ok(Self {
+            dry_run: invocation_type == "DryRun",
+            log_tail: log_type == "Tail",
+            client_context: text("x-amz-client-context").map(|text| client_context(&text)).transpose()?,
+            trace: headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok()).map(str::to_owned),
+        })
+    }
+}
+
+fn client_context(encoded: &str) -> Result<String, ApiError> {
+    if encoded.len() > CLIENT_CONTEXT {
+        return Err(ApiError::content(format!(
+            "Client context must be no more than {CLIENT_CONTEXT} bytes when base64-encoded."
+        )));
+    }
+    let decoded = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    decoded
+        .filter(|text| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok())
+        .ok_or_else(|| ApiError::content("Client context must be a valid Base64-encoded JSON object."))
+}
+
+/// The event as the function gets it.
+fn payload(body: Bytes) -> Result<Bytes, ApiError> {
+    if body.is_empty() {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    let wrong = |error: String| ApiError::content(format!("Could not parse request body into json: {error}"));
+    let text = std::str::from_utf8(&body).map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| wrong(error.to_string()))?;
+    Ok(body)
+}
+
+/// A trace header for a request that came without one.
+fn new_trace() -> String {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    let parent = RequestId::random().to_string().replace('-', "");
+    format!("Root=1-{:08x}-{};Parent={};Sampled=0", now_ms() / 1_000, &random[..24], &parent[..16])
+}
+
+fn response(answer: Answer) -> Response<Body> {
+    let mut response = Response::new(full(answer.payload));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert("x-amz-executed-version", HeaderValue::from_static("$LATEST"));
+    if let Some(error) = answer.error {
+        headers.insert("x-amz-function-error", HeaderValue::from_static(error.as_str()));
+    }
+    if let Some(tail) = answer.log_tail
+        && let Ok(value) = HeaderValue::from_str(&STANDARD.encode(&tail))
+    {
+        headers.insert("x-amz-log-result", value);
+    }
+    response
+}
+
+fn error_outcome(error: &ApiError) -> &'static str {
+    match error.status {
+        StatusCode::TOO_MANY_REQUESTS => "throttled",
+        status if status.is_server_error() => "platform_error",
+        _ => "rejected",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+//! Who is meant: the account of a caller, and the function that a name, a part of an ARN or an ARN denotes.
+
+use std::sync::Arc;
+
+use hearth_types::{AccountId, FunctionId};
+use hyper::StatusCode;
+use hyper::header::{AUTHORIZATION, HeaderMap};
+
+use crate::error::ApiError;
+use crate::shapes;
+use crate::validate::{Shape, Violations};
+
+/// Characters of a function's bare name.
+const NAME_LENGTH: usize = 64;
+/// The only version there is yet.
+const LATEST: &str = "$LATEST";
+
+/// Where and for whom names are read.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    pub(crate) region: Arc<str>,
+    pub(crate) account: AccountId,
+}
+
+/// A function as a caller named it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) id: FunctionId,
+    /// As given behind the name; the query may give one too.
+    pub(crate) qualifier: Option<String>,
+}
+
+/// The parts of a name in any of its forms.
+#[derive(Debug, PartialEq, Eq)]
+struct Parts<'a> {
+    region: Option<&'a str>,
+    account: Option<&'a str>,
+    name: &'a str,
+    qualifier: Option<&'a str>,
+}
+
+impl Scope {
+    /// The ARN of a function, unqualified.
+    pub(crate) fn arn(&self, id: &FunctionId) -> String {
+        format!("arn:aws:lambda:{}:{}:function:{}", self.region, id.account, id.name)
+    }
+
+    /// Reads a name that came in a path; what is wrong with its form goes to `violations`.
+    ///
+    /// # Errors
+    /// The name is of another account or region.
+    pub(crate) fn function(
+        &self,
+        text: &str,
+        shape: &Shape,
+        violations: &mut Violations,
+    ) -> Result<Named, ApiError> {
+        violations.text(text, "functionName", shape);
+        let parts = parts(text);
+        if parts.name.chars().count() > NAME_LENGTH {
+            let constraint = format!("Member must have length less than or equal to {NAME_LENGTH}");
+            violations.note(text, "functionName", &constraint);
+        }
+        if let Some(region) = parts.region.filter(|region| **region != *self.region) {
+            let here = &self.region;
+            return Err(ApiError::not_found(format!(
+                "Functions from '{region}' are not reachable in this region ('{here}')"
+            )));
+        }
+        let id = FunctionId { account: self.account.clone(), name: parts.name.into() };
+        if parts.account.is_some_and(|account| account != self.account.as_str()) {
+            return Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "AccessDeniedException",
+                format!("Account {} is not authorized to act on resource: {text}", self.account),
+            ));
+        }
+        Ok(Named { id, qualifier: parts.qualifier.map(str::to_owned) })
+    }
+
+    /// Reads the ARN of a function with tags.
+    ///
+    /// # Errors
+    /// It is the ARN of nothing that has tags here.
+    pub(crate) fn tagged(&self, arn: &str, violations: &mut Violations) -> Result<FunctionId, ApiError> {
+        violations.text(arn, "resource", &shapes::TAGGABLE_RESOURCE);
+        if !arn.contains(":function:") {
+            std::mem::take(violations).finish()?;
+            return Err(ApiError::unsupported(&format!("tags on resources other than functions ({arn})")));
+        }
+        let named = self.function(arn, &shapes::NAMESPACED_FUNCTION_NAME, &mut Violations::default())?;
+        if named.qualifier.is_some() {
+            return Err(ApiError::parameter(
+                "Tags on function aliases and versions are not supported. Please specify a function ARN.",
+            ));
+        }
+        Ok(named.id)
+    }
+
+    /// Whether the caller asked for `$LATEST` by name; the name and the query must not contradict each other.
+    ///
+    /// # Errors
+    /// A contradiction, or a version or alias, of which there are none yet.
+    pub(crate) fn qualified(&self, named: &Named, query: Option<&str>) -> Result<bool, ApiError> {
+        let qualifier = match (named.qualifier.as_deref(), query) {
+            (Some(own), Some(other)) if own != other => {
+                return Err(ApiError::parameter(
+                    "The derived qualifier from the function name does not match the specified qualifier.",
+                ));
+            }
+            (own, other) => own.or(other),
+        };
+        match qualifier {
+            None => Ok(false),
+            Some(LATEST) => Ok(true),
+            Some(other) => Err(ApiError::function_not_found(&format!("{}:{other}", self.arn(&named.id)))),
+        }
+    }
+}
+
+/// Takes a name apart: `[arn:aws:lambda:][REGION:][ACCOUNT:][function:]NAME[:QUALIFIER]`.
+fn parts(text: &str) -> Parts<'_> {
+    let mut region = None;
+    let mut account = None;
+    let mut pieces = text.split(':').peekable();
+    if pieces.peek() == Some(&"arn") {
+        // "arn", the partition, "lambda".
+        let _ = pieces.nth(2);
+    }
+    let several = text.contains(':');
+    if several && let Some(piece) = pieces.next_if(|piece| looks_like_region(piece)) {
+        region = Some(piece);
+    }
+    let is_account = |piece: &&str| piece.len() == 12 && piece.bytes().all(|b| b.is_ascii_digit());
+    if several
+        && text.split(':').count() > 2
+        && let Some(piece) = pieces.next_if(is_account)
+    {
+        account = Some(piece);
+    }
+    if several {
+        let _ = pieces.next_if_eq(&"function");
+    }
+    Parts { region, account, name: pieces.next().unwrap_or(""), qualifier: pieces.next() }
+}
+
+fn looks_like_region(piece: &str) -> bool {
+    let mut words = piece.split('-');
+    let digit = words.next_back();
+    digit.is_some_and(|d| d.len() == 1 && d.bytes().all(|b| b.is_ascii_digit()))
+        && words.clone().count() >= 2
+        && words.all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()))
+}
+
+/// The account a request is for: the access key id if that is twelve digits, as LocalStack has it, else `default`.
+pub(crate) fn account(headers: &HeaderMap, query: &str, default: &AccountId) -> AccountId {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let credential = match header.and_then(|text| text.split_once("Credential=")) {
+        Some((_, credential)) => Some(credential),
+        None => query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Credential=")),
+    };
+    credential
+        .and_then(|text| text.split(['/', '%', ',']).next())
+        .and_then(|key| key.parse().ok())
+        .unwrap_or_else(|| default.clone())
+}
+
+/// Undoes percent-encoding; nothing if it is malformed or not UTF-8.
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16));
+            let (high, low) = (digit()?, digit()?);
+            decoded.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8(decoded).ok()
+}
+
+/// All values of a query parameter, decoded.
+pub(crate) fn query_values(query: &str, name: &str) -> Vec<String> {
+    let decode = |text: &str| percent_decode(&text.replace('+', " "));
+    query
+        .split('&')
+        .filter_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(key)? == name).then(|| decode(value))?
+        })
+        .collect()
+}
+
+/// The first value of a query parameter, decoded.
+pub(crate) fn query_value(query: &str, name: &str) -> Option<String> {
+    if query.is_empty() { None } else { query_values(query, name).into_iter().next() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope() -> Scope {
+        Scope { region: "us-east-1".into(), account: "123456789012".parse().unwrap() }
+    }
+
+    fn read(text: &str) -> Result<(String, Option<String>), ApiError> {
+        let mut violations = Violations::default();
+        let named = scope().function(text, &shapes::NAMESPACED_FUNCTION_NAME, &mut violations)?;
+        violations.finish()?;
+        Ok((named.id.name.to_string(), named.qualifier))
+    }
+
+    #[test]
+    fn a_function_has_many_names() {
+        let plain = Ok(("f-1_x".to_owned(), None));
+        let latest = Ok(("f-1_x".to_owned(), Some("$LATEST".to_owned())));
+        for (text, expected) in [
+            ("f-1_x", &plain),
+            ("f-1_x:$LATEST", &latest),
+            ("function:f-1_x", &plain),
+            ("123456789012:f-1_x", &Ok(("123456789012".to_owned(), Some("f-1_x".to_owned())))),
+            ("123456789012:function:f-1_x", &plain),
+            ("123456789012:function:f-1_x:$LATEST", &latest),
+            ("us-east-1:123456789012:function:f-1_x", &plain),
+            ("arn:aws:lambda:us-east-1:123456789012:function:f-1_x", &plain),
+            ("arn:aws:lambda:us-east-1:123456789012:function:f-1_x:$LATEST", &latest),
+            ("123456789012", &Ok(("123456789012".to_owned(), None))),
+        ] {
+            assert_eq!(&read(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_others_and_nonsense_are_refused() {
+        for (text, code) in [
+            ("", "ValidationException"),
+            ("a b", "ValidationException"),
+            ("a/../b", "ValidationException"),
+            (&"x".repeat(65), "ValidationException"),
+            ("arn:aws:lambda:eu-west-1:123456789012:function:f", "ResourceNotFoundException"),
+            ("arn:aws:lambda:us-east-1:210987654321:function:f", "AccessDeniedException"),
+            ("210987654321:function:f", "AccessDeniedException"),
+        ] {
+            assert_eq!(read(text).unwrap_err().code, code, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_latest_exists_and_must_not_be_contradicted() {
+        let named = |qualifier: Option<&str>| Named {
+            id: FunctionId { account: scope().account, name: "f".into() },
+            qualifier: qualifier.map(str::to_owned),
+        };
+        assert_eq!(scope().qualified(&named(None), None), Ok(false));
+        assert_eq!(scope().qualified(&named(None), Some("$LATEST")), Ok(true));
+        assert_eq!(scope().qualified(&named(Some("$LATEST")), Some("$LATEST")), Ok(true));
+        let contradiction = scope().qualified(&named(Some("$LATEST")), Some("1")).unwrap_err();
+        assert_eq!(contradiction.code, "InvalidParameterValueException");
+        let missing = scope().qualified(&named(None), Some("7")).unwrap_err();
+        assert_eq!(missing.message, "Function not found: arn:aws:lambda:us-east-1:123456789012:function:f:7");
+    }
+
+    #[test]
+    fn the_account_is_the_access_key_if_it_is_twelve_digits() {
+        let default: AccountId = "000000000000".parse().unwrap();
+        let mut headers = HeaderMap::new();
+        assert_eq!(account(&headers, "", &default), default);
+        let query = "X-Amz-Algorithm=x&X-Amz-Credential=111122223333%2F20260101%2Fus-east-1";
+        assert_eq!(account(&headers, query, &default).as_str(), "111122223333");
+        for (key, expected) in [("444455556666", "444455556666"), ("AKIAIOSFODNN7EXAMPLE", "000000000000")] {
+            let text =
+                format!("AWS4-HMAC-SHA256 Credential={key}/20260101/us-east-1/lambda/aws4_request, S=x");
+            headers.insert(AUTHORIZATION, text.parse().unwrap());
+            assert_eq!(account(&headers, query, &default).as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn percent_encoding_is_undone_once() {
+        assert_eq!(percent_decode("a%3Ab%2525").as_deref(), Some("a:b%25"));
+        for wrong in ["%", "%4", "%zz", "%ff", "%+1"] {
+            assert_eq!(percent_decode(wrong), None, "{wrong}");
+        }
+        assert_eq!(query_values("tagKeys=a+b&x=1&tagKeys=c%26", "tagKeys"), ["a b", "c&"]);
+    }
+}

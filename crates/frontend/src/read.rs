@@ -1,0 +1,91 @@
+//! Reads requests' bodies under limits that hold over all connections together.
+//!
+//! Ten thousand clients may be connected; they may not all have their six megabytes, or seventy, in memory at once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_types::limits;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::EXPECT;
+use hyper::{Request, StatusCode};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use crate::Backend;
+use crate::body::{ReadError, ReadLimits, read};
+use crate::core::Core;
+use crate::error::ApiError;
+
+/// Requests with code in memory at once.
+pub(crate) const CODE_UPLOADS: usize = 4;
+/// KiB of other large bodies in memory at once: a gibibyte.
+pub(crate) const MEMORY_KIB: usize = 1024 * 1024;
+/// Lambda's limit for requests with code: fifty mebibytes in base64, and some.
+const CODE_BYTES: usize = 70_167_211;
+/// The most that other requests need.
+const OTHER_BYTES: usize = 1024 * 1024;
+/// Bodies up to this size are not counted against [`MEMORY_KIB`].
+const SMALL: u64 = 64 * 1024;
+/// How long a request waits for its share of memory.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest pause of a sender.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// A body and the right to its memory.
+pub(crate) type Held<'a> = (Bytes, Option<SemaphorePermit<'a>>);
+
+impl<B: Backend> Core<B> {
+    /// Reads the body of a request for `operation`.
+    ///
+    /// # Errors
+    /// Too large, too slow, broken, or too many others at once.
+    pub(crate) async fn read_body(
+        &self,
+        operation: &'static str,
+        request: Request<Incoming>,
+    ) -> Result<Held<'_>, ApiError> {
+        let eager = !request.headers().contains_key(EXPECT);
+        let body = request.into_body();
+        if body.is_end_stream() {
+            return Ok((Bytes::new(), None));
+        }
+        let (bytes, seconds, code) = match operation {
+            "CreateFunction" | "UpdateFunctionCode" => (CODE_BYTES, 600, "RequestEntityTooLargeException"),
+            "Invoke" => (limits::SYNC_PAYLOAD_BYTES, 120, "RequestTooLargeException"),
+            _ => (OTHER_BYTES, 60, "RequestEntityTooLargeException"),
+        };
+        let permit = if bytes == CODE_BYTES {
+            Some(share(&self.uploads, 1).await?)
+        } else {
+            let most = body.size_hint().upper().unwrap_or(u64::MAX).min(bytes as u64);
+            let kib = u32::try_from(most / 1024).unwrap_or(u32::MAX);
+            if most > SMALL { Some(share(&self.memory, kib).await?) } else { None }
+        };
+        let limits = ReadLimits { bytes, idle: IDLE, total: Duration::from_secs(seconds) };
+        match read(body, limits, eager).await {
+            Ok(bytes) => Ok((bytes, permit)),
+            Err(ReadError::TooLarge) => {
+                // Lambda calls this one by another name here.
+                let operation = if operation == "Invoke" { "InvokeFunction" } else { operation };
+                Err(ApiError::too_large(code, bytes, operation).closing())
+            }
+            Err(ReadError::TooSlow) => Err(ApiError::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "RequestTimeoutException",
+                "The body of the request did not arrive in time",
+            )
+            .closing()),
+            Err(ReadError::Broken) => {
+                Err(ApiError::content("The body of the request could not be read to its end").closing())
+            }
+        }
+    }
+}
+
+async fn share(semaphore: &Semaphore, count: u32) -> Result<SemaphorePermit<'_>, ApiError> {
+    match timeout(PATIENCE, semaphore.acquire_many(count)).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(ApiError::unavailable("Too many large requests at once; try again").closing()),
+    }
+}

@@ -1,0 +1,182 @@
+//! One request: which operation it is, who it is for, and what goes around every answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hearth_types::RequestId;
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use tracing::Instrument;
+
+use crate::Backend;
+use crate::body::Body;
+use crate::core::Core;
+use crate::download;
+use crate::error::ApiError;
+use crate::names::{Named, Scope, account, percent_decode, query_value};
+use crate::request::Members;
+use crate::router::Route;
+use crate::shapes;
+use crate::validate::{Shape, Violations};
+
+/// Bytes of a request's head; a longer one is answered with 431.
+pub(crate) const HEAD_BYTES: usize = 64 * 1024;
+
+/// A request of the API, read to its end.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) scope: Scope,
+    pub(crate) request_id: RequestId,
+    /// The first parameter of the path, decoded: the name of a function or the ARN of a resource.
+    pub(crate) name: String,
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Call {
+    /// The function that the path names, and whether path or query say `$LATEST`.
+    ///
+    /// # Errors
+    /// The name is malformed, somebody else's, or qualified with something that does not exist.
+    pub(crate) fn qualified_function(&self) -> Result<(Named, bool), ApiError> {
+        let mut violations = Violations::default();
+        let named = self.scope.function(&self.name, &shapes::NAMESPACED_FUNCTION_NAME, &mut violations)?;
+        let qualifier = query_value(&self.query, "Qualifier");
+        if let Some(qualifier) = &qualifier {
+            let shape = &shapes::NUMERIC_LATEST_PUBLISHED_OR_ALIAS_QUALIFIER;
+            violations.text(qualifier, "qualifier", shape);
+        }
+        violations.finish()?;
+        let latest = self.scope.qualified(&named, qualifier.as_deref())?;
+        Ok((named, latest))
+    }
+
+    /// The function that the path names, after a check of it and the body.
+    ///
+    /// # Errors
+    /// All that is wrong with either.
+    pub(crate) fn changed_function(&self, members: &Members, shape: &Shape) -> Result<Named, ApiError> {
+        let mut violations = Violations::default();
+        let named = self.scope.function(&self.name, &shapes::FUNCTION_NAME, &mut violations)?;
+        violations.body(&members.fields, shape)?;
+        violations.finish()?;
+        self.scope.qualified(&named, None)?;
+        Ok(named)
+    }
+}
+
+impl<B: Backend> Core<B> {
+    /// Answers a request; there is always an answer.
+    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let request_id = RequestId::random();
+        let span = tracing::info_span!("request", %request_id, operation = tracing::field::Empty);
+        let (operation, result) = Arc::clone(&self).route(request, request_id).instrument(span.clone()).await;
+        span.record("operation", operation);
+        let mut response = result.unwrap_or_else(|error| {
+            let (status, code) = (error.status.as_u16(), error.code);
+            span.in_scope(|| tracing::debug!(status, code, message = error.message, "refused"));
+            error.response()
+        });
+        self.metrics.answered(operation, response.status().as_u16());
+        if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
+            response.headers_mut().insert("x-amzn-requestid", value);
+        }
+        response
+    }
+
+    async fn route(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        request_id: RequestId,
+    ) -> (&'static str, Result<Response<Body>, ApiError>) {
+        if head_bytes(&request) > HEAD_BYTES {
+            let text = format!("The head of the request is larger than {HEAD_BYTES} bytes");
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return (
+                "Unknown",
+                Err(ApiError::new(status, "RequestHeaderFieldsTooLargeException", text).closing()),
+            );
+        }
+        let path = request.uri().path().to_owned();
+        let query = request.uri().query().unwrap_or("").to_owned();
+        let account = account(request.headers(), &query, &self.config.default_account);
+        if let Some(name) = path.strip_prefix(download::PREFIX) {
+            return ("Download", self.download(name, &query).await);
+        }
+        if path == "/metrics" || path.starts_with("/_hearth/") {
+            return ("Operator", Ok(self.backend.operator(request.method(), &path, &query, account).await));
+        }
+        match self.router.route(request.method(), &path, &query) {
+            Route::Operation(operation, name) => {
+                let Some(name) = percent_decode(name) else {
+                    let text = format!("The path is not percent-encoded UTF-8: {name}");
+                    return (operation.name, Err(ApiError::content(text)));
+                };
+                let scope = Scope { region: Arc::clone(&self.region), account };
+                let headers = request.headers().clone();
+                let call = Call { scope, request_id, name, query, headers, body: Bytes::new() };
+                (operation.name, self.call(operation.name, call, request).await)
+            }
+            Route::WrongMethod => ("Unknown", Err(unknown(StatusCode::METHOD_NOT_ALLOWED, &request))),
+            Route::Unknown => ("Unknown", Err(unknown(StatusCode::NOT_FOUND, &request))),
+        }
+    }
+
+    /// Reads the body, then does the work in a task of its own, which a client that goes away does not end.
+    async fn call(
+        self: Arc<Self>,
+        operation: &'static str,
+        mut call: Call,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, ApiError> {
+        let core = Arc::clone(&self);
+        let (body, permit) = core.read_body(operation, request).await?;
+        call.body = body;
+        let work = async move { self.dispatch(operation, call).await };
+        let done = tokio::spawn(work.in_current_span()).await;
+        drop(permit);
+        done.unwrap_or_else(|error| {
+            tracing::error!(%error, operation, "an operation broke down");
+            Err(ApiError::internal("Hearth failed to answer; its log says why"))
+        })
+    }
+
+    async fn dispatch(
+        self: Arc<Self>,
+        operation: &'static str,
+        call: Call,
+    ) -> Result<Response<Body>, ApiError> {
+        match operation {
+            "Invoke" => self.invoke(call).await,
+            "CreateFunction" => self.create_function(call).await,
+            "GetFunction" => self.get_function(call).await,
+            "GetFunctionConfiguration" => self.get_function_configuration(call).await,
+            "ListFunctions" => self.list_functions(call).await,
+            "UpdateFunctionCode" => self.update_function_code(call).await,
+            "UpdateFunctionConfiguration" => self.update_function_configuration(call).await,
+            "DeleteFunction" => self.delete_function(call).await,
+            "GetAccountSettings" => self.get_account_settings(call).await,
+            "TagResource" => self.tag_resource(call).await,
+            "UntagResource" => self.untag_resource(call).await,
+            "ListTags" => self.list_tags(call).await,
+            "PutFunctionConcurrency" => self.put_function_concurrency(call).await,
+            "GetFunctionConcurrency" => self.get_function_concurrency(call).await,
+            "DeleteFunctionConcurrency" => self.delete_function_concurrency(call).await,
+            other => Err(ApiError::unsupported(&format!("the operation {other}"))),
+        }
+    }
+}
+
+/// About how much a request's head takes; hyper's own limit is on what it reads at once, which may be some more.
+fn head_bytes(request: &Request<Incoming>) -> usize {
+    let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    lines.sum::<usize>() + request.uri().path_and_query().map_or(0, |target| target.as_str().len())
+}
+
+fn unknown(status: StatusCode, request: &Request<Incoming>) -> ApiError {
+    let path: String = request.uri().path().chars().take(256).collect();
+    let text = format!("Lambda's API has no operation {} {path}", request.method());
+    ApiError::new(status, "UnknownOperationException", text)
+}

@@ -1,0 +1,129 @@
+//! What can be set on a function without making a new revision of it, and the account's limits.
+
+use std::sync::Arc;
+
+use hearth_store::Change;
+use hearth_types::limits;
+use hyper::{Response, StatusCode};
+use serde_json::json;
+
+use crate::Backend;
+use crate::body::{Body, empty, json as answer};
+use crate::core::Core;
+use crate::error::ApiError;
+use crate::names::query_values;
+use crate::request::Members;
+use crate::service::Call;
+use crate::shapes;
+use crate::tags::Settings;
+use crate::validate::Violations;
+
+/// Lambda's limit for all code of an account; told, not enforced.
+const TOTAL_CODE_BYTES: u64 = 80_530_636_800;
+
+type Answer = Result<Response<Body>, ApiError>;
+
+impl<B: Backend> Core<B> {
+    pub(crate) async fn get_account_settings(&self, call: Call) -> Answer {
+        let usage = self.store.usage(&call.scope.account).await;
+        let usage = usage.map_err(|error| ApiError::store(&error, ""))?;
+        let all = u64::from(self.config.account_concurrency);
+        let document = json!({
+            "AccountLimit": {
+                "TotalCodeSize": TOTAL_CODE_BYTES,
+                "CodeSizeUnzipped": limits::UNZIPPED_BYTES,
+                "CodeSizeZipped": limits::ZIP_BYTES,
+                "ConcurrentExecutions": all,
+                "UnreservedConcurrentExecutions": all.saturating_sub(usage.reserved_concurrency),
+            },
+            "AccountUsage": {"TotalCodeSize": usage.code_bytes, "FunctionCount": usage.functions},
+        });
+        Ok(answer(StatusCode::OK, &document))
+    }
+
+    pub(crate) async fn tag_resource(&self, call: Call) -> Answer {
+        let members = Members::parse(&call.body)?;
+        let mut violations = Violations::default();
+        let id = call.scope.tagged(&call.name, &mut violations)?;
+        violations.body(&members.fields, &shapes::TAG_RESOURCE_REQUEST)?;
+        violations.finish()?;
+        let added = members.texts("Tags").unwrap_or_default();
+        self.modify(&id, Change::Bookkeeping, |record| {
+            record.tags.extend(added.clone());
+            Settings::read(&record.tags).map(drop)
+        })
+        .await?;
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    pub(crate) async fn untag_resource(&self, call: Call) -> Answer {
+        let mut violations = Violations::default();
+        let id = call.scope.tagged(&call.name, &mut violations)?;
+        let keys = query_values(&call.query, "tagKeys");
+        if keys.is_empty() {
+            violations.missing("tagKeys");
+        }
+        for key in &keys {
+            violations.text(key, "tagKeys", &shapes::TAG_KEY);
+        }
+        violations.finish()?;
+        self.modify(&id, Change::Bookkeeping, |record| {
+            record.tags.retain(|key, _| !keys.contains(key));
+            Ok(())
+        })
+        .await?;
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    pub(crate) async fn list_tags(&self, call: Call) -> Answer {
+        let mut violations = Violations::default();
+        let id = call.scope.tagged(&call.name, &mut violations)?;
+        violations.finish()?;
+        let record = self.record(&id).await?;
+        Ok(answer(StatusCode::OK, &json!({"Tags": record.tags})))
+    }
+
+    pub(crate) async fn put_function_concurrency(self: &Arc<Self>, call: Call) -> Answer {
+        let members = Members::parse(&call.body)?;
+        let named = call.changed_function(&members, &shapes::PUT_FUNCTION_CONCURRENCY_REQUEST)?;
+        let wanted = members.number("ReservedConcurrentExecutions").unwrap_or(0);
+        let _one_at_a_time = self.reserving.lock().await;
+        let current = self.record(&named.id).await?;
+        let usage = self.store.usage(&call.scope.account).await;
+        let usage = usage.map_err(|error| ApiError::store(&error, ""))?;
+        let own = u64::from(current.reserved_concurrency.unwrap_or(0));
+        let reserved = usage.reserved_concurrency.saturating_sub(own) + u64::from(wanted);
+        let least = u64::from(limits::UNRESERVED_CONCURRENCY);
+        if wanted > 0 && reserved + least > u64::from(self.config.account_concurrency) {
+            return Err(ApiError::parameter(format!(
+                "Specified ReservedConcurrentExecutions for function decreases account's \
+                 UnreservedConcurrentExecution below its minimum value of [{least}]."
+            )));
+        }
+        self.modify(&named.id, Change::Bookkeeping, |record| {
+            record.reserved_concurrency = Some(wanted);
+            Ok(())
+        })
+        .await?;
+        Ok(answer(StatusCode::OK, &json!({"ReservedConcurrentExecutions": wanted})))
+    }
+
+    pub(crate) async fn get_function_concurrency(&self, call: Call) -> Answer {
+        let (named, _) = call.qualified_function()?;
+        let document = match self.record(&named.id).await?.reserved_concurrency {
+            Some(reserved) => json!({"ReservedConcurrentExecutions": reserved}),
+            None => json!({}),
+        };
+        Ok(answer(StatusCode::OK, &document))
+    }
+
+    pub(crate) async fn delete_function_concurrency(&self, call: Call) -> Answer {
+        let (named, _) = call.qualified_function()?;
+        self.modify(&named.id, Change::Bookkeeping, |record| {
+            record.reserved_concurrency = None;
+            Ok(())
+        })
+        .await?;
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+}

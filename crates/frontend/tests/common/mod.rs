@@ -1,0 +1,110 @@
+//! A backend that answers by script: what it is told to do is in the function's handler and payload.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_frontend::{Backend, Body, full};
+use hearth_store::StateReason;
+use hearth_types::{
+    AccountId, Answer, FunctionError, FunctionId, FunctionSpec, InstanceId, Invocation, InvokeError, Lease,
+    LeaseId, LeaseOutcome, LeaseRequest, Refusal, RevisionId, WorkerId,
+};
+use hyper::{Method, Response};
+
+/// Does what payloads say.
+#[derive(Debug, Default)]
+pub(crate) struct Scripted {
+    leases: AtomicU64,
+    /// Every release, in order.
+    pub(crate) released: Mutex<Vec<(LeaseId, LeaseOutcome)>>,
+    /// Functions said to be deleted, and revisions said to serve.
+    pub(crate) told: Mutex<Vec<String>>,
+}
+
+impl Backend for Scripted {
+    async fn acquire(&self, request: LeaseRequest) -> Result<Lease, Refusal> {
+        match request.spec.environment.get("REFUSE").map(String::as_str) {
+            Some("account") => return Err(Refusal::AccountLimit { limit: 1 }),
+            Some("stopping") => return Err(Refusal::Stopping),
+            _ => {}
+        }
+        if request.spec.reserved_concurrency == Some(0) {
+            return Err(Refusal::FunctionLimit { limit: 0 });
+        }
+        let number = self.leases.fetch_add(1, Ordering::Relaxed);
+        Ok(Lease {
+            id: LeaseId(number),
+            instance: InstanceId::new(request.spec.revision.number, number),
+            worker: WorkerId::new("w"),
+            cold: true,
+        })
+    }
+
+    fn release(&self, lease: Lease, outcome: LeaseOutcome) {
+        self.released.lock().unwrap().push((lease.id, outcome));
+    }
+
+    async fn invoke(&self, lease: &Lease, invocation: Invocation) -> Result<Answer, InvokeError> {
+        let answer = |payload: Bytes, error| Answer {
+            payload,
+            error,
+            log_tail: invocation.wants_log_tail.then(|| Bytes::from_static(b"the log")),
+            reusable: error.is_none(),
+        };
+        let reason = String::from("scripted");
+        match &invocation.payload[..] {
+            b"\"fail\"" => {
+                Ok(answer(Bytes::from_static(b"{\"errorMessage\":\"x\"}"), Some(FunctionError::Unhandled)))
+            }
+            b"\"undelivered\"" => Err(InvokeError::NotDelivered { reason }),
+            b"\"undelivered once\"" if lease.id.0.is_multiple_of(2) => Err(InvokeError::NotDelivered { reason }),
+            b"\"lost\"" => Err(InvokeError::Lost { reason }),
+            b"\"panic\"" => panic!("scripted"),
+            b"\"slow\"" => {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                Ok(answer(invocation.payload.clone(), None))
+            }
+            b"\"context\"" => {
+                let text = format!(
+                    "{{\"arn\":{:?},\"trace\":{:?},\"client\":{},\"instance\":\"{}\"}}",
+                    invocation.invoked_arn,
+                    invocation.trace.unwrap_or_default(),
+                    invocation.client_context.as_deref().unwrap_or("null"),
+                    lease.instance
+                );
+                Ok(Answer { payload: Bytes::from(text), error: None, log_tail: None, reusable: true })
+            }
+            _ => Ok(answer(invocation.payload.clone(), None)),
+        }
+    }
+
+    async fn prepare(&self, spec: Arc<FunctionSpec>) -> Result<(), StateReason> {
+        if let Some(ms) = spec.environment.get("PREPARE_MS") {
+            tokio::time::sleep(Duration::from_millis(ms.parse().unwrap())).await;
+        }
+        match spec.handler.as_str() {
+            "broken" => {
+                Err(StateReason { code: "InvalidConfiguration".to_owned(), text: "no bootstrap".to_owned() })
+            }
+            "panics" => panic!("scripted"),
+            _ => Ok(()),
+        }
+    }
+
+    fn revision_replaced(&self, current: &RevisionId) {
+        self.told
+            .lock()
+            .unwrap()
+            .push(format!("replaced {} {}", current.version.function.name, current.number));
+    }
+
+    fn function_deleted(&self, function: &FunctionId) {
+        self.told.lock().unwrap().push(format!("deleted {}", function.name));
+    }
+
+    async fn operator(&self, method: &Method, path: &str, query: &str, account: AccountId) -> Response<Body> {
+        Response::new(full(Bytes::from(format!("{method} {path} {query} {account}"))))
+    }
+}
