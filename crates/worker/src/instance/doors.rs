@@ -122,6 +122,8 @@ impl Instance {
 
     /// The invocation begins: from here on it counts as received.
     pub(super) fn start(&self, flight: &mut Flight, now: Instant) {
+        // What extensions and background threads wrote before it comes before it.
+        self.output.drain();
         flight.started = Some(now);
         if flight.wants_tail {
             self.output.begin_tail(flight.id);

@@ -1,0 +1,117 @@
+//! The command line: what can be said, and where each command is carried out.
+
+mod deploy;
+mod functions;
+pub(crate) mod runtime;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::client::Client;
+use crate::{dev, doctor};
+
+/// A serverless server: functions in, answers out, on machines you own.
+#[derive(Debug, Parser)]
+#[command(name = "hearth", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  hearth dev                              start a server on this machine
+  hearth deploy examples/python-hello     make or update a function from a directory
+  hearth invoke python-hello '{\"name\":\"Ada\"}'
+  hearth logs python-hello -f             follow what it writes
+  hearth ps                               see its instances come and go
+  hearth doctor                           see what this machine can do";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every role in this process: a whole Hearth on this machine
+    Dev(dev::DevArgs),
+    /// Make or update a function from a directory or a zip archive
+    Deploy(deploy::DeployArgs),
+    /// Call a function and print its answer
+    Invoke(functions::InvokeArgs),
+    /// Print what a function's instances wrote
+    Logs(functions::LogsArgs),
+    /// List instances
+    Ps(functions::PsArgs),
+    /// Delete a function, its logs and its instances
+    Rm(functions::RmArgs),
+    /// Say what this machine can do, with proof, and what to do about each lack
+    Doctor(doctor::DoctorArgs),
+    /// List the language runtimes of this machine, or add one
+    #[command(subcommand)]
+    Runtime(runtime::RuntimeCommand),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Example:\n  hearth completions bash > ~/.local/share/bash-completion/completions/hearth"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which server a command speaks to, and as whom.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServerArgs {
+    /// The server's address
+    #[arg(long, env = "HEARTH_ENDPOINT", default_value = "http://127.0.0.1:9000", global = true)]
+    endpoint: String,
+    /// The account to act for, twelve digits
+    #[arg(long, env = "HEARTH_ACCOUNT", global = true)]
+    account: Option<String>,
+}
+
+impl ServerArgs {
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        Client::new(&self.endpoint, self.account.as_deref())
+    }
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Dev(args) => dev::run(args),
+            Command::Deploy(args) => deploy::run(&args),
+            Command::Invoke(args) => functions::invoke(&args),
+            Command::Logs(args) => functions::logs(&args),
+            Command::Ps(args) => functions::ps(&args),
+            Command::Rm(args) => functions::rm(&args),
+            Command::Doctor(args) => doctor::run(&args),
+            Command::Runtime(command) => runtime::run(&command),
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "hearth", &mut io::stdout());
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+/// The settings' types that several commands share.
+pub(crate) fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9000))
+}
+
+/// Where the runtimes' clients are installed, unless a flag says otherwise.
+pub(crate) fn runtimes_home(flag: Option<&PathBuf>) -> PathBuf {
+    flag.cloned().unwrap_or_else(hearth_runtimes::Catalog::default_home)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

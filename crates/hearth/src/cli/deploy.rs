@@ -1,0 +1,293 @@
+//! `hearth deploy`: a directory or archive becomes a function, or its next revision.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use clap::Args;
+use hearth_types::{Runtime, RuntimeFamily};
+use serde_json::{Map, Value, json};
+
+use crate::cli::ServerArgs;
+use crate::client::{Client, Reply, segment};
+use crate::deploy::{Bundle, Guess, read};
+
+/// The runtime that a bundle with a bootstrap gets.
+const PROVIDED: &str = "provided.al2023";
+/// A role that nobody needs to have: the API asks for one.
+const ROLE: &str = "arn:aws:iam::000000000000:role/hearth";
+/// A server that does not settle a function in this time is stuck.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(120);
+const SETTLE_POLL: Duration = Duration::from_millis(50);
+
+/// What `hearth deploy` can be told.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  hearth deploy .                                       the directory's name becomes the function's
+  hearth deploy target/lambda/thumbnailer               what `cargo lambda build` made
+  hearth deploy bundle.zip --name api --runtime python3.12 --handler app.main
+  hearth deploy . --memory 512 --env LEVEL=debug --tag hearth:idle-timeout=60")]
+pub(crate) struct DeployArgs {
+    /// A directory or a zip archive
+    path: PathBuf,
+    /// The function's name [default: the path's last part]
+    #[arg(long)]
+    name: Option<String>,
+    /// Its runtime, such as python3.12 [default: guessed]
+    #[arg(long)]
+    runtime: Option<Runtime>,
+    /// Its handler, such as app.handler [default: guessed]
+    #[arg(long)]
+    handler: Option<String>,
+    /// Its memory, MiB; 1769 is one vCPU [default: 128]
+    #[arg(long, value_name = "MB")]
+    memory: Option<u32>,
+    /// Time for one invocation, seconds [default: 3]
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u32>,
+    /// Size of /tmp, MiB [default: 512]
+    #[arg(long, value_name = "MB")]
+    ephemeral: Option<u32>,
+    /// An environment variable; may be given several times, and then replaces all that the function has
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    env: Vec<(String, String)>,
+    /// A tag; `hearth:*` tags are settings. May be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    tag: Vec<(String, String)>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not NAME=VALUE")),
+    }
+}
+
+pub(crate) fn run(args: &DeployArgs) -> anyhow::Result<ExitCode> {
+    let bundle = read(&args.path)?;
+    let client = args.server.client()?;
+    let name = args.name.clone().unwrap_or_else(|| bundle.name.clone());
+    let existing = configuration(&client, &name)?;
+    let (runtime, handler) = program(args, &bundle, existing.as_ref(), &client)?;
+    say(&format!(
+        "{} {name}: {runtime}, handler {handler}, {} files, {} KiB",
+        if existing.is_some() { "updating" } else { "creating" },
+        bundle.files,
+        bundle.archive.len().div_ceil(1024),
+    ));
+    let configured = configured(args, &runtime, &handler, existing.is_none());
+    let settled = match existing {
+        None => create(&client, &name, args, &bundle, configured)?,
+        Some(_) => update(&client, &name, args, &bundle, configured)?,
+    };
+    report(&name, &settled, args)
+}
+
+/// The runtime and handler: as told, else as the function has them, else as guessed.
+fn program(
+    args: &DeployArgs,
+    bundle: &Bundle,
+    existing: Option<&Value>,
+    client: &Client,
+) -> anyhow::Result<(String, String)> {
+    let has = |key: &str| existing.and_then(|config| config[key].as_str()).map(str::to_owned);
+    let told_runtime =
+        args.runtime.as_ref().map(|runtime| runtime.as_str().to_owned()).or_else(|| has("Runtime"));
+    let told_handler = args.handler.clone().or_else(|| has("Handler"));
+    if let (Some(runtime), Some(handler)) = (&told_runtime, &told_handler) {
+        return Ok((runtime.clone(), handler.clone()));
+    }
+    let guess = bundle.guess.as_ref();
+    let runtime = match (told_runtime, guess) {
+        (Some(runtime), _) => runtime,
+        (None, Some(guess)) => guessed_runtime(guess, client)?,
+        (None, None) => bail!(
+            "cannot tell what {} is: no bootstrap, no Python or Node file with a handler that is known by its name; \
+             say --runtime and --handler",
+            args.path.display()
+        ),
+    };
+    let family = runtime.parse::<Runtime>().map(|runtime| runtime.family());
+    let handler = match (told_handler, guess) {
+        (Some(handler), _) => handler,
+        (None, Some(guess)) if family == Ok(guess.family) => guess.handler.clone(),
+        (None, _) if family == Ok(RuntimeFamily::Provided) => "bootstrap".to_owned(),
+        (None, _) => bail!("cannot find the handler of {}: say --handler FILE.FUNCTION", args.path.display()),
+    };
+    if let Some(guess) = guess.filter(|_| args.runtime.is_none() || args.handler.is_none()) {
+        say(&format!("guessed {runtime} and handler {handler}: {}", guess.because));
+    }
+    Ok((runtime, handler))
+}
+
+/// The newest runtime of the guessed family that the server can run, else one whose absence it will explain.
+fn guessed_runtime(guess: &Guess, client: &Client) -> anyhow::Result<String> {
+    if guess.family == RuntimeFamily::Provided {
+        return Ok(PROVIDED.to_owned());
+    }
+    let reply = client.get("/_hearth/runtimes")?.into_success("list the server's runtimes")?.json()?;
+    let listed = reply.as_array().map(Vec::as_slice).unwrap_or_default();
+    let of_family = |ready: bool| {
+        listed
+            .iter()
+            .filter(|runtime| !ready || runtime["state"] == "ready")
+            .filter_map(|runtime| runtime["name"].as_str()?.parse::<Runtime>().ok())
+            .filter(|runtime| runtime.family() == guess.family)
+            .max_by_key(|runtime| version_numbers(runtime.language_version().unwrap_or_default()))
+    };
+    of_family(true)
+        .or_else(|| of_family(false))
+        .map(|runtime| runtime.to_string())
+        .context("the server knows no runtime for this code; see `hearth runtime list`")
+}
+
+fn version_numbers(version: &str) -> Vec<u32> {
+    version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
+}
+
+/// The configuration that was told, in the API's words. A new function gets the program too.
+fn configured(args: &DeployArgs, runtime: &str, handler: &str, new: bool) -> Map<String, Value> {
+    let mut config = Map::new();
+    if new || args.runtime.is_some() || args.handler.is_some() {
+        config.insert("Runtime".into(), json!(runtime));
+        config.insert("Handler".into(), json!(handler));
+    }
+    if let Some(memory) = args.memory {
+        config.insert("MemorySize".into(), json!(memory));
+    }
+    if let Some(timeout) = args.timeout {
+        config.insert("Timeout".into(), json!(timeout));
+    }
+    if let Some(size) = args.ephemeral {
+        config.insert("EphemeralStorage".into(), json!({ "Size": size }));
+    }
+    if !args.env.is_empty() {
+        let variables: BTreeMap<_, _> = args.env.iter().cloned().collect();
+        config.insert("Environment".into(), json!({ "Variables": variables }));
+    }
+    config
+}
+
+fn tags(args: &DeployArgs) -> BTreeMap<String, String> {
+    args.tag.iter().cloned().collect()
+}
+
+fn create(
+    client: &Client,
+    name: &str,
+    args: &DeployArgs,
+    bundle: &Bundle,
+    mut config: Map<String, Value>,
+) -> anyhow::Result<Value> {
+    config.insert("FunctionName".into(), json!(name));
+    config.insert("Role".into(), json!(ROLE));
+    config.insert("Code".into(), json!({ "ZipFile": BASE64.encode(&bundle.archive) }));
+    if !args.tag.is_empty() {
+        config.insert("Tags".into(), json!(tags(args)));
+    }
+    client.post_json("/2015-03-31/functions", &Value::Object(config))?.into_success("create the function")?;
+    settle(client, name)
+}
+
+fn update(
+    client: &Client,
+    name: &str,
+    args: &DeployArgs,
+    bundle: &Bundle,
+    config: Map<String, Value>,
+) -> anyhow::Result<Value> {
+    let path = format!("/2015-03-31/functions/{}", segment(name));
+    let mut settled = settle(client, name)?;
+    if !config.is_empty() {
+        client
+            .put_json(&format!("{path}/configuration"), &Value::Object(config))?
+            .into_success("update the configuration")?;
+        settled = settle(client, name)?;
+    }
+    if !args.tag.is_empty() {
+        let arn = settled["FunctionArn"].as_str().context("the server's answer has no FunctionArn")?;
+        client
+            .post_json(&format!("/2017-03-31/tags/{}", segment(arn)), &json!({ "Tags": tags(args) }))?
+            .into_success("set the tags")?;
+        settle(client, name)?;
+    }
+    client
+        .put_json(&format!("{path}/code"), &json!({ "ZipFile": BASE64.encode(&bundle.archive) }))?
+        .into_success("update the code")?;
+    settle(client, name)
+}
+
+/// A function's configuration, if it exists.
+fn configuration(client: &Client, name: &str) -> anyhow::Result<Option<Value>> {
+    let reply: Reply = client.get(&format!("/2015-03-31/functions/{}/configuration", segment(name)))?;
+    if reply.status == 404 && reply.header("x-amzn-errortype") == Some("ResourceNotFoundException") {
+        return Ok(None);
+    }
+    reply.into_success("look the function up")?.json().map(Some)
+}
+
+/// Waits until neither the function nor its last update is in the making.
+fn settle(client: &Client, name: &str) -> anyhow::Result<Value> {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    loop {
+        let config = configuration(client, name)?.context("the function was deleted by somebody else")?;
+        if config["State"] != "Pending" && config["LastUpdateStatus"] != "InProgress" {
+            return Ok(config);
+        }
+        if Instant::now() > deadline {
+            bail!("{name} is still {} after {} s", config["State"], SETTLE_TIMEOUT.as_secs());
+        }
+        thread::sleep(SETTLE_POLL);
+    }
+}
+
+fn report(name: &str, config: &Value, args: &DeployArgs) -> anyhow::Result<ExitCode> {
+    for (state, reason) in [("State", "StateReason"), ("LastUpdateStatus", "LastUpdateStatusReason")] {
+        if config[state] == "Failed" {
+            bail!(
+                "{name} is deployed but cannot run: {}",
+                config[reason].as_str().unwrap_or("no reason given")
+            );
+        }
+    }
+    println!("{}", config["FunctionArn"].as_str().unwrap_or(name));
+    let account =
+        args.server.account.as_ref().map(|account| format!(" --account {account}")).unwrap_or_default();
+    say(&format!("ready: hearth invoke {name} '{{}}'{account}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says how it goes to whoever watches; the one line on stdout is for scripts.
+fn say(text: &str) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("\x1b[2m{text}\x1b[0m");
+    } else {
+        eprintln!("{text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_needs_a_name_and_an_equals_sign() {
+        assert_eq!(pair("A=b=c"), Ok(("A".into(), "b=c".into())));
+        assert_eq!(pair("A="), Ok(("A".into(), String::new())));
+        assert!(pair("A").is_err() && pair("=b").is_err());
+    }
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        assert!(version_numbers("3.10") > version_numbers("3.9"));
+    }
+}

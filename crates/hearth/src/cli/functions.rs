@@ -1,0 +1,202 @@
+//! `hearth invoke`, `logs`, `ps`, `rm`: what one does with functions that are there.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use clap::Args;
+use hearth_types::limits::SYNC_PAYLOAD_BYTES;
+use serde_json::Value;
+
+use crate::cli::ServerArgs;
+use crate::client::segment;
+use crate::table::{printable, render};
+
+/// A line of a log is no longer than this; more means the server is not one of ours.
+const MAX_LOG_LINE_BYTES: u64 = 1024 * 1024;
+
+/// What `hearth invoke` can be told.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  hearth invoke hello '{\"name\":\"Ada\"}'
+  echo '[1,2,3]' | hearth invoke sum -
+  hearth invoke hello @event.json --log
+
+Exits with 1 when the function fails; its error document is on stdout all the same.")]
+pub(crate) struct InvokeArgs {
+    /// The function: a name, or name:qualifier
+    name: String,
+    /// The event, JSON; - reads it from stdin, @FILE from a file
+    #[arg(default_value = "{}")]
+    payload: String,
+    /// Print the end of the invocation's log to stderr
+    #[arg(long)]
+    log: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub(crate) fn invoke(args: &InvokeArgs) -> anyhow::Result<ExitCode> {
+    let payload = read_payload(&args.payload)?;
+    let path = format!("/2015-03-31/functions/{}/invocations", segment(&args.name));
+    let mut headers = vec![("content-type", "application/json")];
+    if args.log {
+        headers.push(("x-amz-log-type", "Tail"));
+    }
+    let reply = args.server.client()?.post(&path, &headers, &payload)?.into_success("invoke the function")?;
+    if let Some(tail) = reply.header("x-amz-log-result") {
+        let tail = BASE64.decode(tail).context("the server's log tail is not base64")?;
+        for line in String::from_utf8_lossy(&tail).lines() {
+            eprintln!("{}", printable(line));
+        }
+    }
+    let mut stdout = io::stdout();
+    stdout.write_all(&reply.body)?;
+    stdout.write_all(b"\n")?;
+    match reply.header("x-amz-function-error") {
+        None => Ok(ExitCode::SUCCESS),
+        Some(error) => {
+            eprintln!("hearth: the function failed ({})", printable(error));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn read_payload(argument: &str) -> anyhow::Result<Vec<u8>> {
+    let limit = SYNC_PAYLOAD_BYTES as u64 + 1;
+    let mut payload = Vec::new();
+    if argument == "-" {
+        io::stdin().take(limit).read_to_end(&mut payload).context("cannot read the event from stdin")?;
+    } else if let Some(file) = argument.strip_prefix('@').map(PathBuf::from) {
+        let open = std::fs::File::open(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        open.take(limit)
+            .read_to_end(&mut payload)
+            .with_context(|| format!("cannot read {}", file.display()))?;
+    } else {
+        payload = argument.as_bytes().to_vec();
+    }
+    if payload.len() > SYNC_PAYLOAD_BYTES {
+        bail!("the event is larger than {SYNC_PAYLOAD_BYTES} bytes, the most that an invocation takes");
+    }
+    Ok(payload)
+}
+
+/// What `hearth logs` can be told.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  hearth logs hello              what is kept of its log
+  hearth logs hello -n 20 -f     the last 20 lines, then each as it comes")]
+pub(crate) struct LogsArgs {
+    /// The function's name
+    name: String,
+    /// Go on printing lines as they come
+    #[arg(short, long)]
+    follow: bool,
+    /// Only the last N lines of what is kept
+    #[arg(short = 'n', long, value_name = "N")]
+    lines: Option<usize>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub(crate) fn logs(args: &LogsArgs) -> anyhow::Result<ExitCode> {
+    let mut path = format!("/_hearth/logs/{}?follow={}", segment(&args.name), args.follow);
+    if let Some(lines) = args.lines {
+        path.push_str(&format!("&lines={lines}"));
+    }
+    let mut reader = BufReader::new(args.server.client()?.stream(&path)?);
+    let mut stdout = io::stdout().lock();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let length = (&mut reader)
+            .take(MAX_LOG_LINE_BYTES)
+            .read_until(b'\n', &mut line)
+            .context("the log broke off")?;
+        if length == 0 {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let text = String::from_utf8_lossy(&line);
+        if writeln!(stdout, "{}", printable(text.trim_end_matches('\n')))
+            .and_then(|()| stdout.flush())
+            .is_err()
+        {
+            // Whoever read along has gone, as `head` does.
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+/// What `hearth ps` can be told.
+#[derive(Args, Debug)]
+pub(crate) struct PsArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub(crate) fn ps(args: &PsArgs) -> anyhow::Result<ExitCode> {
+    let reply = args.server.client()?.get("/_hearth/ps")?.into_success("list the instances")?.json()?;
+    if args.json {
+        println!("{reply:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let instances = reply["instances"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rows: Vec<Vec<String>> = instances.iter().map(ps_row).collect();
+    let header = [
+        "FUNCTION", "VERSION", "INSTANCE", "STATE", "SLOTS", "AGE", "IDLE", "MEMORY", "CPU", "REQUESTS",
+        "WORKER",
+    ];
+    print!("{}", render(&header, &rows));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ps_row(instance: &Value) -> Vec<String> {
+    let text = |key: &str| printable(instance[key].as_str().unwrap_or("-"));
+    let number = |key: &str| instance[key].as_u64();
+    let seconds = |key: &str| {
+        number(key).map_or_else(|| "-".to_owned(), |ms| format!("{}.{}s", ms / 1000, ms % 1000 / 100))
+    };
+    let mib = |key: &str| number(key).map_or_else(|| "-".to_owned(), |bytes| (bytes >> 20).to_string());
+    vec![
+        text("function"),
+        text("version"),
+        text("instance").chars().take(12).collect(),
+        text("state"),
+        format!("{}/{}", number("leases").unwrap_or(0), number("slots").unwrap_or(0)),
+        seconds("age_ms"),
+        seconds("idle_ms"),
+        format!("{}/{} MB", mib("memory_bytes"), number("memory_mb").unwrap_or(0)),
+        seconds("cpu_ms"),
+        number("invocations").unwrap_or(0).to_string(),
+        text("worker"),
+    ]
+}
+
+/// What `hearth rm` can be told.
+#[derive(Args, Debug)]
+pub(crate) struct RmArgs {
+    /// The functions' names
+    #[arg(required = true)]
+    names: Vec<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub(crate) fn rm(args: &RmArgs) -> anyhow::Result<ExitCode> {
+    let client = args.server.client()?;
+    for name in &args.names {
+        client
+            .delete(&format!("/2015-03-31/functions/{}", segment(name)))?
+            .into_success(&format!("delete {name}"))?;
+        println!("{}", printable(name));
+    }
+    Ok(ExitCode::SUCCESS)
+}

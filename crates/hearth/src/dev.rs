@@ -1,0 +1,288 @@
+//! `hearth dev`: frontend, manager, placement, worker and store in one process.
+//!
+//! Start-up is recovery: the data folder is taken, what a killed predecessor left is removed, unfinished functions are
+//! taken up again, and only then is the port opened. Stopping is the same road back: the port closes, requests in
+//! flight finish, instances end, and nothing outside the data folder is left.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use hearth_frontend::{Frontend, FrontendConfig};
+use hearth_image::ImageStore;
+use hearth_placement::{Capacity, Oversubscription};
+use hearth_runtimes::Catalog;
+use hearth_sandbox::{Container, ContainerConfig, Driver};
+use hearth_store::{SqliteStore, Store};
+use hearth_types::{AccountId, Isolation, WorkerId, limits};
+use hearth_worker::{Worker, WorkerConfig};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::cli::{default_listen, runtime::HomeArgs, runtimes_home};
+use crate::data_dir::{DataDir, random_u64};
+use crate::operator::{Metrics, Operator};
+use crate::role::{LocalBackend, LocalLauncher, ManagerShell, ManagerShellConfig};
+
+/// Requests in flight have this long to finish when the server stops.
+const DRAIN_GRACE: Duration = Duration::from_secs(30);
+/// Instances have this long for their shutdown phase when the server stops.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+/// Events on their way from the worker to the manager.
+const EVENT_QUEUE: usize = 1024;
+/// Archives that no function refers to are kept this long, for requests that are just using them.
+/// Most instances at once, whatever their size: what file descriptors and process ids of one machine bear.
+const MAX_INSTANCES: u32 = 2_000;
+const CODE_GRACE: Duration = Duration::from_secs(3600);
+
+/// What `hearth dev` can be told.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  hearth dev                                  throw-away: all is gone when it stops
+  hearth dev --data ~/.hearth                 functions and logs stay
+  hearth dev --listen 127.0.0.1:0             any free port; the first line says which")]
+pub(crate) struct DevArgs {
+    /// Where to listen; port 0 takes any free one
+    #[arg(long, env = "HEARTH_LISTEN", default_value_t = default_listen())]
+    listen: SocketAddr,
+    /// The folder that keeps functions, code and logs [default: throw-away]
+    #[arg(long, env = "HEARTH_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// How instances are set apart: auto or container
+    #[arg(long, env = "HEARTH_ISOLATION", default_value = "auto")]
+    isolation: Isolation,
+    #[command(flatten)]
+    runtimes: HomeArgs,
+    /// Requests in flight at once, for each account
+    #[arg(long, env = "HEARTH_ACCOUNT_CONCURRENCY", default_value_t = limits::ACCOUNT_CONCURRENCY,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    account_concurrency: u32,
+    /// Memory that instances may use, MiB [default: the machine's]
+    #[arg(long, env = "HEARTH_MEMORY", value_name = "MB", value_parser = clap::value_parser!(u32).range(128..))]
+    memory: Option<u32>,
+    /// Memory promised to instances, in percent of the memory there is
+    #[arg(long, env = "HEARTH_OVERSUBSCRIPTION", value_name = "PERCENT", default_value_t = 200,
+          value_parser = clap::value_parser!(u32).range(10..=1_000))]
+    oversubscription: u32,
+    /// Log kept of each function, MiB; the oldest goes first
+    #[arg(long, env = "HEARTH_LOG_MB", value_name = "MB", default_value_t = 64,
+          value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    log_mb: u64,
+    /// The AWS region that functions believe they are in
+    #[arg(long, env = "HEARTH_REGION", default_value = "us-east-1")]
+    region: String,
+    /// The account of callers whose access key is not a twelve-digit account
+    #[arg(long, env = "HEARTH_DEFAULT_ACCOUNT", default_value = "000000000000")]
+    default_account: AccountId,
+}
+
+pub(crate) fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
+    log_to_stderr();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("hearth")
+        .build()
+        .context("cannot start the async runtime")?
+        .block_on(serve(args))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HEARTH_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,hearth=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+/// The parts of a server, from the listener down.
+struct Server {
+    frontend: Arc<Frontend<LocalBackend>>,
+    manager: Arc<ManagerShell>,
+    worker: Worker,
+    driver: Arc<dyn Driver>,
+    endpoint: String,
+}
+
+async fn serve(args: DevArgs) -> anyhow::Result<()> {
+    let data = match &args.data {
+        Some(path) => DataDir::open(path),
+        None => DataDir::throw_away(),
+    }?;
+    let served = serve_from(&args, &data).await;
+    data.finish()?;
+    served
+}
+
+async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
+    let mut stop_signals = StopSignals::new()?;
+    // Bound before anything is made, so that a port in use costs nothing; served only when all is ready.
+    let listener = TcpListener::bind(args.listen).await.with_context(|| {
+        format!("cannot listen on {}: is another hearth there? Choose another with --listen", args.listen)
+    })?;
+    let server = assemble(args, data, listener.local_addr()?).await?;
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(Arc::clone(&server.frontend).serve(listener, stopped));
+    announce(args, data, &server.endpoint)?;
+    stop_signals.next().await;
+    let grace = DRAIN_GRACE.as_secs();
+    eprintln!("hearth: stopping; requests in flight have {grace} s to finish (again to stop at once)");
+    let _ = stop.send(true);
+    tokio::select! {
+        _ = tokio::time::timeout(DRAIN_GRACE, serving) => {}
+        () = stop_signals.next() => eprintln!("hearth: stopping at once"),
+    }
+    server.manager.stop();
+    server.worker.shutdown(SHUTDOWN_GRACE).await;
+    server.driver.close().await;
+    Ok(())
+}
+
+async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow::Result<Server> {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.database())?);
+    let images = Arc::new(ImageStore::open(&data.code()).context("cannot open the code store")?);
+    let catalog = Arc::new(Catalog::open(runtimes_home(args.runtimes.home.as_ref())));
+    let (driver, recovered) = Container::open(ContainerConfig {
+        name: worker_name(data.path()),
+        directory: data.sandbox(),
+        program: std::env::current_exe().context("cannot find hearth's own program")?,
+    })
+    .await
+    .context("cannot start the container driver; `hearth doctor` says what this machine lacks")?;
+    if recovered.sandboxes > 0 {
+        tracing::info!(sandboxes = recovered.sandboxes, "removed what a killed hearth left");
+    }
+    let driver: Arc<dyn Driver> = Arc::new(driver);
+    let id = WorkerId::new("local");
+    let (events, received) = mpsc::channel(EVENT_QUEUE);
+    let launcher = Arc::new(LocalLauncher::new(Arc::clone(&images), Arc::clone(&catalog)));
+    let config =
+        WorkerConfig { id: id.clone(), logs: data.logs(), log_bytes_per_function: args.log_mb << 20, events };
+    let worker = Worker::new(config, Arc::clone(&driver), launcher).context("cannot start the worker")?;
+    let manager = Arc::new(ManagerShell::new(
+        ManagerShellConfig {
+            epoch: random_u64().context("cannot draw a random number")?,
+            account_concurrency: args.account_concurrency,
+            capacity: capacity(args)?,
+            oversubscription: Oversubscription {
+                memory_percent: args.oversubscription,
+                ..Oversubscription::default()
+            },
+        },
+        id,
+        worker.clone(),
+    ));
+    tokio::spawn(Arc::clone(&manager).follow(received));
+    tokio::spawn(Arc::clone(&manager).keep_time());
+    let endpoint = format!("http://{address}");
+    let frontend_config = FrontendConfig {
+        region: args.region.clone(),
+        default_account: args.default_account.clone(),
+        public_endpoint: endpoint.clone(),
+        account_concurrency: args.account_concurrency,
+    };
+    let metrics = Arc::new(Metrics::default());
+    let operator =
+        Operator::new(Arc::clone(&manager), worker.clone(), Arc::clone(&catalog), Arc::clone(&metrics));
+    let backend = LocalBackend::new(Arc::clone(&manager), worker.clone(), catalog, operator);
+    collect_code(store.as_ref(), &images).await;
+    let frontend = Arc::new(Frontend::new(frontend_config, store, images, Arc::new(backend)));
+    let mut registry = Registry::with_prefix("hearth");
+    frontend.metrics().register(&mut registry);
+    metrics.show(registry);
+    frontend.resume().await.context("cannot take up unfinished functions")?;
+    Ok(Server { frontend, manager, worker, driver, endpoint })
+}
+
+fn capacity(args: &DevArgs) -> anyhow::Result<Capacity> {
+    let memory_mb = match args.memory {
+        Some(memory) => u64::from(memory),
+        None => machine_memory_mb().context("cannot read the machine's memory: say --memory MB")?,
+    };
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(Capacity {
+        memory_mb,
+        cpu_millis: 1_000 * cpus as u64,
+        instances: MAX_INSTANCES,
+        isolations: vec![args.isolation],
+    })
+}
+
+fn machine_memory_mb() -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    kib.map(|kib: u64| kib / 1024).context("/proc/meminfo has no MemTotal")
+}
+
+/// A name for this worker in cgroups and the like: the same for the same data folder, different for others.
+fn worker_name(data: &Path) -> String {
+    use sha2::{Digest, Sha256};
+    use std::os::unix::ffi::OsStrExt;
+    let digest = Sha256::digest(data.as_os_str().as_bytes());
+    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Removes archives that no function refers to. A failure costs disk, nothing else.
+async fn collect_code(store: &dyn Store, images: &Arc<ImageStore>) {
+    let in_use = match store.code_in_use().await {
+        Ok(in_use) => in_use,
+        Err(error) => return tracing::warn!(%error, "cannot tell which archives are in use"),
+    };
+    let images = Arc::clone(images);
+    let collected = tokio::task::spawn_blocking(move || images.collect(&in_use, CODE_GRACE)).await;
+    if let Ok(Err(error)) = collected {
+        tracing::warn!(%error, "cannot remove unused archives");
+    }
+}
+
+fn announce(args: &DevArgs, data: &DataDir, endpoint: &str) -> anyhow::Result<()> {
+    let kept = if data.is_throw_away() { "throw-away".to_owned() } else { data.path().display().to_string() };
+    let (account, region) = (&args.default_account, &args.region);
+    let mut text = format!(
+        "hearth is ready at {endpoint}\n  isolation {}, data {kept}, any access key is accepted\n\
+         Point an AWS client at it:\n  export AWS_ENDPOINT_URL={endpoint}\n  \
+         export AWS_ACCESS_KEY_ID={account} AWS_SECRET_ACCESS_KEY=hearth\n  \
+         export AWS_REGION={region} AWS_DEFAULT_REGION={region}\n",
+        args.isolation
+    );
+    if !args.listen.ip().is_loopback() {
+        text.push_str(
+            "Warning: this address is open to the network, and anyone who reaches it may run code here.\n",
+        );
+    }
+    let mut stdout = io::stdout();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("cannot say that it is ready")
+}
+
+/// Ctrl-C and the polite kill.
+struct StopSignals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

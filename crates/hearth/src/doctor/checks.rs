@@ -1,0 +1,210 @@
+//! The checks themselves, each a finding.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hearth_runtimes::{Catalog, RuntimeState};
+use hearth_sandbox::kvm::{self, KvmError, KvmProof};
+use hearth_sandbox::probe;
+
+use super::{Finding, Verdict};
+
+/// The hidden argument that makes this program run the guest of the KVM check.
+pub(crate) const KVM_ARGUMENT: &str = "doctor-kvm-guest";
+/// A machine whose KVM has not run a few thousand instructions by then hangs.
+const KVM_DEADLINE: Duration = Duration::from_secs(5);
+/// Less free disk than this will not hold a function's code, scratch disks and logs for long.
+const LOW_DISK_BYTES: u64 = 2 << 30;
+
+pub(super) fn all(listen: SocketAddr, data: &Path, runtimes: PathBuf) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = probe::run().into_iter().map(from_sandbox).collect();
+    findings.push(kvm());
+    findings.push(memory());
+    findings.push(disk(data));
+    findings.push(port(listen));
+    findings.extend(runtime_findings(runtimes));
+    findings
+}
+
+fn finding(what: &str, verdict: Verdict, proof: impl Into<String>, advice: Option<&str>) -> Finding {
+    Finding { what: what.to_owned(), verdict, proof: proof.into(), advice: advice.map(str::to_owned) }
+}
+
+fn from_sandbox(check: probe::Check) -> Finding {
+    let verdict = match check.verdict {
+        probe::Verdict::Works => Verdict::Good,
+        probe::Verdict::Lacking => Verdict::Lacking,
+        probe::Verdict::Missing => Verdict::Missing,
+    };
+    Finding { what: check.what, verdict, proof: check.proof, advice: check.advice }
+}
+
+/// Runs a guest in a process of its own, which can be killed if KVM hangs.
+fn kvm() -> Finding {
+    let what = "KVM";
+    let advice = "instances run in containers; micro-VMs at full speed need a machine whose KVM is real";
+    match run_guest_process() {
+        Ok(line) => match line.split_once(' ') {
+            Some(("runs", detail)) => {
+                finding(what, Verdict::Good, format!("a guest ran on the hardware, {detail}"), None)
+            }
+            Some(("emulated", detail)) => finding(
+                what,
+                Verdict::Lacking,
+                format!("a guest ran, but emulated, {detail}: a stock kernel would not finish booting"),
+                Some(advice),
+            ),
+            _ => finding(what, Verdict::Lacking, line, Some(advice)),
+        },
+        Err(error) => {
+            finding(what, Verdict::Lacking, format!("no guest could be run: {error}"), Some(advice))
+        }
+    }
+}
+
+fn run_guest_process() -> io::Result<String> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg(KVM_ARGUMENT)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let deadline = Instant::now() + KVM_DEADLINE;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(format!("a guest did not finish within {} s", KVM_DEADLINE.as_secs()));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// What the process of its own does: one line, `runs ...`, `emulated ...`, or why neither.
+pub(crate) fn kvm_guest() -> String {
+    let millions = |per_second: u64| format!("{:.1} million instructions/s", per_second as f64 / 1e6);
+    match kvm::prove() {
+        Ok(KvmProof::Runs { per_second }) => format!("runs {}", millions(per_second)),
+        Ok(KvmProof::Emulated { per_second }) => format!("emulated {}", millions(per_second)),
+        Err(KvmError::Open(error)) if error.kind() == io::ErrorKind::NotFound => {
+            "there is no /dev/kvm".to_owned()
+        }
+        Err(error) => {
+            let cause =
+                std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!("{error}{cause}")
+        }
+    }
+}
+
+fn memory() -> Finding {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let read = |key: &str| {
+        let kib = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.map(|kib| kib / 1024)
+    };
+    match (read("MemAvailable:"), read("MemTotal:")) {
+        (Some(available), Some(total)) if available < 512 => finding(
+            "memory",
+            Verdict::Lacking,
+            format!("{available} of {total} MiB available"),
+            Some("free some memory, or bound instances with --memory"),
+        ),
+        (Some(available), Some(total)) => {
+            finding("memory", Verdict::Good, format!("{available} of {total} MiB available"), None)
+        }
+        _ => finding(
+            "memory",
+            Verdict::Lacking,
+            "/proc/meminfo cannot be read",
+            Some("say --memory MB to the server"),
+        ),
+    }
+}
+
+fn disk(data: &Path) -> Finding {
+    let existing = data.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("/"));
+    let what = "disk";
+    match rustix::fs::statvfs(existing) {
+        Ok(stat) => {
+            let free = stat.f_bavail * stat.f_frsize;
+            let proof =
+                format!("{:.1} GiB free at {}", free as f64 / (1u64 << 30) as f64, existing.display());
+            if free < LOW_DISK_BYTES {
+                finding(
+                    what,
+                    Verdict::Lacking,
+                    proof,
+                    Some("free some, or keep the data elsewhere with --data"),
+                )
+            } else {
+                finding(what, Verdict::Good, proof, None)
+            }
+        }
+        Err(error) => finding(
+            what,
+            Verdict::Missing,
+            format!("cannot look at {}: {error}", existing.display()),
+            Some("name another data folder with --data"),
+        ),
+    }
+}
+
+fn port(listen: SocketAddr) -> Finding {
+    let what = "port";
+    match TcpListener::bind(listen) {
+        Ok(_) => finding(what, Verdict::Good, format!("{listen} is free"), None),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => finding(
+            what,
+            Verdict::Lacking,
+            format!("{listen} is in use, perhaps by a hearth that runs"),
+            Some("choose another with --listen, or stop what is there"),
+        ),
+        Err(error) => finding(
+            what,
+            Verdict::Lacking,
+            format!("cannot listen on {listen}: {error}"),
+            Some("choose another with --listen"),
+        ),
+    }
+}
+
+fn runtime_findings(home: PathBuf) -> Vec<Finding> {
+    let mut absent = Vec::new();
+    let mut findings = Vec::new();
+    for runtime in Catalog::open(home).list() {
+        let what = format!("runtime {}", runtime.name);
+        match runtime.state {
+            RuntimeState::Ready { interpreter, .. } => {
+                let proof = interpreter
+                    .map_or_else(|| "needs no interpreter".to_owned(), |path| path.display().to_string());
+                findings.push(finding(&what, Verdict::Good, proof, None));
+            }
+            RuntimeState::NeedsClient { interpreter, fix } => {
+                findings.push(finding(
+                    &what,
+                    Verdict::Lacking,
+                    interpreter.display().to_string(),
+                    Some(&fix),
+                ));
+            }
+            RuntimeState::NoInterpreter { .. } => absent.push(runtime.name.to_string()),
+        }
+    }
+    if !absent.is_empty() {
+        findings.push(finding(
+            "other runtimes",
+            Verdict::Lacking,
+            format!("no interpreter for {}", absent.join(", ")),
+            Some("`hearth runtime list` says what to install"),
+        ));
+    }
+    findings
+}

@@ -1,0 +1,221 @@
+//! The operator's side of a running server: instances, logs, runtimes, health and metrics.
+
+mod metrics;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_frontend::{Body, full, stream};
+use hearth_manager::InstanceView;
+use hearth_runtimes::Catalog;
+use hearth_types::{AccountId, FunctionId, InstanceId, Time};
+use hearth_worker::{Follow, InstanceReport, LogLine, Worker};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::role::ManagerShell;
+
+pub(crate) use metrics::Metrics;
+
+/// Lines of a log that are sent when the caller does not say, and at most.
+const LOG_LINES: usize = 10_000;
+/// Pieces of a log on their way to a reader; a slower one makes the server wait, not remember.
+const LOG_PIECES: usize = 64;
+/// Answers what the operator asks.
+pub(crate) struct Operator {
+    manager: Arc<ManagerShell>,
+    worker: Worker,
+    catalog: Arc<Catalog>,
+    metrics: Arc<Metrics>,
+}
+
+// === impl Operator ===
+
+impl Operator {
+    pub(crate) fn new(
+        manager: Arc<ManagerShell>,
+        worker: Worker,
+        catalog: Arc<Catalog>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { manager, worker, catalog, metrics }
+    }
+
+    /// Answers a request below `/_hearth/`, or for `/metrics`, of a caller who acts for `account`.
+    pub(crate) async fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+        query: &str,
+        account: AccountId,
+    ) -> Response<Body> {
+        if method != Method::GET {
+            return error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "MethodNotAllowedException",
+                "this address takes GET only",
+            );
+        }
+        match path {
+            "/metrics" => text(self.metrics.render(&self.manager, &self.worker)),
+            "/_hearth/health" => json_answer(&json!({ "status": "ok" })),
+            "/_hearth/ps" => json_answer(&self.instances()),
+            "/_hearth/runtimes" => self.runtimes().await,
+            _ => match path.strip_prefix("/_hearth/logs/") {
+                Some(name) => self.logs(account, name, query).await,
+                None => error(
+                    StatusCode::NOT_FOUND,
+                    "ResourceNotFoundException",
+                    "there is nothing at this address",
+                ),
+            },
+        }
+    }
+
+    /// Every instance: what the manager decided of it, and what the worker measured.
+    fn instances(&self) -> Value {
+        let reports: HashMap<InstanceId, InstanceReport> =
+            self.worker.instances().into_iter().map(|report| (report.id, report)).collect();
+        self.manager.inspect(|now, manager, placement| {
+            let instances: Vec<Value> =
+                manager.instances().map(|view| instance(now, &view, reports.get(&view.id))).collect();
+            let workers: Vec<Value> = placement
+                .workers()
+                .map(|worker| {
+                    json!({
+                        "worker": worker.id.as_str(),
+                        "instances": worker.instances,
+                        "memory_promised_mb": worker.memory_promised_mb,
+                        "memory_limit_mb": worker.memory_limit_mb,
+                        "draining": worker.draining,
+                    })
+                })
+                .collect();
+            json!({ "instances": instances, "workers": workers })
+        })
+    }
+
+    async fn runtimes(&self) -> Response<Body> {
+        let catalog = Arc::clone(&self.catalog);
+        // Looks through folders and asks interpreters for their versions.
+        match tokio::task::spawn_blocking(move || serde_json::to_value(catalog.list())).await {
+            Ok(Ok(list)) => json_answer(&list),
+            Ok(Err(failed)) => {
+                error(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", &failed.to_string())
+            }
+            Err(failed) => error(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", &failed.to_string()),
+        }
+    }
+
+    async fn logs(&self, account: AccountId, name: &str, query: &str) -> Response<Body> {
+        let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || name.len() > 64 || !name.chars().all(valid) {
+            return error(
+                StatusCode::BAD_REQUEST,
+                "ValidationException",
+                "this is not the name of a function",
+            );
+        }
+        let parameter =
+            |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        let lines =
+            parameter("lines").and_then(|lines| lines.parse().ok()).unwrap_or(LOG_LINES).min(LOG_LINES);
+        let function = FunctionId { account, name: name.into() };
+        let follow = parameter("follow") == Some("true");
+        let worker = self.worker.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            if follow {
+                worker.logs().follow(&function, lines, 0).map(|(kept, follow)| (kept, Some(follow)))
+            } else {
+                worker.logs().read(&function, lines, 0).map(|kept| (kept, None))
+            }
+        });
+        let (kept, follow) = match read.await {
+            Ok(Ok(read)) => read,
+            Ok(Err(failed)) => {
+                let text = format!("the log cannot be read: {failed}");
+                return error(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", &text);
+            }
+            Err(failed) => {
+                return error(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", &failed.to_string());
+            }
+        };
+        let (sender, receiver) = mpsc::channel(LOG_PIECES);
+        tokio::spawn(send_log(kept, follow, sender));
+        let mut response = Response::new(stream(receiver));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response
+    }
+}
+
+fn instance(now: Time, view: &InstanceView<'_>, report: Option<&InstanceReport>) -> Value {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let idle = view.leases == 0;
+    json!({
+        "instance": view.id.to_string(),
+        "account": view.revision.version.function.account.as_str(),
+        "function": view.revision.version.function.name.as_ref(),
+        "version": view.revision.version.version.to_string(),
+        "revision": view.revision.number,
+        "state": view.state.as_str(),
+        "leases": view.leases,
+        "slots": view.slots,
+        "worker": view.worker.map(hearth_types::WorkerId::as_str),
+        "age_ms": millis(now - view.since),
+        "idle_ms": idle.then(|| millis(now - view.last_used)),
+        "memory_bytes": report.map(|report| report.memory_bytes),
+        "memory_peak_bytes": report.map(|report| report.memory_peak_bytes),
+        "memory_mb": report.map(|report| report.spec.memory_mb),
+        "cpu_ms": report.map(|report| report.cpu_us / 1_000),
+        "invocations": report.map(|report| report.invocations),
+    })
+}
+
+/// Sends the kept lines, then those that come, until the reader or the server goes.
+async fn send_log(kept: Vec<LogLine>, follow: Option<Follow>, sender: mpsc::Sender<Bytes>) {
+    for line in kept {
+        if sender.send(shown(&line)).await.is_err() {
+            return;
+        }
+    }
+    let Some(mut follow) = follow else { return };
+    loop {
+        let next = tokio::select! {
+            next = follow.next() => next,
+            () = sender.closed() => return,
+        };
+        let Some(line) = next else { return };
+        if sender.send(shown(&line)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A line as people read it: the text alone.
+fn shown(line: &LogLine) -> Bytes {
+    Bytes::from(format!("{}\n", line.text))
+}
+
+fn json_answer(document: &Value) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::from(document.to_string())));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn text(text: String) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::from(text)));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+fn error(status: StatusCode, kind: &'static str, message: &str) -> Response<Body> {
+    let mut response = json_answer(&json!({ "message": message }));
+    *response.status_mut() = status;
+    response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,107 @@
+//! `/metrics`: what each part counts, in Prometheus' text format.
+
+use std::fmt::Write;
+use std::sync::{Arc, OnceLock};
+
+use hearth_worker::Worker;
+use prometheus_client::registry::Registry;
+
+use crate::role::ManagerShell;
+
+/// The registry that parts count in, and the readings that are taken when somebody asks.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    registry: OnceLock<Registry>,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Shows what is in `registry` from now on; the first one that is set stays.
+    pub(crate) fn show(&self, registry: Registry) {
+        // Set once, when the server is assembled.
+        let _ = self.registry.set(registry);
+    }
+
+    /// Everything, as of now.
+    pub(crate) fn render(&self, manager: &Arc<ManagerShell>, worker: &Worker) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        if let Some(registry) = self.registry.get() {
+            let _ = prometheus_client::encoding::text::encode(&mut text, registry);
+        }
+        let end = "# EOF\n";
+        if text.ends_with(end) {
+            text.truncate(text.len() - end.len());
+        }
+        render_manager(&mut text, manager);
+        render_worker(&mut text, worker);
+        text.push_str(end);
+        text
+    }
+}
+
+fn metric(text: &mut String, name: &str, kind: &str, help: &str, samples: &[(&str, u64)]) {
+    let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} {kind}");
+    for (labels, value) in samples {
+        let sample = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+        let _ = writeln!(text, "{sample}{labels} {value}");
+    }
+}
+
+fn render_manager(text: &mut String, manager: &Arc<ManagerShell>) {
+    manager.inspect(|_, manager, placement| {
+        let counts = manager.counts();
+        let states = [
+            ("{state=\"starting\"}", counts.starting as u64),
+            ("{state=\"idle\"}", counts.idle as u64),
+            ("{state=\"busy\"}", counts.busy as u64),
+            ("{state=\"draining\"}", counts.draining as u64),
+        ];
+        metric(text, "hearth_manager_instances", "gauge", "Instances by state", &states);
+        metric(
+            text,
+            "hearth_manager_leases",
+            "gauge",
+            "Requests that hold a slot",
+            &[("", counts.leased as u64)],
+        );
+        metric(
+            text,
+            "hearth_manager_waiting",
+            "gauge",
+            "Requests that wait for a slot",
+            &[("", counts.waiting as u64)],
+        );
+        let promised: u64 = placement.workers().map(|worker| worker.memory_promised_mb << 20).sum();
+        let limit: u64 = placement.workers().map(|worker| worker.memory_limit_mb << 20).sum();
+        let bytes = [("{kind=\"promised\"}", promised), ("{kind=\"limit\"}", limit)];
+        metric(
+            text,
+            "hearth_placement_memory_bytes",
+            "gauge",
+            "Memory promised to instances, and the most that may be",
+            &bytes,
+        );
+    });
+}
+
+fn render_worker(text: &mut String, worker: &Worker) {
+    let counts = worker.metrics();
+    let outcomes = [
+        ("{outcome=\"success\"}", counts.succeeded),
+        ("{outcome=\"function-error\"}", counts.function_errors),
+        ("{outcome=\"timeout\"}", counts.timeouts),
+        ("{outcome=\"crash\"}", counts.crashes),
+        ("{outcome=\"not-delivered\"}", counts.not_delivered),
+    ];
+    metric(text, "hearth_worker_invocations", "counter", "Invocations by outcome", &outcomes);
+    let starts = [
+        ("{outcome=\"ready\"}", counts.instances_ready),
+        ("{outcome=\"init-failed\"}", counts.init_failures),
+        ("{outcome=\"not-made\"}", counts.instances_failed),
+    ];
+    metric(text, "hearth_worker_instance_starts", "counter", "Instances and init phases by outcome", &starts);
+    let bytes = [("{fate=\"kept\"}", counts.log_bytes), ("{fate=\"dropped\"}", counts.log_dropped_bytes)];
+    metric(text, "hearth_worker_log_bytes", "counter", "Bytes of functions' logs", &bytes);
+}

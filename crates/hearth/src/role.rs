@@ -1,0 +1,12 @@
+//! The async shells around the parts that decide, and the links between parts in one process.
+//!
+//! Each shell does the I/O that its state machine asks for, and nothing else.
+
+mod backend;
+mod clock;
+mod launcher;
+mod manager;
+
+pub(crate) use backend::LocalBackend;
+pub(crate) use launcher::LocalLauncher;
+pub(crate) use manager::{ManagerShell, ManagerShellConfig};

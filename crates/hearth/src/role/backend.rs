@@ -1,0 +1,79 @@
+//! What the frontend needs of the other parts, when they are in this process.
+
+use std::sync::Arc;
+
+use hearth_frontend::{Backend, Body};
+use hearth_runtimes::Catalog;
+use hearth_store::StateReason;
+use hearth_types::{
+    AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
+    Refusal, RevisionId,
+};
+use hearth_worker::Worker;
+use http::{Method, Response};
+
+use crate::operator::Operator;
+use crate::role::ManagerShell;
+
+/// The manager and the worker of this process.
+pub(crate) struct LocalBackend {
+    manager: Arc<ManagerShell>,
+    worker: Worker,
+    catalog: Arc<Catalog>,
+    operator: Operator,
+}
+
+impl LocalBackend {
+    pub(crate) fn new(
+        manager: Arc<ManagerShell>,
+        worker: Worker,
+        catalog: Arc<Catalog>,
+        operator: Operator,
+    ) -> Self {
+        Self { manager, worker, catalog, operator }
+    }
+}
+
+impl Backend for LocalBackend {
+    async fn acquire(&self, request: LeaseRequest) -> Result<Lease, Refusal> {
+        self.manager.acquire(&request).await
+    }
+
+    fn release(&self, lease: Lease, outcome: LeaseOutcome) {
+        self.manager.release(lease.id, outcome);
+    }
+
+    async fn invoke(&self, lease: &Lease, invocation: Invocation) -> Result<Answer, InvokeError> {
+        self.worker.invoke(lease.instance, invocation).await
+    }
+
+    async fn prepare(&self, spec: Arc<FunctionSpec>) -> Result<(), StateReason> {
+        let catalog = Arc::clone(&self.catalog);
+        // Asks interpreters and may write a client: not for an async thread.
+        let resolved = tokio::task::spawn_blocking(move || catalog.resolve(&spec.runtime)).await;
+        let text = match resolved {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(missing)) => missing.to_string(),
+            Err(error) => format!("looking for the runtime broke off: {error}"),
+        };
+        Err(StateReason { code: "InvalidRuntime".to_owned(), text })
+    }
+
+    fn revision_replaced(&self, current: &RevisionId) {
+        self.manager.revision_replaced(current.clone());
+    }
+
+    fn function_deleted(&self, function: &FunctionId) {
+        self.manager.function_deleted(function.clone());
+        let (worker, function) = (self.worker.clone(), function.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = worker.logs().remove(&function) {
+                tracing::warn!(%function, %error, "cannot remove the log of a deleted function");
+            }
+        });
+    }
+
+    async fn operator(&self, method: &Method, path: &str, query: &str, account: AccountId) -> Response<Body> {
+        self.operator.answer(method, path, query, account).await
+    }
+}

@@ -1,0 +1,292 @@
+//! The manager's shell: gives the pure manager events and the time, and does what it answers.
+//!
+//! The state machines sit behind one mutex that is never held across an await. A request whose instance is warm goes
+//! through without a channel or another task; only a request that must wait gets a channel of its own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hearth_manager::{Acquired, Action, Config, Event, Manager, WaitId};
+use hearth_placement::{self as placement, Capacity, Oversubscription, PlaceRequest, Placement};
+use hearth_types::{
+    FunctionId, FunctionSpec, InstanceId, Lease, LeaseId, LeaseOutcome, LeaseRequest, Refusal, RevisionId,
+    Time, WorkerId,
+};
+use hearth_worker::{Worker, WorkerEvent};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::role::clock::Clock;
+
+/// Manager and placement with the workers of this process.
+pub(crate) struct ManagerShell {
+    clock: Clock,
+    state: Mutex<State>,
+    /// Rung when the next deadline is earlier than the one slept for.
+    earlier_deadline: Notify,
+    workers: HashMap<WorkerId, Worker>,
+}
+
+struct State {
+    manager: Manager,
+    placement: Placement,
+    waiting: HashMap<WaitId, oneshot::Sender<Result<Lease, Refusal>>>,
+    /// Empty but while actions are carried out; kept for its capacity.
+    actions: Vec<Action>,
+    /// The deadline that the timer sleeps for.
+    armed: Time,
+}
+
+/// What the shell is made with.
+#[derive(Clone, Debug)]
+pub(crate) struct ManagerShellConfig {
+    /// A number no earlier manager had.
+    pub(crate) epoch: u64,
+    /// Requests in flight at once, for each account.
+    pub(crate) account_concurrency: u32,
+    /// What the worker has.
+    pub(crate) capacity: Capacity,
+    /// How much more it promises.
+    pub(crate) oversubscription: Oversubscription,
+}
+
+// === impl ManagerShell ===
+
+impl ManagerShell {
+    pub(crate) fn new(config: ManagerShellConfig, id: WorkerId, worker: Worker) -> Self {
+        let clock = Clock::start();
+        let mut placement = Placement::new();
+        let joined = placement::Event::WorkerJoined {
+            worker: id.clone(),
+            capacity: config.capacity,
+            oversubscription: config.oversubscription,
+        };
+        placement.handle(clock.now(), joined);
+        let manager = Manager::new(Config {
+            epoch: config.epoch,
+            account_concurrency: config.account_concurrency,
+            ..Config::default()
+        });
+        let state =
+            State { manager, placement, waiting: HashMap::new(), actions: Vec::new(), armed: Time::MAX };
+        Self {
+            clock,
+            state: Mutex::new(state),
+            earlier_deadline: Notify::new(),
+            workers: HashMap::from([(id, worker)]),
+        }
+    }
+
+    /// A slot for a request: at once if one is free, else when an instance has started.
+    pub(crate) async fn acquire(&self, request: &LeaseRequest) -> Result<Lease, Refusal> {
+        match self.ask(request) {
+            Ok(Ok(lease)) => Ok(lease),
+            Ok(Err(waiter)) => waiter.answer().await,
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn ask(&self, request: &LeaseRequest) -> Result<Result<Lease, Waiter<'_>>, Refusal> {
+        let mut state = self.lock();
+        let State { manager, actions, .. } = &mut *state;
+        let acquired = manager.acquire(self.clock.now(), request, actions);
+        match acquired {
+            Acquired::Leased(lease) => {
+                self.carry_out(&mut state);
+                Ok(Ok(lease))
+            }
+            Acquired::Refused(refusal) => {
+                self.carry_out(&mut state);
+                Err(refusal)
+            }
+            Acquired::Waiting(wait) => {
+                // Known before the actions are carried out: they may already answer it.
+                let (sender, answer) = oneshot::channel();
+                state.waiting.insert(wait, sender);
+                self.carry_out(&mut state);
+                Ok(Err(Waiter { shell: self, wait, answer }))
+            }
+        }
+    }
+
+    pub(crate) fn release(&self, lease: LeaseId, outcome: LeaseOutcome) {
+        let mut state = self.lock();
+        let State { manager, actions, .. } = &mut *state;
+        manager.release(self.clock.now(), lease, outcome, actions);
+        self.carry_out(&mut state);
+    }
+
+    pub(crate) fn revision_replaced(&self, revision: RevisionId) {
+        self.tell(Event::RevisionReplaced { revision });
+    }
+
+    pub(crate) fn function_deleted(&self, function: FunctionId) {
+        self.tell(Event::FunctionDeleted { function });
+    }
+
+    /// Takes no more requests; instances end as their requests do.
+    pub(crate) fn stop(&self) {
+        self.tell(Event::Stopping);
+    }
+
+    /// Lets `look` see manager and placement as they are now.
+    pub(crate) fn inspect<T>(&self, look: impl FnOnce(Time, &Manager, &Placement) -> T) -> T {
+        let state = self.lock();
+        look(self.clock.now(), &state.manager, &state.placement)
+    }
+
+    /// Takes what the workers report until they are gone.
+    pub(crate) async fn follow(self: Arc<Self>, mut events: mpsc::Receiver<(WorkerId, WorkerEvent)>) {
+        while let Some((worker, event)) = events.recv().await {
+            let mut state = self.lock();
+            let (event, ended) = match event {
+                WorkerEvent::InstanceReady { instance, .. } => {
+                    (Event::InstanceReady { instance, worker }, None)
+                }
+                WorkerEvent::InstanceFailed { instance, reason } => {
+                    (Event::InstanceStartFailed { instance, reason }, Some(instance))
+                }
+                WorkerEvent::InstanceGone { instance, .. } => {
+                    (Event::InstanceGone { instance }, Some(instance))
+                }
+            };
+            if let Some(instance) = ended {
+                state.placement.handle(self.clock.now(), placement::Event::InstanceEnded { instance });
+            }
+            self.handle(&mut state, event);
+        }
+    }
+
+    /// Wakes the manager at each of its deadlines.
+    pub(crate) async fn keep_time(self: Arc<Self>) {
+        loop {
+            let deadline = {
+                let mut state = self.lock();
+                state.armed = state.manager.next_deadline().unwrap_or(Time::MAX);
+                state.armed
+            };
+            if deadline == Time::MAX {
+                self.earlier_deadline.notified().await;
+                continue;
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(self.clock.instant(deadline)) => self.tell(Event::TimePassed),
+                () = self.earlier_deadline.notified() => {}
+            }
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        let mut state = self.lock();
+        self.handle(&mut state, event);
+    }
+
+    fn handle(&self, state: &mut State, event: Event) {
+        let State { manager, actions, .. } = state;
+        manager.handle(self.clock.now(), event, actions);
+        self.carry_out(state);
+    }
+
+    /// Does what the manager asked for, and what it asks for in answer to that, until it asks for nothing.
+    fn carry_out(&self, state: &mut State) {
+        let mut actions = std::mem::take(&mut state.actions);
+        while !actions.is_empty() {
+            for action in actions.drain(..) {
+                self.carry_out_one(state, action);
+            }
+            std::mem::swap(&mut actions, &mut state.actions);
+        }
+        state.actions = actions;
+        if state.manager.next_deadline().is_some_and(|next| next < state.armed) {
+            self.earlier_deadline.notify_one();
+        }
+    }
+
+    fn carry_out_one(&self, state: &mut State, action: Action) {
+        match action {
+            Action::StartInstance { instance, spec } => {
+                let event = self.place(&mut state.placement, instance, spec);
+                state.manager.handle(self.clock.now(), event, &mut state.actions);
+            }
+            Action::EndInstance { instance, worker, reason } => match self.workers.get(&worker) {
+                Some(worker) => worker.end(instance, reason),
+                None => {
+                    state.manager.handle(
+                        self.clock.now(),
+                        Event::InstanceGone { instance },
+                        &mut state.actions,
+                    );
+                }
+            },
+            Action::Grant { wait, lease } => {
+                let id = lease.id;
+                let taken =
+                    state.waiting.remove(&wait).is_some_and(|waiting| waiting.send(Ok(lease)).is_ok());
+                if !taken {
+                    let outcome = LeaseOutcome::Reusable;
+                    state.manager.release(self.clock.now(), id, outcome, &mut state.actions);
+                }
+            }
+            Action::Refuse { wait, refusal } => {
+                if let Some(waiting) = state.waiting.remove(&wait) {
+                    // Nobody is there to hear it if the caller has gone.
+                    let _ = waiting.send(Err(refusal));
+                }
+            }
+        }
+    }
+
+    fn place(&self, placement: &mut Placement, instance: InstanceId, spec: Arc<FunctionSpec>) -> Event {
+        match placement.place(self.clock.now(), &PlaceRequest::new(instance, &spec)) {
+            Ok(id) => match self.workers.get(&id) {
+                Some(worker) => {
+                    worker.create(instance, spec);
+                    Event::Placed { instance, worker: id }
+                }
+                None => {
+                    placement.handle(self.clock.now(), placement::Event::InstanceEnded { instance });
+                    let reason = format!("worker {id} has gone");
+                    Event::PlacementFailed { instance, reason, room_may_come: false }
+                }
+            },
+            Err(no_room) => Event::PlacementFailed {
+                instance,
+                room_may_come: no_room.room_may_come,
+                reason: no_room.to_string(),
+            },
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere must not turn every later request away; the state machines keep their own invariants.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that waits; whoever drops it before its answer has left.
+struct Waiter<'a> {
+    shell: &'a ManagerShell,
+    wait: WaitId,
+    answer: oneshot::Receiver<Result<Lease, Refusal>>,
+}
+
+// === impl Waiter ===
+
+impl Waiter<'_> {
+    async fn answer(mut self) -> Result<Lease, Refusal> {
+        (&mut self.answer).await.unwrap_or(Err(Refusal::Stopping))
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shell.lock();
+        if state.waiting.remove(&self.wait).is_some() {
+            self.shell.handle(&mut state, Event::WaiterLeft { wait: self.wait });
+        } else if let Ok(Ok(lease)) = self.answer.try_recv() {
+            // The grant crossed with the leaving.
+            let State { manager, actions, .. } = &mut *state;
+            manager.release(self.shell.clock.now(), lease.id, LeaseOutcome::Reusable, actions);
+            self.shell.carry_out(&mut state);
+        }
+    }
+}
