@@ -96,7 +96,7 @@ pub struct Missing {
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
     /// There is nothing to add a client to.
-    #[error("{0}")]
+    #[error(transparent)]
     NoInterpreter(#[from] Missing),
     /// There is no pip to install with.
     #[error(
