@@ -93,8 +93,10 @@ struct State {
     armed: Option<Instant>,
     /// Why the instance must end, or its init phase failed.
     failure: Option<Failure>,
-    /// Runtime and external extensions that run.
-    processes: usize,
+    /// Whether the runtime runs, 1 or 0.
+    runtimes: usize,
+    /// External extensions that run.
+    extensions: usize,
     end: Option<EndReason>,
     /// The init phase's time, until a REPORT has told it.
     unreported_init: Option<Duration>,
@@ -152,7 +154,8 @@ impl Instance {
             flights: Vec::new(),
             armed: None,
             failure: None,
-            processes: 0,
+            runtimes: 0,
+            extensions: 0,
             end: None,
             unreported_init: None,
             invocations: 0,
@@ -221,7 +224,8 @@ impl State {
 
     /// A process of the sandbox ended, which none does as long as all is well.
     fn exited(&mut self, extension: Option<&str>, exit: Exit) {
-        self.processes = self.processes.saturating_sub(1);
+        let running = if extension.is_some() { &mut self.extensions } else { &mut self.runtimes };
+        *running = running.saturating_sub(1);
         self.fail(match extension {
             None => Failure::RuntimeExited(exit),
             Some(_) => Failure::ExtensionFailed {

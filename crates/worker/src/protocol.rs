@@ -109,7 +109,7 @@ impl<N: Waiter, E: Waiter> Protocol<N, E> {
     /// The runtime asks for work.
     pub(crate) fn next(&mut self, waiter: N) -> Result<(), Refusal> {
         self.parked.retain(|parked| !parked.is_gone());
-        if self.closing || self.init_failed || self.parked.len() + self.running.len() >= self.slots {
+        if self.init_failed || self.parked.len() + self.running.len() >= self.slots {
             return Err(Refusal::InvalidStateTransition);
         }
         self.greeted = true;
@@ -191,10 +191,9 @@ impl<N: Waiter, E: Waiter> Protocol<N, E> {
         self.greeted && self.extensions.all_greeted()
     }
 
-    /// No more work. Returns the extensions that are to be told.
+    /// No more work: what is parked stays so, as a runtime that is refused would only complain. Returns the extensions that are to be told.
     pub(crate) fn close(&mut self) -> Vec<E> {
         self.closing = true;
-        self.parked.clear();
         self.queued.clear();
         self.extensions.take_for_shutdown()
     }

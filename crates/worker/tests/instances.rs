@@ -5,6 +5,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::too_many_lines,
     reason = "clippy knows tests by the attribute that this harness does without"
 )]
 

@@ -261,17 +261,17 @@ impl Instance {
             for extension in waiting {
                 let _ = extension.send(event.clone());
             }
-            self.processes_to_end(EXTENSIONS_SHUTDOWN).await;
+            self.processes_to_end(EXTENSIONS_SHUTDOWN, |state| state.extensions > 0).await;
         }
         session.sandbox.terminate().await;
-        self.processes_to_end(if external { AFTER_SIGTERM } else { INTERNAL_SHUTDOWN }).await;
+        let time = if external { AFTER_SIGTERM } else { INTERNAL_SHUTDOWN };
+        self.processes_to_end(time, |state| state.runtimes + state.extensions > 0).await;
     }
 
-    /// Waits until at most the runtime is left before SIGTERM, or nothing after it, for a time.
-    async fn processes_to_end(&self, time: Duration) {
-        let left = if time == EXTENSIONS_SHUTDOWN { 1 } else { 0 };
+    /// Waits until no process is `left`, for a time.
+    async fn processes_to_end(&self, time: Duration, left: impl Fn(&State) -> bool) {
         let gone = async {
-            while lock(&self.state).processes > left {
+            while left(&lock(&self.state)) {
                 self.changed.notified().await;
             }
         };

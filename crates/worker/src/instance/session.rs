@@ -55,7 +55,8 @@ impl Session {
             let mut state = lock(&instance.state);
             state.generation += 1;
             state.failure = None;
-            state.processes = 0;
+            state.runtimes = 0;
+            state.extensions = 0;
             let names = launch.extensions.iter().map(|path| file_name(path).to_owned()).collect();
             state.protocol = Protocol::new(spec.concurrency.hard, names);
             for place in 0..state.flights.len() {
@@ -121,7 +122,11 @@ impl Session {
         let process = self.sandbox.spawn(process).await?;
         let (instance, generation) = (Arc::clone(instance), {
             let mut state = lock(&instance.state);
-            state.processes += 1;
+            if extension.is_some() {
+                state.extensions += 1;
+            } else {
+                state.runtimes += 1;
+            }
             state.generation
         });
         self.processes.spawn(async move {

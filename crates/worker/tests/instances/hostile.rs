@@ -137,7 +137,7 @@ serve(handler)
             let answer = world.invoke(id, "1").await.unwrap();
             let written = document(&answer).as_u64().unwrap();
             // The burst, five seconds of the rate, and as much again for a machine that counts slowly.
-            assert!(written < 2 * (32 + 5 * 8) << 20, "{written}");
+            assert!(written < (2 * (32 + 5 * 8)) << 20, "{written}");
             let log = tail(&answer);
             assert!(log.len() <= 4096 && log.contains("\nlast words\nEND RequestId: "), "{log}");
             is_well(&world, id).await;
