@@ -7,6 +7,8 @@ use hearth_types::{Concurrency, Isolation, limits};
 
 use crate::error::ApiError;
 
+/// The tags that are settings.
+const SETTINGS: [&str; 3] = ["hearth:concurrency", "hearth:idle-timeout", "hearth:isolation"];
 /// Tags of one resource.
 const MOST_TAGS: usize = 50;
 /// The longest idle timeout.
@@ -36,6 +38,10 @@ impl Settings {
         if let Some(key) = tags.keys().find(|key| key.starts_with("aws:")) {
             let message =
                 format!("The tag key {key:?} is reserved: system tags that start with aws: cannot be set");
+            return Err(ApiError::parameter(message));
+        }
+        if let Some(key) = tags.keys().find(|key| key.starts_with("hearth:") && !SETTINGS.contains(&key.as_str())) {
+            let message = format!("The tag {key:?} is no setting of Hearth; those are {}", SETTINGS.join(", "));
             return Err(ApiError::parameter(message));
         }
         let wrong = |key: &str, expected: &str| {

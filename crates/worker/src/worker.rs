@@ -139,7 +139,8 @@ impl Worker {
                 return;
             }
         };
-        let span = tracing::info_span!("instance", %instance, function = %spec.revision.version.function);
+        // No child of the request that happened to ask for it: it outlives that.
+        let span = tracing::info_span!(parent: None, "instance", %instance, function = %spec.revision.version.function);
         let made = Arc::new(Instance::new(Parts {
             id: instance,
             spec,

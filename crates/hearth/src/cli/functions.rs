@@ -168,7 +168,8 @@ fn ps_row(instance: &Value) -> Vec<String> {
     vec![
         text("function"),
         text("version"),
-        text("instance").chars().take(12).collect(),
+        // The first half is the same for a server's whole life.
+        text("instance").chars().skip(20).collect(),
         text("state"),
         format!("{}/{}", number("leases").unwrap_or(0), number("slots").unwrap_or(0)),
         seconds("age_ms"),
