@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import re
 import urllib.error
 import urllib.request
 
@@ -91,7 +93,7 @@ def test_all_violations_of_the_model_are_named_at_once(unchecked):
     code, status, message = refused(unchecked.create_function, **wrong)
     assert status == 400
     assert code in ("ValidationException", "InvalidParameterValueException")
-    assert "validation errors detected: " in message and message[0] in "456"
+    assert re.match(r"[5-9] validation errors detected: ", message)
     for said in [
         "Value '1' at 'memorySize' failed to satisfy constraint: Member must have value greater than or equal to 128",
         "Value '0' at 'timeout' failed to satisfy constraint: Member must have value greater than or equal to 1",
@@ -190,8 +192,6 @@ def test_a_payload_of_six_megabytes_passes_and_one_byte_more_does_not(shared, la
 
 
 def test_an_archive_that_is_too_large_to_send(lambda_client):
-    import os
-
     archive = archives.pack({"bootstrap": "#!/bin/sh\n"}) + b""
     big = os.urandom(1 << 20) * 51
     code, status, _ = refused(lambda_client.create_function, **creation("too-large", Code={"ZipFile": big + archive}))

@@ -60,12 +60,12 @@ def archived(folder, name):
 
 def test_deploy_twice_updates_and_keeps_what_was_not_said_anew(shared, lambda_client, name, project):
     path = project({"lambda_function.py": PYTHON})
-    ok(shared.command("deploy", path, "--memory", "192", "--timeout", "9", "--env", "A=1", "--tag", "team=fire"))
+    ok(shared.command("deploy", path, "--memory", "192", "--timeout", "9", "--env", "AA=1", "--tag", "team=fire"))
     project({"lambda_function.py": "def lambda_handler(event, context):\n    return 'second'\n"})
     ok(shared.command("deploy", path))
     config = lambda_client.get_function(FunctionName=name)
     assert (config["Configuration"]["MemorySize"], config["Configuration"]["Timeout"]) == (192, 9)
-    assert config["Configuration"]["Environment"]["Variables"] == {"A": "1"} and config["Tags"]["team"] == "fire"
+    assert config["Configuration"]["Environment"]["Variables"] == {"AA": "1"} and config["Tags"]["team"] == "fire"
     assert json.loads(ok(shared.command("invoke", name)).stdout) == "second"
 
 

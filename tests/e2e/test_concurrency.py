@@ -104,7 +104,7 @@ def test_sdk_retries_come_through_when_the_limit_frees(own, python):
 
 
 def test_memory_that_is_promised_elsewhere_refuses_new_instances(own, python):
-    server = own("--memory", "512", "--oversubscription", "1")
+    server = own("--memory", "512", "--oversubscription", "100")
     client = server.client()
     server.create(client, "big", archives.function("python-echo"), python, MemorySize=256, Timeout=20)
     with ThreadPoolExecutor(2) as pool:
@@ -118,7 +118,7 @@ def test_memory_that_is_promised_elsewhere_refuses_new_instances(own, python):
 
 
 def test_an_idle_instance_makes_room_for_another_function(own, python):
-    server = own("--memory", "300", "--oversubscription", "1")
+    server = own("--memory", "300", "--oversubscription", "100")
     client = server.client()
     for one in ["first", "second"]:
         server.create(client, one, archives.function("python-echo"), python, MemorySize=256)

@@ -18,6 +18,7 @@ def files_of(folder):
         os.path.join(root, name): hashlib.sha256(open(os.path.join(root, name), "rb").read()).hexdigest()
         for root, _, names in os.walk(folder)
         for name in names
+        if os.path.isfile(os.path.join(root, name))
     }
 
 

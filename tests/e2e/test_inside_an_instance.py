@@ -58,7 +58,7 @@ def test_the_context_tells_about_the_request(lab):
 
 
 def test_the_process_is_an_ordinary_user_without_any_privilege(lab):
-    status = lab("result = dict(l.rstrip().split(':\\t', 1) for l in open('/proc/self/status') if ':\\t' in l)")
+    status = lab("result = dict(l.rstrip('\\n').split(':\\t', 1) for l in open('/proc/self/status') if ':\\t' in l)")
     for field in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]:
         assert int(status[field], 16) == 0, (field, status[field])
     assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"

@@ -78,8 +78,8 @@ def test_the_code_that_was_uploaded_can_be_downloaded_again_byte_for_byte(shared
 def test_tags_are_set_listed_and_removed(shared, lambda_client, name, python):
     config = shared.create(lambda_client, name, archives.function("python-echo"), python, Tags={"a": "1", "b": "2"})
     arn = config["FunctionArn"]
-    lambda_client.tag_resource(Resource=arn, Tags={"b": "two", "c": "ü & more"})
-    assert lambda_client.list_tags(Resource=arn)["Tags"] == {"a": "1", "b": "two", "c": "ü & more"}
+    lambda_client.tag_resource(Resource=arn, Tags={"b": "two", "c": "ü @ more"})
+    assert lambda_client.list_tags(Resource=arn)["Tags"] == {"a": "1", "b": "two", "c": "ü @ more"}
     lambda_client.untag_resource(Resource=arn, TagKeys=["a", "c"])
     assert lambda_client.list_tags(Resource=arn)["Tags"] == {"b": "two"}
     assert lambda_client.get_function(FunctionName=name)["Tags"] == {"b": "two"}

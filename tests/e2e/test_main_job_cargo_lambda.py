@@ -3,13 +3,13 @@
 import json
 
 from harness.clients import run
-from harness.server import ROLE, settle
+from harness.server import ROLE, ROOT, settle
 
 
-def test_cargo_lambda_deploys_updates_and_invokes(tool, client_environment, lambda_client, static_echo, tmp_path, name):
+def test_cargo_lambda_deploys_updates_and_invokes(tool, client_environment, lambda_client, static_echo, name):
     def cargo_lambda(command, *arguments):
         base = [tool("cargo-lambda"), "lambda", command, "--endpoint-url", client_environment["AWS_ENDPOINT_URL"]]
-        return run([*base, *arguments], client_environment, cwd=tmp_path)
+        return run([*base, *arguments], client_environment, cwd=ROOT / "examples/rust-hello")
 
     deploy = ["--binary-path", static_echo, "--role", ROLE, "--memory", "192", "--output-format", "json", name]
     cargo_lambda("deploy", *deploy)

@@ -2,6 +2,8 @@
 
 import socket
 
+from .server import ACCOUNT
+
 
 class Raw:
     """One TCP connection to a server."""
@@ -55,9 +57,13 @@ class Raw:
         self.close()
 
 
+# Who calls: any signature will do, the account is the access key.
+CALLER = f"Authorization: AWS4-HMAC-SHA256 Credential={ACCOUNT}/20240101/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=00\r\n"  # fmt: skip
+
+
 def invocation(function, body=b"{}", length=None, headers=""):
     """The bytes of an Invoke request."""
     return (
-        f"POST /2015-03-31/functions/{function}/invocations HTTP/1.1\r\nHost: hearth\r\n"
+        f"POST /2015-03-31/functions/{function}/invocations HTTP/1.1\r\nHost: hearth\r\n{CALLER}"
         f"Content-Type: application/json\r\n{headers}Content-Length: {len(body) if length is None else length}\r\n\r\n"
     ).encode() + body
