@@ -85,7 +85,7 @@ pub(crate) enum ReadError {
 }
 
 /// Excess that is read and thrown away, so that a client that sends all before it listens hears the answer.
-const DRAINED_BYTES: usize = 64 * 1024 * 1024;
+const DRAINED_BYTES: usize = 128 * 1024 * 1024;
 const DRAINED_TIME: Duration = Duration::from_secs(5);
 
 /// Reads a body to its end.

@@ -129,6 +129,12 @@ impl ApiError {
         }
     }
 
+    /// `Reason`, of throttled requests.
+    #[cfg(test)]
+    pub(crate) fn reason(&self) -> Option<&'static str> {
+        self.reason
+    }
+
     /// The answer that says it.
     pub(crate) fn response(&self) -> Response<Body> {
         let kind = if self.status.is_server_error() { "Service" } else { "User" };

@@ -74,7 +74,7 @@ impl<B: Backend> Core<B> {
             payload,
             invoked_arn: if latest { format!("{}:$LATEST", spec.arn) } else { spec.arn.clone() },
             client_context: wanted.client_context,
-            trace: Some(wanted.trace.unwrap_or_else(new_trace)),
+            trace: Some(wanted.trace.unwrap_or_else(|| new_trace(call.request_id))),
             wants_log_tail: wanted.log_tail,
         };
         let answer = self.run(spec, invocation).await?;
@@ -201,11 +201,11 @@ fn payload(body: Bytes) -> Result<Bytes, ApiError> {
     Ok(body)
 }
 
-/// A trace header for a request that came without one.
-fn new_trace() -> String {
-    let random = uuid::Uuid::new_v4().simple().to_string();
-    let parent = RequestId::random().to_string().replace('-', "");
-    format!("Root=1-{:08x}-{};Parent={};Sampled=0", now_ms() / 1_000, &random[..24], &parent[..16])
+/// A trace header for a request that came without one; its random part is that of the request's id.
+fn new_trace(request_id: RequestId) -> String {
+    let mut random = request_id.to_string();
+    random.retain(|digit| digit != '-');
+    format!("Root=1-{:08x}-{};Parent={};Sampled=0", now_ms() / 1_000, &random[..24], &random[16..])
 }
 
 fn response(answer: Answer) -> Response<Body> {

@@ -15,10 +15,16 @@ pub(crate) struct Operation {
     pub(crate) path: &'static str,
     /// A query parameter that it alone of those with its method and path has.
     pub(crate) query: Option<&'static str>,
+    /// Whether Hearth answers it with more than that it lacks it.
+    pub(crate) answered: bool,
 }
 
 const fn op(name: &'static str, method: Method, path: &'static str) -> Operation {
-    Operation { name, method, path, query: None }
+    Operation { name, method, path, query: None, answered: false }
+}
+
+const fn have(name: &'static str, method: Method, path: &'static str) -> Operation {
+    Operation { name, method, path, query: None, answered: true }
 }
 
 const fn with_query(
@@ -27,7 +33,7 @@ const fn with_query(
     path: &'static str,
     query: &'static str,
 ) -> Operation {
-    Operation { name, method, path, query: Some(query) }
+    Operation { name, method, path, query: Some(query), answered: false }
 }
 
 /// All of them.
@@ -40,22 +46,22 @@ pub(crate) static OPERATIONS: [Operation; 91] = [
     op("CreateCapacityProvider", Method::POST, "/2025-11-30/capacity-providers"),
     op("CreateCodeSigningConfig", Method::POST, "/2020-04-22/code-signing-configs"),
     op("CreateEventSourceMapping", Method::POST, "/2015-03-31/event-source-mappings"),
-    op("CreateFunction", Method::POST, "/2015-03-31/functions"),
+    have("CreateFunction", Method::POST, "/2015-03-31/functions"),
     op("CreateFunctionUrlConfig", Method::POST, "/2021-10-31/functions/{FunctionName}/url"),
     op("DeleteAlias", Method::DELETE, "/2015-03-31/functions/{FunctionName}/aliases/{Name}"),
     op("DeleteCapacityProvider", Method::DELETE, "/2025-11-30/capacity-providers/{CapacityProviderName}"),
     op("DeleteCodeSigningConfig", Method::DELETE, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}"),
     op("DeleteDurableExecution", Method::DELETE, "/2025-12-01/durable-executions/{DurableExecutionArn}"),
     op("DeleteEventSourceMapping", Method::DELETE, "/2015-03-31/event-source-mappings/{UUID}"),
-    op("DeleteFunction", Method::DELETE, "/2015-03-31/functions/{FunctionName}"),
+    have("DeleteFunction", Method::DELETE, "/2015-03-31/functions/{FunctionName}"),
     op("DeleteFunctionCodeSigningConfig", Method::DELETE, "/2020-06-30/functions/{FunctionName}/code-signing-config"),
-    op("DeleteFunctionConcurrency", Method::DELETE, "/2017-10-31/functions/{FunctionName}/concurrency"),
+    have("DeleteFunctionConcurrency", Method::DELETE, "/2017-10-31/functions/{FunctionName}/concurrency"),
     op("DeleteFunctionEventInvokeConfig", Method::DELETE, "/2019-09-25/functions/{FunctionName}/event-invoke-config"),
     op("DeleteFunctionUrlConfig", Method::DELETE, "/2021-10-31/functions/{FunctionName}/url"),
     op("DeleteLayerVersion", Method::DELETE, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}"),
     op("DeleteProvisionedConcurrencyConfig", Method::DELETE, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency"),
     op("DeleteResourcePolicy", Method::DELETE, "/2026-07-09/resource-policy/{ResourceArn}"),
-    op("GetAccountSettings", Method::GET, "/2016-08-19/account-settings"),
+    have("GetAccountSettings", Method::GET, "/2016-08-19/account-settings"),
     op("GetAlias", Method::GET, "/2015-03-31/functions/{FunctionName}/aliases/{Name}"),
     op("GetCapacityProvider", Method::GET, "/2025-11-30/capacity-providers/{CapacityProviderName}"),
     op("GetCodeSigningConfig", Method::GET, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}"),
@@ -63,10 +69,10 @@ pub(crate) static OPERATIONS: [Operation; 91] = [
     op("GetDurableExecutionHistory", Method::GET, "/2025-12-01/durable-executions/{DurableExecutionArn}/history"),
     op("GetDurableExecutionState", Method::GET, "/2025-12-01/durable-executions/{DurableExecutionArn}/state"),
     op("GetEventSourceMapping", Method::GET, "/2015-03-31/event-source-mappings/{UUID}"),
-    op("GetFunction", Method::GET, "/2015-03-31/functions/{FunctionName}"),
+    have("GetFunction", Method::GET, "/2015-03-31/functions/{FunctionName}"),
     op("GetFunctionCodeSigningConfig", Method::GET, "/2020-06-30/functions/{FunctionName}/code-signing-config"),
-    op("GetFunctionConcurrency", Method::GET, "/2019-09-30/functions/{FunctionName}/concurrency"),
-    op("GetFunctionConfiguration", Method::GET, "/2015-03-31/functions/{FunctionName}/configuration"),
+    have("GetFunctionConcurrency", Method::GET, "/2019-09-30/functions/{FunctionName}/concurrency"),
+    have("GetFunctionConfiguration", Method::GET, "/2015-03-31/functions/{FunctionName}/configuration"),
     op("GetFunctionEventInvokeConfig", Method::GET, "/2019-09-25/functions/{FunctionName}/event-invoke-config"),
     op("GetFunctionRecursionConfig", Method::GET, "/2024-08-31/functions/{FunctionName}/recursion-config"),
     op("GetFunctionScalingConfig", Method::GET, "/2025-11-30/functions/{FunctionName}/function-scaling-config"),
@@ -78,7 +84,7 @@ pub(crate) static OPERATIONS: [Operation; 91] = [
     op("GetProvisionedConcurrencyConfig", Method::GET, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency"),
     op("GetResourcePolicy", Method::GET, "/2026-07-09/resource-policy/{ResourceArn}"),
     op("GetRuntimeManagementConfig", Method::GET, "/2021-07-20/functions/{FunctionName}/runtime-management-config"),
-    op("Invoke", Method::POST, "/2015-03-31/functions/{FunctionName}/invocations"),
+    have("Invoke", Method::POST, "/2015-03-31/functions/{FunctionName}/invocations"),
     op("InvokeAsync", Method::POST, "/2014-11-13/functions/{FunctionName}/invoke-async"),
     op("InvokeWithResponseStream", Method::POST, "/2021-11-15/functions/{FunctionName}/response-streaming-invocations"),
     op("ListAliases", Method::GET, "/2015-03-31/functions/{FunctionName}/aliases"),
@@ -89,18 +95,18 @@ pub(crate) static OPERATIONS: [Operation; 91] = [
     op("ListFunctionEventInvokeConfigs", Method::GET, "/2019-09-25/functions/{FunctionName}/event-invoke-config/list"),
     op("ListFunctionUrlConfigs", Method::GET, "/2021-10-31/functions/{FunctionName}/urls"),
     op("ListFunctionVersionsByCapacityProvider", Method::GET, "/2025-11-30/capacity-providers/{CapacityProviderName}/function-versions"),
-    op("ListFunctions", Method::GET, "/2015-03-31/functions"),
+    have("ListFunctions", Method::GET, "/2015-03-31/functions"),
     op("ListFunctionsByCodeSigningConfig", Method::GET, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}/functions"),
     op("ListLayerVersions", Method::GET, "/2018-10-31/layers/{LayerName}/versions"),
     op("ListLayers", Method::GET, "/2018-10-31/layers"),
     with_query("ListProvisionedConcurrencyConfigs", Method::GET, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "List=ALL"),
-    op("ListTags", Method::GET, "/2017-03-31/tags/{Resource}"),
+    have("ListTags", Method::GET, "/2017-03-31/tags/{Resource}"),
     op("ListVersionsByFunction", Method::GET, "/2015-03-31/functions/{FunctionName}/versions"),
     op("PauseDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/pause"),
     op("PublishLayerVersion", Method::POST, "/2018-10-31/layers/{LayerName}/versions"),
     op("PublishVersion", Method::POST, "/2015-03-31/functions/{FunctionName}/versions"),
     op("PutFunctionCodeSigningConfig", Method::PUT, "/2020-06-30/functions/{FunctionName}/code-signing-config"),
-    op("PutFunctionConcurrency", Method::PUT, "/2017-10-31/functions/{FunctionName}/concurrency"),
+    have("PutFunctionConcurrency", Method::PUT, "/2017-10-31/functions/{FunctionName}/concurrency"),
     op("PutFunctionEventInvokeConfig", Method::PUT, "/2019-09-25/functions/{FunctionName}/event-invoke-config"),
     op("PutFunctionRecursionConfig", Method::PUT, "/2024-08-31/functions/{FunctionName}/recursion-config"),
     op("PutFunctionScalingConfig", Method::PUT, "/2025-11-30/functions/{FunctionName}/function-scaling-config"),
@@ -114,14 +120,17 @@ pub(crate) static OPERATIONS: [Operation; 91] = [
     op("SendDurableExecutionCallbackHeartbeat", Method::POST, "/2025-12-01/durable-execution-callbacks/{CallbackId}/heartbeat"),
     op("SendDurableExecutionCallbackSuccess", Method::POST, "/2025-12-01/durable-execution-callbacks/{CallbackId}/succeed"),
     op("StopDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/stop"),
-    op("TagResource", Method::POST, "/2017-03-31/tags/{Resource}"),
-    op("UntagResource", Method::DELETE, "/2017-03-31/tags/{Resource}"),
+    have("TagResource", Method::POST, "/2017-03-31/tags/{Resource}"),
+    have("UntagResource", Method::DELETE, "/2017-03-31/tags/{Resource}"),
     op("UpdateAlias", Method::PUT, "/2015-03-31/functions/{FunctionName}/aliases/{Name}"),
     op("UpdateCapacityProvider", Method::PUT, "/2025-11-30/capacity-providers/{CapacityProviderName}"),
     op("UpdateCodeSigningConfig", Method::PUT, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}"),
     op("UpdateEventSourceMapping", Method::PUT, "/2015-03-31/event-source-mappings/{UUID}"),
-    op("UpdateFunctionCode", Method::PUT, "/2015-03-31/functions/{FunctionName}/code"),
-    op("UpdateFunctionConfiguration", Method::PUT, "/2015-03-31/functions/{FunctionName}/configuration"),
+    have("UpdateFunctionCode", Method::PUT, "/2015-03-31/functions/{FunctionName}/code"),
+    have("UpdateFunctionConfiguration", Method::PUT, "/2015-03-31/functions/{FunctionName}/configuration"),
     op("UpdateFunctionEventInvokeConfig", Method::POST, "/2019-09-25/functions/{FunctionName}/event-invoke-config"),
     op("UpdateFunctionUrlConfig", Method::PUT, "/2021-10-31/functions/{FunctionName}/url"),
 ];
+
+#[cfg(test)]
+mod tests;

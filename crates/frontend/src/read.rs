@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_types::limits;
+use hyper::StatusCode;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::EXPECT;
-use hyper::{Request, StatusCode};
+use hyper::header::{EXPECT, HeaderMap};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
@@ -43,10 +43,10 @@ impl<B: Backend> Core<B> {
     pub(crate) async fn read_body(
         &self,
         operation: &'static str,
-        request: Request<Incoming>,
+        headers: &HeaderMap,
+        body: Incoming,
     ) -> Result<Held<'_>, ApiError> {
-        let eager = !request.headers().contains_key(EXPECT);
-        let body = request.into_body();
+        let eager = !headers.contains_key(EXPECT);
         if body.is_end_stream() {
             return Ok((Bytes::new(), None));
         }

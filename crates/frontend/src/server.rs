@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -19,6 +20,8 @@ use crate::service::HEAD_BYTES;
 const CONNECTIONS: usize = 10_000;
 /// Time for the head of a request, and between requests of a connection.
 const HEAD: Duration = Duration::from_secs(20);
+/// Milliseconds that an answer may wait for a client that takes none of it, before the kernel ends the connection.
+const DEAF_MILLIS: u32 = 60_000;
 /// Pause after the kernel had no file descriptor for a connection.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -70,6 +73,9 @@ async fn accept(
 async fn connection<B: Backend>(core: Arc<Core<B>>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch off delays of small packets");
+    }
+    if let Err(error) = set_tcp_user_timeout(&stream, DEAF_MILLIS) {
+        tracing::debug!(%error, "cannot bound how long a client may leave its answer unread");
     }
     let service = service_fn(move |request| {
         let core = Arc::clone(&core);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use hearth_types::RequestId;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use tracing::Instrument;
 
@@ -91,7 +92,8 @@ impl<B: Backend> Core<B> {
         request: Request<Incoming>,
         request_id: RequestId,
     ) -> (&'static str, Result<Response<Body>, ApiError>) {
-        if head_bytes(&request) > HEAD_BYTES {
+        let (head, body) = request.into_parts();
+        if head_bytes(&head) > HEAD_BYTES {
             let text = format!("The head of the request is larger than {HEAD_BYTES} bytes");
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return (
@@ -99,28 +101,27 @@ impl<B: Backend> Core<B> {
                 Err(ApiError::new(status, "RequestHeaderFieldsTooLargeException", text).closing()),
             );
         }
-        let path = request.uri().path().to_owned();
-        let query = request.uri().query().unwrap_or("").to_owned();
-        let account = account(request.headers(), &query, &self.config.default_account);
+        let (path, query) = (head.uri.path(), head.uri.query().unwrap_or(""));
+        let account = account(&head.headers, query, &self.config.default_account);
         if let Some(name) = path.strip_prefix(download::PREFIX) {
-            return ("Download", self.download(name, &query).await);
+            return ("Download", self.download(name, query).await);
         }
         if path == "/metrics" || path.starts_with("/_hearth/") {
-            return ("Operator", Ok(self.backend.operator(request.method(), &path, &query, account).await));
+            return ("Operator", Ok(self.backend.operator(&head.method, path, query, account).await));
         }
-        match self.router.route(request.method(), &path, &query) {
+        match self.router.route(&head.method, path, query) {
             Route::Operation(operation, name) => {
                 let Some(name) = percent_decode(name) else {
                     let text = format!("The path is not percent-encoded UTF-8: {name}");
                     return (operation.name, Err(ApiError::content(text)));
                 };
                 let scope = Scope { region: Arc::clone(&self.region), account };
-                let headers = request.headers().clone();
+                let (query, headers) = (query.to_owned(), head.headers);
                 let call = Call { scope, request_id, name, query, headers, body: Bytes::new() };
-                (operation.name, self.call(operation.name, call, request).await)
+                (operation.name, self.call(operation.name, call, body).await)
             }
-            Route::WrongMethod => ("Unknown", Err(unknown(StatusCode::METHOD_NOT_ALLOWED, &request))),
-            Route::Unknown => ("Unknown", Err(unknown(StatusCode::NOT_FOUND, &request))),
+            Route::WrongMethod => ("Unknown", Err(unknown(StatusCode::METHOD_NOT_ALLOWED, &head))),
+            Route::Unknown => ("Unknown", Err(unknown(StatusCode::NOT_FOUND, &head))),
         }
     }
 
@@ -129,10 +130,10 @@ impl<B: Backend> Core<B> {
         self: Arc<Self>,
         operation: &'static str,
         mut call: Call,
-        request: Request<Incoming>,
+        body: Incoming,
     ) -> Result<Response<Body>, ApiError> {
         let core = Arc::clone(&self);
-        let (body, permit) = core.read_body(operation, request).await?;
+        let (body, permit) = core.read_body(operation, &call.headers, body).await?;
         call.body = body;
         let work = async move { self.dispatch(operation, call).await };
         let done = tokio::spawn(work.in_current_span()).await;
@@ -170,13 +171,13 @@ impl<B: Backend> Core<B> {
 }
 
 /// About how much a request's head takes; hyper's own limit is on what it reads at once, which may be some more.
-fn head_bytes(request: &Request<Incoming>) -> usize {
-    let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    lines.sum::<usize>() + request.uri().path_and_query().map_or(0, |target| target.as_str().len())
+fn head_bytes(head: &Parts) -> usize {
+    let lines = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    lines.sum::<usize>() + head.uri.path_and_query().map_or(0, |target| target.as_str().len())
 }
 
-fn unknown(status: StatusCode, request: &Request<Incoming>) -> ApiError {
-    let path: String = request.uri().path().chars().take(256).collect();
-    let text = format!("Lambda's API has no operation {} {path}", request.method());
+fn unknown(status: StatusCode, head: &Parts) -> ApiError {
+    let path: String = head.uri.path().chars().take(256).collect();
+    let text = format!("Lambda's API has no operation {} {path}", head.method);
     ApiError::new(status, "UnknownOperationException", text)
 }

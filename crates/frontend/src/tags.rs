@@ -40,8 +40,11 @@ impl Settings {
                 format!("The tag key {key:?} is reserved: system tags that start with aws: cannot be set");
             return Err(ApiError::parameter(message));
         }
-        if let Some(key) = tags.keys().find(|key| key.starts_with("hearth:") && !SETTINGS.contains(&key.as_str())) {
-            let message = format!("The tag {key:?} is no setting of Hearth; those are {}", SETTINGS.join(", "));
+        if let Some(key) =
+            tags.keys().find(|key| key.starts_with("hearth:") && !SETTINGS.contains(&key.as_str()))
+        {
+            let message =
+                format!("The tag {key:?} is no setting of Hearth; those are {}", SETTINGS.join(", "));
             return Err(ApiError::parameter(message));
         }
         let wrong = |key: &str, expected: &str| {

@@ -217,14 +217,14 @@ async fn an_update_serves_when_it_is_ready_and_not_if_it_fails() {
 
 #[tokio::test]
 async fn what_a_stop_interrupted_is_taken_up_again() {
-    let server = Server::start().await;
+    let doomed = tokio::runtime::Runtime::new().unwrap();
+    let server = doomed.spawn(Server::start()).await.unwrap();
     server.create("f", json!({"Environment": {"Variables": {"PREPARE_MS": "700"}}})).await;
     assert_eq!(server.invoke("f", "").await.status, 409);
-    let data = server.data;
-    server.serving.abort();
-    let _ = server.serving.await;
-    // The first frontend's preparation still runs and holds the store; a second one starts when it is gone.
-    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let Server { data, backend, .. } = server;
+    drop(backend);
+    // As a crash does, this ends the preparation in the middle.
+    tokio::task::spawn_blocking(move || drop(doomed)).await.unwrap();
     let server = Server::start_on(data).await;
     assert_eq!(server.settled("f").await["State"], "Active");
     assert_eq!(server.invoke("f", "").await.body, "{}");

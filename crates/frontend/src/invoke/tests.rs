@@ -58,7 +58,7 @@ fn client_contexts_are_small_json_objects_in_base64() {
 
 #[test]
 fn trace_headers_have_the_form_that_x_ray_wants() {
-    let trace = new_trace();
+    let trace = new_trace(RequestId::random());
     let pattern = "^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0$";
     assert!(regex_lite::Regex::new(pattern).unwrap().is_match(&trace), "{trace}");
 }

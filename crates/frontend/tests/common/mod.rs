@@ -59,7 +59,9 @@ impl Backend for Scripted {
                 Ok(answer(Bytes::from_static(b"{\"errorMessage\":\"x\"}"), Some(FunctionError::Unhandled)))
             }
             b"\"undelivered\"" => Err(InvokeError::NotDelivered { reason }),
-            b"\"undelivered once\"" if lease.id.0.is_multiple_of(2) => Err(InvokeError::NotDelivered { reason }),
+            b"\"undelivered once\"" if lease.id.0.is_multiple_of(2) => {
+                Err(InvokeError::NotDelivered { reason })
+            }
             b"\"lost\"" => Err(InvokeError::Lost { reason }),
             b"\"panic\"" => panic!("scripted"),
             b"\"slow\"" => {

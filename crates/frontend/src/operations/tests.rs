@@ -1,0 +1,120 @@
+//! The table of operations, and the page of the documentation that is printed from it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use hearth_types::Refusal;
+
+use super::*;
+use crate::error::ApiError;
+
+/// What an operation that is there does otherwise than in Lambda, or not yet.
+const NOTES: [(&str, &str); 11] = [
+    (
+        "CreateFunction",
+        "code as `ZipFile` only, no `Publish`; settings without which a function would not do what its owner \
+         expects (`Layers`, `FileSystemConfigs`, `ImageConfig`, ...) are refused by name; `VpcConfig`, \
+         `DeadLetterConfig`, `KMSKeyArn` and `SnapStart` are kept and given back, and do nothing",
+    ),
+    ("DeleteFunction", "no versions yet, so `Qualifier` names nothing that can be deleted"),
+    ("GetAccountSettings", "`TotalCodeSize` is told, not enforced"),
+    ("GetFunction", "`Code.Location` downloads for ten minutes, until the server stops"),
+    (
+        "Invoke",
+        "`RequestResponse` and `DryRun`; no `Event`, `TenantId` or `DurableExecutionName` yet; `Qualifier` may be \
+         `$LATEST`",
+    ),
+    ("ListFunctions", "at most 50 functions a page, as in Lambda; `MasterRegion` is ignored"),
+    ("ListTags", "of functions"),
+    ("TagResource", "of functions; tags `hearth:*` are settings and are checked"),
+    ("UntagResource", "of functions"),
+    (
+        "UpdateFunctionCode",
+        "as CreateFunction; the old code serves until the new is ready, and if that fails",
+    ),
+    (
+        "UpdateFunctionConfiguration",
+        "as CreateFunction; the old one serves until the new is ready, and if that fails",
+    ),
+];
+
+fn table() -> String {
+    let mut table = String::from("| operation | request | here | notes |\n|---|---|---|---|\n");
+    for operation in &OPERATIONS {
+        let query = operation.query.map_or_else(String::new, |query| format!("?{query}"));
+        let here = if operation.answered { "yes" } else { "-" };
+        let note = NOTES.iter().find(|(name, _)| *name == operation.name).map_or("", |(_, note)| note);
+        let (name, method, path) = (operation.name, &operation.method, operation.path);
+        writeln!(table, "| {name} | `{method} {path}{query}` | {here} | {note} |").unwrap();
+    }
+    table
+}
+
+fn refusals() -> String {
+    let reason = || String::from("...");
+    let all = [
+        Refusal::AccountLimit { limit: 1_000 },
+        Refusal::FunctionLimit { limit: 10 },
+        Refusal::QueueFull { limit: 100 },
+        Refusal::NoRoom { reason: reason() },
+        Refusal::StartFailed { reason: reason() },
+        Refusal::TimedOut { waited: Duration::from_secs(10) },
+        Refusal::FunctionDeleted,
+        Refusal::Stopping,
+    ];
+    let mut table =
+        String::from("| why | status | type | `Reason` | `Retry-After` |\n|---|---|---|---|---|\n");
+    for refusal in all {
+        let error = ApiError::refused(&refusal, "");
+        let response = error.response();
+        let retry = response.headers().get("retry-after").map_or("-", |value| value.to_str().unwrap());
+        let (status, code, reason) = (error.status.as_u16(), error.code, error.reason().unwrap_or("-"));
+        writeln!(table, "| {refusal} | {status} | {code} | {reason} | {retry} |").unwrap();
+    }
+    table
+}
+
+fn page() -> String {
+    let answered = OPERATIONS.iter().filter(|operation| operation.answered).count();
+    format!(
+        "# Lambda's API in Hearth\n\n\
+         Hearth answers {answered} of the {} operations of Lambda's API, version 2015-03-31, on the wire exactly as the AWS SDKs \
+         expect: paths, status codes, member names, error types, pagination. The others answer 501 \
+         `UnsupportedOperationException` with a message that names the operation; a path that is none of them answers 404 \
+         `UnknownOperationException`.\n\n\
+         The caller's account is the access key id if that is twelve digits, else the server's default account; signatures \
+         are not checked.\n\n\
+         This page is printed from the code: `HEARTH_WRITE_DOCS=1 cargo test -p hearth-frontend the_page` writes it anew, \
+         and the same test fails while it is stale.\n\n\
+         ## Operations\n\n{}\n\
+         ## When an invocation gets no instance\n\n{}",
+        OPERATIONS.len(),
+        table(),
+        refusals()
+    )
+}
+
+#[test]
+fn the_page_of_the_documentation_says_what_the_code_does() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/LAMBDA-API.md");
+    if std::env::var_os("HEARTH_WRITE_DOCS").is_some() {
+        fs::write(&path, page()).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == page(),
+        "docs/LAMBDA-API.md is stale: HEARTH_WRITE_DOCS=1 cargo test -p hearth-frontend the_page"
+    );
+}
+
+#[test]
+fn the_table_is_in_order_and_notes_are_of_operations_that_are_there() {
+    let names: BTreeSet<_> = OPERATIONS.iter().map(|operation| operation.name).collect();
+    assert!(names.iter().copied().eq(OPERATIONS.iter().map(|operation| operation.name)));
+    for (name, _) in NOTES {
+        assert!(OPERATIONS.iter().any(|operation| operation.name == name && operation.answered), "{name}");
+    }
+}
