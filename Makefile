@@ -1,6 +1,8 @@
 # `make demo` and `make test` do everything on a fresh machine; see README.md.
 
 export PATH := $(CURDIR)/.cache/venv/bin:$(PATH)
+# The runtime clients of demo and tests stay in the checkout, too.
+export HEARTH_RUNTIMES := $(CURDIR)/.cache/runtimes
 
 .PHONY: demo test build lint doc bench examples clean
 

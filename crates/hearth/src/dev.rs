@@ -193,8 +193,13 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
         account_concurrency: args.account_concurrency,
     };
     let metrics = Arc::new(Metrics::default());
-    let operator =
-        Operator::new(Arc::clone(&manager), worker.clone(), Arc::clone(&catalog), Arc::clone(&metrics));
+    let operator = Operator::new(
+        Arc::clone(&manager),
+        worker.clone(),
+        Arc::clone(&catalog),
+        Arc::clone(&store),
+        Arc::clone(&metrics),
+    );
     let backend = LocalBackend::new(Arc::clone(&manager), worker.clone(), catalog, operator);
     collect_code(store.as_ref(), &images).await;
     let frontend = Arc::new(Frontend::new(frontend_config, store, images, Arc::new(backend)));

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use hearth_frontend::{Body, full, stream};
 use hearth_manager::InstanceView;
 use hearth_runtimes::Catalog;
+use hearth_store::Store;
 use hearth_types::{AccountId, FunctionId, InstanceId, Time};
 use hearth_worker::{Follow, InstanceReport, LogLine, Worker};
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -31,6 +32,7 @@ pub(crate) struct Operator {
     worker: Worker,
     catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
+    store: Arc<dyn Store>,
 }
 
 // === impl Operator ===
@@ -40,9 +42,10 @@ impl Operator {
         manager: Arc<ManagerShell>,
         worker: Worker,
         catalog: Arc<Catalog>,
+        store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { manager, worker, catalog, metrics }
+        Self { manager, worker, catalog, metrics, store }
     }
 
     /// Answers a request below `/_hearth/`, or for `/metrics`, of a caller who acts for `account`.
@@ -125,6 +128,16 @@ impl Operator {
         let lines =
             parameter("lines").and_then(|lines| lines.parse().ok()).unwrap_or(LOG_LINES).min(LOG_LINES);
         let function = FunctionId { account, name: name.into() };
+        match self.store.function(&function).await {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let text = format!("Function not found: {name}");
+                return error(StatusCode::NOT_FOUND, "ResourceNotFoundException", &text);
+            }
+            Err(failed) => {
+                return error(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", &failed.to_string());
+            }
+        }
         let follow = parameter("follow") == Some("true");
         let worker = self.worker.clone();
         let read = tokio::task::spawn_blocking(move || {

@@ -109,7 +109,7 @@ pub(crate) fn logs(args: &LogsArgs) -> anyhow::Result<ExitCode> {
     if let Some(lines) = args.lines {
         path.push_str(&format!("&lines={lines}"));
     }
-    let mut reader = BufReader::new(args.server.client()?.stream(&path)?);
+    let mut reader = BufReader::new(args.server.client()?.stream(&path).context("cannot read the log")?);
     let mut stdout = io::stdout().lock();
     let mut line = Vec::new();
     loop {

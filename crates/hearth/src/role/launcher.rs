@@ -23,30 +23,27 @@ impl LocalLauncher {
     pub(crate) fn new(images: Arc<ImageStore>, catalog: Arc<Catalog>) -> Self {
         Self { images, catalog }
     }
+}
 
-    fn find(&self, spec: &FunctionSpec) -> Result<Launch, LaunchError> {
-        let code = self.images.unpacked(spec.code).map_err(|error| LaunchError::new(&error))?;
-        let program = self.catalog.resolve(&spec.runtime).map_err(|error| LaunchError::new(&error))?;
-        let mut mounts = vec![ReadOnlyMount { source: code, target: PathBuf::from(TASK_ROOT) }];
-        mounts.extend(program.mounts.into_iter().map(|(source, target)| ReadOnlyMount { source, target }));
-        let mut argv = program.argv;
-        if program.handler_argument {
-            argv.push(spec.handler.clone());
-        }
-        let mut environment = program.environment;
-        environment.insert("AWS_EXECUTION_ENV".to_owned(), program.execution_environment);
-        Ok(Launch {
-            mounts,
-            argv,
-            working_directory: PathBuf::from(TASK_ROOT),
-            environment,
-            extensions: Vec::new(),
-        })
-    }
+/// Blocks: the code may have to be unpacked again, and the interpreter asked where it lives.
+fn find(images: &ImageStore, catalog: &Catalog, spec: &FunctionSpec) -> Result<Launch, LaunchError> {
+    let code = images.unpacked(spec.code).map_err(|error| LaunchError::new(&error))?;
+    let program = catalog.resolve(&spec.runtime).map_err(|error| LaunchError::new(&error))?;
+    let argv = program.command(&spec.handler, spec.memory_mb);
+    let mut environment = program.environment;
+    environment.insert("AWS_EXECUTION_ENV".to_owned(), program.execution_environment);
+    let mut mounts = vec![ReadOnlyMount { source: code, target: PathBuf::from(TASK_ROOT) }];
+    mounts.extend(program.mounts.into_iter().map(|(source, target)| ReadOnlyMount { source, target }));
+    let working_directory = PathBuf::from(TASK_ROOT);
+    Ok(Launch { mounts, argv, working_directory, environment, ..Launch::default() })
 }
 
 impl Launcher for LocalLauncher {
     fn launch<'a>(&'a self, spec: &'a FunctionSpec) -> BoxFuture<'a, Result<Launch, LaunchError>> {
-        Box::pin(async move { self.find(spec) })
+        let (images, catalog, spec) = (Arc::clone(&self.images), Arc::clone(&self.catalog), spec.clone());
+        Box::pin(async move {
+            let found = tokio::task::spawn_blocking(move || find(&images, &catalog, &spec)).await;
+            found.unwrap_or_else(|error| Err(LaunchError::new(&error)))
+        })
     }
 }
