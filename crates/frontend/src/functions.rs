@@ -38,7 +38,7 @@ impl<B: Backend> Core<B> {
         violations.body(&members.fields, &shapes::CREATE_FUNCTION_REQUEST)?;
         violations.finish()?;
         scope.qualified(&named, None)?;
-        refuse_publish(&members)?;
+        note_publish(&members);
         let config = config::create(&named.id.name, &members)?;
         let tags = members.texts("Tags").unwrap_or_default();
         Settings::read(&tags)?;
@@ -169,7 +169,7 @@ impl<B: Backend> Core<B> {
         let mut members = Members::parse(&call.body)?;
         call.body = bytes::Bytes::new();
         let named = call.changed_function(&members, &shapes::UPDATE_FUNCTION_CODE_REQUEST)?;
-        refuse_publish(&members)?;
+        note_publish(&members);
         let mut current = self.record(&named.id).await?;
         check_changeable(&current, &members, &call.scope.arn(&named.id))?;
         config::change_architecture(&mut current.config, &members)?;
@@ -238,11 +238,11 @@ impl<B: Backend> Core<B> {
     }
 }
 
-fn refuse_publish(members: &Members) -> Result<(), ApiError> {
+/// Tools such as cargo-lambda always ask to publish, and need no version of it: `$LATEST` answers.
+fn note_publish(members: &Members) {
     if members.flag("Publish") {
-        return Err(ApiError::unsupported("published versions (Publish)"));
+        tracing::info!("Publish was asked for and makes no version yet: $LATEST serves");
     }
-    Ok(())
 }
 
 /// Whether a record may get a new revision now.

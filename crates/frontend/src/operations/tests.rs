@@ -15,7 +15,7 @@ use crate::error::ApiError;
 const NOTES: [(&str, &str); 11] = [
     (
         "CreateFunction",
-        "code as `ZipFile` only, no `Publish`; settings without which a function would not do what its owner \
+        "code as `ZipFile` only; `Publish` is taken and makes no version yet; settings without which a function would not do what its owner \
          expects (`Layers`, `FileSystemConfigs`, `ImageConfig`, ...) are refused by name; `VpcConfig`, \
          `DeadLetterConfig`, `KMSKeyArn` and `SnapStart` are kept and given back, and do nothing",
     ),
