@@ -138,6 +138,7 @@ def test_an_archive_of_very_many_empty_files(lambda_client, name):
         lambda_client.delete_function(FunctionName=name)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(
     "names",
     [["app.py", "app.py"], ["a", "a/b"], ["x" * 300], ["/".join("d" * 200 for _ in range(40))], ["."], [""]],
