@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, dead_code, reason = "shares the backend of the tests")]
 
-#[path = "../tests/common/mod.rs"]
-mod common;
+#[path = "../tests/api/scripted.rs"]
+mod scripted;
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let store = Arc::new(SqliteStore::open(&data.path().join("hearth.db"))?);
     let images = Arc::new(ImageStore::open(data.path())?);
-    let frontend = Arc::new(Frontend::new(config, store, images, Arc::new(common::Scripted::default())));
+    let frontend = Arc::new(Frontend::new(config, store, images, Arc::new(scripted::Scripted::new())));
     frontend.resume().await?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let (stop, stopped) = watch::channel(false);

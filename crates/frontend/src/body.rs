@@ -143,8 +143,9 @@ where
     }
 }
 
-/// `eager`: the client sends without waiting for `100 Continue`, so it may not listen until it has sent all.
-async fn drain<B>(mut body: B, eager: bool)
+/// Reads what nobody wants. `eager`: the client sends without waiting for `100 Continue`, so it may not listen until
+/// it has sent all.
+pub(crate) async fn drain<B>(mut body: B, eager: bool)
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {

@@ -46,7 +46,6 @@ impl<B: Backend> Core<B> {
         headers: &HeaderMap,
         body: Incoming,
     ) -> Result<Held<'_>, ApiError> {
-        let eager = !headers.contains_key(EXPECT);
         if body.is_end_stream() {
             return Ok((Bytes::new(), None));
         }
@@ -63,7 +62,7 @@ impl<B: Backend> Core<B> {
             if most > SMALL { Some(share(&self.memory, kib).await?) } else { None }
         };
         let limits = ReadLimits { bytes, idle: IDLE, total: Duration::from_secs(seconds) };
-        match read(body, limits, eager).await {
+        match read(body, limits, eager(headers)).await {
             Ok(bytes) => Ok((bytes, permit)),
             Err(ReadError::TooLarge) => {
                 // Lambda calls this one by another name here.
@@ -81,6 +80,11 @@ impl<B: Backend> Core<B> {
             }
         }
     }
+}
+
+/// Whether a client sends its body without waiting to be told so.
+pub(crate) fn eager(headers: &HeaderMap) -> bool {
+    !headers.contains_key(EXPECT)
 }
 
 async fn share(semaphore: &Semaphore, count: u32) -> Result<SemaphorePermit<'_>, ApiError> {

@@ -11,11 +11,12 @@ use hyper::{Request, Response, StatusCode};
 use tracing::Instrument;
 
 use crate::Backend;
-use crate::body::Body;
+use crate::body::{Body, drain};
 use crate::core::Core;
 use crate::download;
 use crate::error::ApiError;
 use crate::names::{Named, Scope, account, percent_decode, query_value};
+use crate::read::eager;
 use crate::request::Members;
 use crate::router::Route;
 use crate::shapes;
@@ -110,6 +111,10 @@ impl<B: Backend> Core<B> {
             return ("Operator", Ok(self.backend.operator(&head.method, path, query, account).await));
         }
         match self.router.route(&head.method, path, query) {
+            Route::Operation(operation, _) if !operation.answered => {
+                drain(body, eager(&head.headers)).await;
+                (operation.name, Err(ApiError::unsupported(&format!("the operation {}", operation.name))))
+            }
             Route::Operation(operation, name) => {
                 let Some(name) = percent_decode(name) else {
                     let text = format!("The path is not percent-encoded UTF-8: {name}");

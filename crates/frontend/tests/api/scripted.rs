@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_frontend::{Backend, Body, full};
@@ -12,15 +11,34 @@ use hearth_types::{
     LeaseId, LeaseOutcome, LeaseRequest, Refusal, RevisionId, WorkerId,
 };
 use hyper::{Method, Response};
+use tokio::sync::Semaphore;
 
 /// Does what payloads say.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Scripted {
-    leases: AtomicU64,
+    /// Leases given so far.
+    pub(crate) leases: AtomicU64,
+    /// What is gated takes a permit before it goes on.
+    pub(crate) gate: Semaphore,
     /// Every release, in order.
     pub(crate) released: Mutex<Vec<(LeaseId, LeaseOutcome)>>,
     /// Functions said to be deleted, and revisions said to serve.
     pub(crate) told: Mutex<Vec<String>>,
+}
+
+impl Scripted {
+    pub(crate) fn new() -> Self {
+        Self {
+            leases: AtomicU64::new(0),
+            gate: Semaphore::new(0),
+            released: Mutex::default(),
+            told: Mutex::default(),
+        }
+    }
+
+    async fn pass_gate(&self) {
+        self.gate.acquire().await.unwrap().forget();
+    }
 }
 
 impl Backend for Scripted {
@@ -64,8 +82,8 @@ impl Backend for Scripted {
             }
             b"\"lost\"" => Err(InvokeError::Lost { reason }),
             b"\"panic\"" => panic!("scripted"),
-            b"\"slow\"" => {
-                tokio::time::sleep(Duration::from_millis(300)).await;
+            b"\"gated\"" => {
+                self.pass_gate().await;
                 Ok(answer(invocation.payload.clone(), None))
             }
             b"\"context\"" => {
@@ -83,8 +101,8 @@ impl Backend for Scripted {
     }
 
     async fn prepare(&self, spec: Arc<FunctionSpec>) -> Result<(), StateReason> {
-        if let Some(ms) = spec.environment.get("PREPARE_MS") {
-            tokio::time::sleep(Duration::from_millis(ms.parse().unwrap())).await;
+        if spec.environment.contains_key("GATED") {
+            self.pass_gate().await;
         }
         match spec.handler.as_str() {
             "broken" => {
