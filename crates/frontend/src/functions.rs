@@ -160,7 +160,7 @@ impl<B: Backend> Core<B> {
         };
         let mut document = json!({"Functions": records.iter().map(shown).collect::<Vec<_>>()});
         if let Some(last) = records.last().filter(|_| more) {
-            document["NextMarker"] = URL_SAFE_NO_PAD.encode(last.id.name.as_bytes()).into();
+            document["NextMarker"] = mark(&last.id.name).into();
         }
         Ok(answer(StatusCode::OK, &document))
     }
@@ -264,7 +264,12 @@ fn check_changeable(record: &FunctionRecord, members: &Members, arn: &str) -> Re
     Ok(())
 }
 
-fn unmark(marker: &str) -> Option<String> {
+/// The marker of the page after `name`.
+pub(crate) fn mark(name: &str) -> String {
+    URL_SAFE_NO_PAD.encode(name)
+}
+
+pub(crate) fn unmark(marker: &str) -> Option<String> {
     String::from_utf8(URL_SAFE_NO_PAD.decode(marker).ok()?).ok()
 }
 

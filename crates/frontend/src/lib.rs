@@ -16,6 +16,8 @@ mod invoke;
 mod metrics;
 mod names;
 mod operations;
+#[cfg(test)]
+mod properties;
 mod read;
 mod render;
 mod request;

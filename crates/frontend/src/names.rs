@@ -59,6 +59,16 @@ impl Scope {
             let id = FunctionId { account: self.account.clone(), name: name.into() };
             return Ok(Named { id, qualifier: None });
         }
+        self.function_in_any_form(text, shape, violations)
+    }
+
+    /// The same, by the pattern.
+    pub(crate) fn function_in_any_form(
+        &self,
+        text: &str,
+        shape: &Shape,
+        violations: &mut Violations,
+    ) -> Result<Named, ApiError> {
         violations.text(text, "functionName", shape);
         let parts = parts(text);
         if parts.name.chars().count() > NAME_LENGTH {
