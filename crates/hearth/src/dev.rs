@@ -22,6 +22,7 @@ use hearth_store::{SqliteStore, Store};
 use hearth_types::{AccountId, Isolation, WorkerId, limits};
 use hearth_worker::{Worker, WorkerConfig};
 use prometheus_client::registry::Registry;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -86,6 +87,7 @@ pub(crate) struct DevArgs {
 
 pub(crate) fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr();
+    allow_many_files();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("hearth")
@@ -93,6 +95,15 @@ pub(crate) fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         .context("cannot start the async runtime")?
         .block_on(serve(args))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// An instance costs a dozen descriptors, and shells start programs with a limit of 1,024.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, limit = ?limit.current, "cannot raise the limit of open files, and so of instances");
+    }
 }
 
 fn log_to_stderr() {
@@ -150,20 +161,9 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
 }
 
 async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow::Result<Server> {
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.database())?);
+    let (store, driver) = open_store_and_driver(data).await?;
     let images = Arc::new(ImageStore::open(&data.code()).context("cannot open the code store")?);
     let catalog = Arc::new(Catalog::open(runtimes_home(args.runtimes.home.as_ref())));
-    let (driver, recovered) = Container::open(ContainerConfig {
-        name: worker_name(data.path()),
-        directory: data.sandbox(),
-        program: std::env::current_exe().context("cannot find hearth's own program")?,
-    })
-    .await
-    .context("cannot start the container driver; `hearth doctor` says what this machine lacks")?;
-    if recovered.sandboxes > 0 {
-        tracing::info!(sandboxes = recovered.sandboxes, "removed what a killed hearth left");
-    }
-    let driver: Arc<dyn Driver> = Arc::new(driver);
     let id = WorkerId::new("local");
     let (events, received) = mpsc::channel(EVENT_QUEUE);
     let launcher = Arc::new(LocalLauncher::new(Arc::clone(&images), Arc::clone(&catalog)));
@@ -208,6 +208,32 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
     metrics.show(registry);
     frontend.resume().await.context("cannot take up unfinished functions")?;
     Ok(Server { frontend, manager, worker, driver, endpoint })
+}
+
+/// Side by side: one waits for the disk, the other for the kernel.
+async fn open_store_and_driver(data: &DataDir) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Driver>)> {
+    let config = ContainerConfig {
+        name: worker_name(data.path()),
+        directory: data.sandbox(),
+        program: std::env::current_exe().context("cannot find hearth's own program")?,
+    };
+    let database = data.database();
+    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database));
+    let (store, opened) = tokio::join!(store, Container::open(config));
+    let (driver, recovered) =
+        opened.context("cannot start the container driver; `hearth doctor` says what this machine lacks")?;
+    match store.context("opening the store broke off")? {
+        Ok(store) => {
+            if recovered.sandboxes > 0 {
+                tracing::info!(sandboxes = recovered.sandboxes, "removed what a killed hearth left");
+            }
+            Ok((Arc::new(store), Arc::new(driver)))
+        }
+        Err(error) => {
+            driver.close().await;
+            Err(error.into())
+        }
+    }
 }
 
 fn capacity(args: &DevArgs) -> anyhow::Result<Capacity> {

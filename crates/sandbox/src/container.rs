@@ -1,4 +1,38 @@
 //! The `container` driver: namespaces, cgroups, seccomp, one shared kernel.
+//!
+//! ```text
+//! worker                        zygote                     PID 1 of the sandbox
+//!   | take user ids, /tmp disk     |
+//!   |-- Clone(root, binds) ------->|-- clone3(new namespaces) -->| mounts, /dev, /proc, /tmp
+//!   |<- pid, pidfd ----------------|                             | pivot_root, loopback, listen on 9001
+//!   | make cgroups, attach                                       |
+//!   |-- Attached ----------------------------------------------->| cgroup namespace, user namespace
+//!   |<- NeedsMap ------------------------------------------------|
+//!   | write uid_map, gid_map                                     |
+//!   |-- Mapped ------------------------------------------------->| give up capabilities
+//!   |<- Ready(listening socket) ---------------------------------|
+//!   |-- Spawn(argv, environment, pipe) ------------------------->| fork, become the user, seccomp, exec
+//!   |<- Exited(status) ------------------------------------------|
+//! ```
+//!
+//! **Order.** As root, everything but the user namespace is made by the host's root, and the user namespace is entered last:
+//! it then owns none of the others, so no capability in it has any power over them. Without root it has to be the first.
+//!
+//! **Life.** Every process of a sandbox dies with its PID 1, that with the zygote or with its control socket, and the zygote
+//! with the worker. Mounts and loop devices go with the processes that hold them. So a killed worker leaves nothing but cgroup
+//! directories and files in its own folder, and the next start removes those.
+//!
+//! **Cost.** Made, a static program run and its end seen: `examples/start_time.rs`. When this was written the kernel calls took
+//! 6 ms at the median where libcontainer 0.7 took 13 ms and `runc run` 33 ms, in one noisy, shared machine of two cores.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `zygote`, `zygote_link` | the process that sandboxes are cloned from, and the worker's side of it |
+//! | `init`, `setup`, `seccomp` | what a sandbox's first process does |
+//! | `sandbox` | a sandbox as the worker holds it |
+//! | `cgroup` | limits and accounts, on v1, v2 and both |
+//! | `scratch`, `root`, `users` | disks for `/tmp`, the root's skeleton, ranges of user ids |
+//! | `protocol`, `channel` | what these processes say to each other |
 
 mod cgroup;
 mod channel;
