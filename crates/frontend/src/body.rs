@@ -15,8 +15,8 @@ use hyper::body::{Body as HttpBody, Frame};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -82,6 +82,45 @@ pub(crate) enum ReadError {
     TooSlow,
     /// The client went away or broke the protocol.
     Broken,
+    /// Other requests have all the memory there is for bodies.
+    Crowded,
+}
+
+/// Bodies up to this size need no share of the memory.
+const SMALL: usize = 64 * 1024;
+/// How long a request waits for its share of memory.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A request's share of the memory that all bodies have together: as much as it really sent, so that a client that
+/// announces much and sends little takes little from others.
+#[derive(Debug)]
+pub(crate) struct Share<'a> {
+    /// KiB that are free.
+    memory: &'a Semaphore,
+    held: Option<SemaphorePermit<'a>>,
+}
+
+impl<'a> Share<'a> {
+    pub(crate) fn of(memory: &'a Semaphore) -> Self {
+        Self { memory, held: None }
+    }
+
+    /// Has the share cover `bytes`.
+    async fn cover(&mut self, bytes: usize) -> Result<(), ReadError> {
+        let held = self.held.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let wanted = bytes.saturating_sub(SMALL).div_ceil(1024);
+        let missing = u32::try_from(wanted.saturating_sub(held)).map_err(|_| ReadError::Crowded)?;
+        if missing == 0 {
+            return Ok(());
+        }
+        let more = timeout(PATIENCE, self.memory.acquire_many(missing)).await;
+        let Ok(Ok(more)) = more else { return Err(ReadError::Crowded) };
+        match &mut self.held {
+            Some(held) => held.merge(more),
+            None => self.held = Some(more),
+        }
+        Ok(())
+    }
 }
 
 /// Excess that is read and thrown away, so that a client that sends all before it listens hears the answer.
@@ -89,7 +128,12 @@ const DRAINED_BYTES: usize = 128 * 1024 * 1024;
 const DRAINED_TIME: Duration = Duration::from_secs(5);
 
 /// Reads a body to its end.
-pub(crate) async fn read<B>(mut body: B, limits: ReadLimits, eager: bool) -> Result<Bytes, ReadError>
+pub(crate) async fn read<B>(
+    mut body: B,
+    limits: ReadLimits,
+    eager: bool,
+    share: &mut Share<'_>,
+) -> Result<Bytes, ReadError>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
@@ -109,6 +153,7 @@ where
             drain(body, eager).await;
             return Err(ReadError::TooLarge);
         }
+        share.cover(first.len() + rest.len() + piece.len()).await?;
         // A small body comes in one piece, which needs no copy.
         if first.is_empty() && rest.is_empty() {
             first = piece;
@@ -166,6 +211,27 @@ mod tests {
     const LIMITS: ReadLimits =
         ReadLimits { bytes: 10, idle: Duration::from_millis(50), total: Duration::from_millis(200) };
 
+    async fn read_all(body: Body, eager: bool) -> Result<Bytes, ReadError> {
+        read(body, LIMITS, eager, &mut Share::of(&Semaphore::new(0))).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_holds_memory_for_what_was_sent_and_waits_for_it_only_so_long() {
+        let memory = Semaphore::new(200);
+        let limits = ReadLimits { bytes: 1 << 20, ..LIMITS };
+        let sent = |kib: usize| full(Bytes::from(vec![0; kib * 1024]));
+        let mut small = Share::of(&memory);
+        assert!(read(sent(64), limits, true, &mut small).await.is_ok());
+        assert_eq!(memory.available_permits(), 200);
+        let mut large = Share::of(&memory);
+        assert!(read(sent(64 + 150), limits, true, &mut large).await.is_ok());
+        assert_eq!(memory.available_permits(), 50);
+        let mut crowded = Share::of(&memory);
+        assert_eq!(read(sent(64 + 51), limits, true, &mut crowded).await, Err(ReadError::Crowded));
+        drop(large);
+        assert_eq!(memory.available_permits(), 200);
+    }
+
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit() {
         for (sent, expected) in [
@@ -179,16 +245,16 @@ mod tests {
                 sender.send(Bytes::from(piece)).await.unwrap();
             }
             drop(sender);
-            let got = read(stream(receiver), LIMITS, true).await;
+            let got = read_all(stream(receiver), true).await;
             assert_eq!(got, expected.map(Bytes::from));
         }
-        assert_eq!(read(full(Bytes::from(vec![0; 11])), LIMITS, false).await, Err(ReadError::TooLarge));
+        assert_eq!(read_all(full(Bytes::from(vec![0; 11])), false).await, Err(ReadError::TooLarge));
     }
 
     #[tokio::test]
     async fn a_sender_that_stalls_or_drips_is_given_up() {
         let (stalled, receiver) = mpsc::channel(4);
-        assert_eq!(read(stream(receiver), LIMITS, true).await, Err(ReadError::TooSlow));
+        assert_eq!(read_all(stream(receiver), true).await, Err(ReadError::TooSlow));
         drop(stalled);
         let (sender, receiver) = mpsc::channel(4);
         let drip = tokio::spawn(async move {
@@ -196,7 +262,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
-        assert_eq!(read(stream(receiver), LIMITS, true).await, Err(ReadError::TooSlow));
+        assert_eq!(read_all(stream(receiver), true).await, Err(ReadError::TooSlow));
         drip.await.unwrap();
     }
 }

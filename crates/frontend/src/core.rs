@@ -30,7 +30,7 @@ pub(crate) struct Core<B> {
     pub(crate) signer: Signer,
     pub(crate) metrics: FrontendMetrics,
     pub(crate) router: Router,
-    /// Requests with code in memory at once.
+    /// Archives that are decoded and unpacked at once.
     pub(crate) uploads: Semaphore,
     /// KiB of large bodies in memory at once.
     pub(crate) memory: Semaphore,

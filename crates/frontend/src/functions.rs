@@ -251,10 +251,10 @@ fn check_changeable(record: &FunctionRecord, members: &Members, arn: &str) -> Re
         return Err(ApiError::precondition());
     }
     if record.state == State::Pending {
-        return Err(ApiError::conflict(format!(
+        return Err(ApiError::conflict(
             "The operation cannot be performed at this time. The function is currently in the following state: \
-             Pending ({arn})"
-        )));
+             Pending",
+        ));
     }
     if record.last_update.status == UpdateStatus::InProgress {
         return Err(ApiError::conflict(format!(

@@ -9,31 +9,29 @@ use hearth_types::limits;
 use hyper::StatusCode;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{EXPECT, HeaderMap};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use crate::Backend;
-use crate::body::{ReadError, ReadLimits, read};
+use crate::body::{ReadError, ReadLimits, Share, read};
 use crate::core::Core;
 use crate::error::ApiError;
 
-/// Requests with code in memory at once.
+/// Archives that are decoded and unpacked at once.
 pub(crate) const CODE_UPLOADS: usize = 4;
-/// KiB of other large bodies in memory at once: a gibibyte.
+/// KiB of large bodies in memory at once: a gibibyte.
 pub(crate) const MEMORY_KIB: usize = 1024 * 1024;
 /// Lambda's limit for requests with code: fifty mebibytes in base64, and some.
 const CODE_BYTES: usize = 70_167_211;
 /// The most that other requests need.
 const OTHER_BYTES: usize = 1024 * 1024;
-/// Bodies up to this size are not counted against [`MEMORY_KIB`].
-const SMALL: u64 = 64 * 1024;
-/// How long a request waits for its share of memory.
+/// How long an archive waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest pause of a sender.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// A body and the right to its memory.
-pub(crate) type Held<'a> = (Bytes, Option<SemaphorePermit<'a>>);
+/// A body, its share of the memory, and the turn of one with code.
+pub(crate) type Held<'a> = (Bytes, Option<(Share<'a>, Option<SemaphorePermit<'a>>)>);
 
 impl<B: Backend> Core<B> {
     /// Reads the body of a request for `operation`.
@@ -54,16 +52,14 @@ impl<B: Backend> Core<B> {
             "Invoke" => (limits::SYNC_PAYLOAD_BYTES, 120, "RequestTooLargeException"),
             _ => (OTHER_BYTES, 60, "RequestEntityTooLargeException"),
         };
-        let permit = if bytes == CODE_BYTES {
-            Some(share(&self.uploads, 1).await?)
-        } else {
-            let most = body.size_hint().upper().unwrap_or(u64::MAX).min(bytes as u64);
-            let kib = u32::try_from(most / 1024).unwrap_or(u32::MAX);
-            if most > SMALL { Some(share(&self.memory, kib).await?) } else { None }
-        };
         let limits = ReadLimits { bytes, idle: IDLE, total: Duration::from_secs(seconds) };
-        match read(body, limits, eager(headers)).await {
-            Ok(bytes) => Ok((bytes, permit)),
+        let mut share = Share::of(&self.memory);
+        match read(body, limits, eager(headers), &mut share).await {
+            Ok(body) => {
+                let turn = if bytes == CODE_BYTES { Some(self.turn().await?) } else { None };
+                Ok((body, Some((share, turn))))
+            }
+            Err(ReadError::Crowded) => Err(crowded().closing()),
             Err(ReadError::TooLarge) => {
                 // Lambda calls this one by another name here.
                 let operation = if operation == "Invoke" { "InvokeFunction" } else { operation };
@@ -80,6 +76,13 @@ impl<B: Backend> Core<B> {
             }
         }
     }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        match timeout(PATIENCE, self.uploads.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(crowded()),
+        }
+    }
 }
 
 /// Whether a client sends its body without waiting to be told so.
@@ -87,9 +90,6 @@ pub(crate) fn eager(headers: &HeaderMap) -> bool {
     !headers.contains_key(EXPECT)
 }
 
-async fn share(semaphore: &Semaphore, count: u32) -> Result<SemaphorePermit<'_>, ApiError> {
-    match timeout(PATIENCE, semaphore.acquire_many(count)).await {
-        Ok(Ok(permit)) => Ok(permit),
-        _ => Err(ApiError::unavailable("Too many large requests at once; try again").closing()),
-    }
+fn crowded() -> ApiError {
+    ApiError::unavailable("Too many large requests at once; try again")
 }
