@@ -126,7 +126,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     }
     check_file(path)?;
     let connection = check_pages(path)?;
-    let result = prepare(&connection);
+    let result = prepare(&connection, "FULL");
     result.map_err(|error| sqlite_error("prepare", path, error))?;
     if !marker.exists() {
         let text = "Beside this file is Hearth's database. This file remembers that there was one.\n";
@@ -158,7 +158,8 @@ fn create(path: &Path) -> Result<(), OpenError> {
 fn make(draft: &Path) -> rusqlite::Result<()> {
     let connection = connect(draft, OpenFlags::SQLITE_OPEN_CREATE)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-    prepare(&connection)?;
+    // Nobody relies on a draft: its file is synced once, when it is whole.
+    prepare(&connection, "OFF")?;
     connection.close().map_err(|(_, error)| error)
 }
 
@@ -246,10 +247,10 @@ fn connect(path: &Path, extra: OpenFlags) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Sets the connection up to lose nothing that was committed, and brings the schema up to date.
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+/// Sets the connection up, with `FULL` to lose nothing that was committed, and brings the schema up to date.
+fn prepare(connection: &Connection, synchronous: &str) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
     let taken: usize = connection.pragma_query_one(None, "user_version")?;
