@@ -1,0 +1,128 @@
+//! Any request to Lambda's API: answered with HTTP, never with 500, and by no more than its limits allow.
+//!
+//! `cargo +nightly fuzz run lambda_request`, best with TMPDIR in memory (`/dev/shm`). The first byte chooses the
+//! operation; what follows, parted by 0xff, is the name in its path, its query, one header and its body.
+
+#![no_main]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_frontend::{Backend, Body, Frontend, FrontendConfig, full};
+use hearth_image::ImageStore;
+use hearth_store::{SqliteStore, StateReason};
+use hearth_types::{
+    AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
+    Refusal, RevisionId,
+};
+use http::{Method, Response};
+use libfuzzer_sys::fuzz_target;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+const OPERATIONS: [(&str, &str); 15] = [
+    ("POST", "/2015-03-31/functions/{}/invocations"),
+    ("POST", "/2015-03-31/functions"),
+    ("GET", "/2015-03-31/functions/{}"),
+    ("GET", "/2015-03-31/functions/{}/configuration"),
+    ("GET", "/2015-03-31/functions"),
+    ("PUT", "/2015-03-31/functions/{}/code"),
+    ("PUT", "/2015-03-31/functions/{}/configuration"),
+    ("DELETE", "/2015-03-31/functions/{}"),
+    ("GET", "/2016-08-19/account-settings"),
+    ("POST", "/2017-03-31/tags/{}"),
+    ("DELETE", "/2017-03-31/tags/{}"),
+    ("GET", "/2017-03-31/tags/{}"),
+    ("PUT", "/2017-10-31/functions/{}/concurrency"),
+    ("GET", "/_hearth/code/{}"),
+    ("GET", "/{}"),
+];
+
+/// A backend without instances.
+struct Empty;
+
+impl Backend for Empty {
+    async fn acquire(&self, _: LeaseRequest) -> Result<Lease, Refusal> {
+        Err(Refusal::Stopping)
+    }
+
+    fn release(&self, _: Lease, _: LeaseOutcome) {}
+
+    async fn invoke(&self, _: &Lease, _: Invocation) -> Result<Answer, InvokeError> {
+        Err(InvokeError::NotDelivered { reason: "no instances".to_owned() })
+    }
+
+    async fn prepare(&self, _: Arc<FunctionSpec>) -> Result<(), StateReason> {
+        Ok(())
+    }
+
+    fn revision_replaced(&self, _: &RevisionId) {}
+
+    fn function_deleted(&self, _: &FunctionId) {}
+
+    async fn operator(&self, _: &Method, _: &str, _: &str, _: AccountId) -> Response<Body> {
+        Response::new(full(Bytes::new()))
+    }
+}
+
+struct World {
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+    _runtime: tokio::runtime::Runtime,
+    _stop: watch::Sender<bool>,
+}
+
+fn make_world() -> World {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+    let address = listener.local_addr().expect("its address");
+    let config = FrontendConfig {
+        region: "us-east-1".to_owned(),
+        default_account: "000000000000".parse().expect("an account"),
+        public_endpoint: format!("http://{address}"),
+        account_concurrency: 1_000,
+    };
+    let store = Arc::new(SqliteStore::open(&folder.path().join("hearth.db")).expect("a store"));
+    let images = Arc::new(ImageStore::open(&folder.path().join("code")).expect("an image store"));
+    let frontend = Arc::new(Frontend::new(config, store, images, Arc::new(Empty)));
+    let (stop, stopped) = watch::channel(false);
+    runtime.spawn(frontend.serve(listener, stopped));
+    World { address, _folder: folder, _runtime: runtime, _stop: stop }
+}
+
+static WORLD: OnceLock<World> = OnceLock::new();
+
+/// What a client library would send of these bytes: printable ones as they are, others percent-encoded.
+fn text(part: &[u8], encode: bool) -> String {
+    let shown = |byte: &u8| match byte {
+        b'!'..=b'~' if *byte != b'#' => char::from(*byte).to_string(),
+        _ if encode => format!("%{byte:02x}"),
+        _ => String::new(),
+    };
+    part.iter().map(shown).collect()
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((choice, rest)) = data.split_first() else { return };
+    let (method, path) = OPERATIONS[usize::from(*choice) % OPERATIONS.len()];
+    let mut parts = rest.splitn(4, |byte| *byte == 0xff);
+    let mut next = || parts.next().unwrap_or_default();
+    let (name, query, header, body) = (text(next(), true), text(next(), true), text(next(), false), next());
+    let path = path.replace("{}", &name.replace('?', "%3f"));
+    let length = body.len();
+    let head = format!(
+        "{method} {path}?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Amz-Client-Context: {header}\r\n\
+         Content-Length: {length}\r\n\r\n"
+    );
+    let mut stream = TcpStream::connect(WORLD.get_or_init(make_world).address).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    assert!(answer.starts_with(b"HTTP/1.1 "), "{head:?}: {answer:?}");
+    assert_ne!(answer.get(9..12), Some(&b"500"[..]), "{head:?}: {}", String::from_utf8_lossy(&answer));
+});
