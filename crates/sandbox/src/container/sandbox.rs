@@ -132,7 +132,11 @@ impl Making {
             .map_err(step("make cgroups"))?;
         let attached = group.attach(pid);
         making.group = Some(group);
-        attached.map_err(step("attach to cgroups"))?;
+        match attached {
+            // It ended already: what it says of that comes out when it is listened to.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            attached => attached.map_err(step("attach to cgroups"))?,
+        }
         Ok(making)
     }
 
@@ -144,7 +148,8 @@ impl Making {
                 .map_err(|source| CreateError::Step { step: "speak to the set-up".into(), source })
         };
         if !self.shared.rootless {
-            tell(&Order::Attached)?;
+            // If it ended already, its report says why.
+            let _ = tell(&Order::Attached);
         }
         loop {
             let report = channel::receive_async::<Report>(control).await;

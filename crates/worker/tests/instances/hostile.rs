@@ -106,7 +106,8 @@ serve(handler)
                 is_well(&world, good).await;
             }
             world.worker.end(bad, EndReason::Idle);
-            assert_eq!(world.gone(bad).await, EndReason::Idle);
+            // The flood may have ended the flooder's own runtime before.
+            assert!(matches!(world.gone(bad).await, EndReason::Idle | EndReason::Failed));
             is_well(&world, good).await;
             world
         }),
