@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.cache/venv/bin:$(PATH)
 # The runtime clients of demo and tests stay in the checkout, too.
 export HEARTH_RUNTIMES := $(CURDIR)/.cache/runtimes
 
-.PHONY: demo test build lint doc bench examples clean
+.PHONY: demo test build lint doc deny bench examples clean
 
 demo: build examples
 	scripts/demo
@@ -33,6 +33,10 @@ lint: .setup
 
 doc: .setup
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# Advisories are left to whoever can reach their database: cargo deny check advisories.
+deny: .setup
+	cargo deny --locked check bans licenses sources
 
 bench: build
 	scripts/setup bench
