@@ -23,6 +23,8 @@ use rustix::mount::{
 
 /// Prepared disks of each size that are kept, so that a start need not wait for one.
 const PREPARED: usize = 2;
+/// Prepared disks of all sizes together: past it those of the size that was wanted longest ago go.
+const MAX_PREPARED: usize = 16;
 
 /// Makes scratch disks.
 #[derive(Debug)]
@@ -30,7 +32,18 @@ pub(super) struct ScratchDisks {
     directory: PathBuf,
     number: AtomicU64,
     /// By size; `None` once the driver closes.
-    prepared: Mutex<Option<HashMap<u64, Vec<OwnedFd>>>>,
+    prepared: Mutex<Option<HashMap<u64, Stock>>>,
+    /// Finding a free loop device and taking it are two steps: many at once would take each other's without end.
+    attaching: Mutex<()>,
+}
+
+/// The prepared disks of one size.
+#[derive(Debug, Default)]
+struct Stock {
+    ready: Vec<OwnedFd>,
+    making: usize,
+    /// Greater is later.
+    wanted: u64,
 }
 
 // === impl ScratchDisks ===
@@ -46,6 +59,7 @@ impl ScratchDisks {
             directory: directory.to_owned(),
             number: AtomicU64::new(0),
             prepared: Mutex::new(Some(HashMap::new())),
+            attaching: Mutex::new(()),
         };
         disks.make(512 << 20)?;
         Ok(disks)
@@ -53,27 +67,42 @@ impl ScratchDisks {
 
     /// A disk of `bytes`, as a mount that is attached nowhere. Blocks.
     pub(super) fn take(&self, bytes: u64) -> io::Result<OwnedFd> {
-        let ready = self.lock().as_mut().and_then(|prepared| prepared.get_mut(&bytes)?.pop());
+        let ready = self.lock().as_mut().and_then(|stocks| stocks.get_mut(&bytes)?.ready.pop());
         match ready {
             Some(disk) => Ok(disk),
             None => self.make(bytes),
         }
     }
 
-    /// Makes disks of `bytes` until enough are prepared. Blocks.
+    /// Makes disks of `bytes` until enough are prepared or being so. Blocks.
     pub(super) fn prepare(&self, bytes: u64) -> io::Result<()> {
-        loop {
-            let enough = |prepared: &HashMap<_, Vec<_>>| {
-                prepared.get(&bytes).is_some_and(|ready| ready.len() >= PREPARED)
-            };
-            if self.lock().as_ref().is_none_or(enough) {
-                return Ok(());
-            }
-            let disk = self.make(bytes)?;
-            if let Some(prepared) = self.lock().as_mut() {
-                prepared.entry(bytes).or_default().push(disk);
+        while self.reserve(bytes) {
+            let made = self.make(bytes);
+            if let Some(stock) = self.lock().as_mut().and_then(|stocks| stocks.get_mut(&bytes)) {
+                stock.making -= 1;
+                stock.ready.push(made?);
+            } else {
+                made?;
             }
         }
+        Ok(())
+    }
+
+    /// Whether another disk of `bytes` is to be made; if so it counts from here on.
+    fn reserve(&self, bytes: u64) -> bool {
+        let mut prepared = self.lock();
+        let Some(stocks) = prepared.as_mut() else { return false };
+        let stock = stocks.entry(bytes).or_default();
+        stock.wanted = self.number.fetch_add(1, Ordering::Relaxed);
+        if stock.ready.len() + stock.making >= PREPARED {
+            return false;
+        }
+        stock.making += 1;
+        let spare = spare(stocks);
+        drop(prepared);
+        // Letting go of a disk unmounts it, which is not to be waited for under the lock.
+        drop(spare);
+        true
     }
 
     /// Lets go of the prepared ones, and prepares no more.
@@ -81,7 +110,7 @@ impl ScratchDisks {
         self.lock().take();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<HashMap<u64, Vec<OwnedFd>>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<HashMap<u64, Stock>>> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -94,7 +123,10 @@ impl ScratchDisks {
         // From here on the image lives as long as its loop device.
         fs::remove_file(&path)?;
         copied?;
-        let device = sys::attach_loop(&image)?;
+        let device = {
+            let _one_at_a_time = self.attaching.lock().unwrap_or_else(PoisonError::into_inner);
+            sys::attach_loop(&image)?
+        };
         mount(&device.path)
     }
 
@@ -111,6 +143,16 @@ impl ScratchDisks {
         fs::rename(&half_made, &path)?;
         File::open(&path)
     }
+}
+
+/// Takes out the stock that was wanted longest ago, if there is more than is kept.
+fn spare(stocks: &mut HashMap<u64, Stock>) -> Option<Stock> {
+    if stocks.values().map(|stock| stock.ready.len() + stock.making).sum::<usize>() <= MAX_PREPARED {
+        return None;
+    }
+    let settled = stocks.iter().filter(|(_, stock)| stock.making == 0);
+    let oldest = settled.min_by_key(|(_, stock)| stock.wanted).map(|(bytes, _)| *bytes)?;
+    stocks.remove(&oldest)
 }
 
 /// No journal: what a crash leaves of a scratch disk is never looked at. The root directory is everybody's, as `/tmp` is.

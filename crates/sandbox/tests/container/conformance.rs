@@ -111,11 +111,17 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(polite.exit.await.unwrap(), Exit::Status(3));
             world
         }),
-        trial("fifty_sandboxes_are_made_at_once", |world| async {
-            let makers = (0..50).map(|_| world.driver.create(spec()));
+        trial("a_hundred_sandboxes_are_made_at_once", |world| async {
+            let driver = std::sync::Arc::clone(&world.driver);
+            let makers: Vec<_> = (0..100)
+                .map(|_| {
+                    let driver = std::sync::Arc::clone(&driver);
+                    tokio::spawn(async move { driver.create(spec()).await })
+                })
+                .collect();
             let mut made = Vec::new();
-            for maker in makers.collect::<Vec<_>>() {
-                made.push(maker.await.unwrap());
+            for maker in makers {
+                made.push(maker.await.unwrap().unwrap());
             }
             for sandbox in &made {
                 assert_eq!(shell(&**sandbox, "exit 4").await.0, Exit::Status(4));

@@ -8,7 +8,7 @@ use std::process::Command;
 use hearth_sandbox::{Container, ContainerConfig, Driver, Exit, ZYGOTE_ARGUMENT};
 use libtest_mimic::Trial;
 
-use crate::world::{World, process, shell, trial, until};
+use crate::world::{World, process, shell, spec, trial, until};
 
 /// Children of this process that are zygotes.
 fn zygotes() -> Vec<i32> {
@@ -63,10 +63,20 @@ pub(crate) fn trials() -> Vec<Trial> {
             let ours = world.directory.path().display().to_string();
             until("the loop devices' release", || !loop_files().iter().any(|file| file.contains(&ours)))
                 .await;
-            assert!(matches!(
-                world.driver.create(crate::world::spec()).await,
-                Err(hearth_sandbox::CreateError::Closed)
-            ));
+            assert!(matches!(world.driver.create(spec()).await, Err(hearth_sandbox::CreateError::Closed)));
+            world
+        }),
+        trial("prepared_disks_are_few_however_many_sandboxes_and_sizes_there_were", |world| async {
+            for round in 0..30u64 {
+                let mut other = spec();
+                other.scratch_bytes += round << 20;
+                let (one, two) = tokio::join!(world.driver.create(other.clone()), world.sandbox());
+                one.unwrap().destroy().await;
+                two.destroy().await;
+            }
+            let ours = world.directory.path().display().to_string();
+            let count = || loop_files().iter().filter(|file| file.contains(&ours)).count();
+            until("the spare disks' release", || count() <= 16).await;
             world
         }),
         trial("a_killed_zygote_ends_its_sandboxes_and_is_replaced", |world| async {

@@ -1,6 +1,7 @@
 //! A driver of a test's own, and short ways to run things in its sandboxes.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const MAX_OUTPUT: u64 = 1 << 20;
 
 pub(crate) struct World {
-    pub(crate) driver: Container,
+    pub(crate) driver: Arc<Container>,
     pub(crate) recovered: Recovered,
     pub(crate) name: String,
     pub(crate) directory: tempfile::TempDir,
@@ -48,7 +49,7 @@ impl World {
             program: std::env::current_exe().unwrap(),
         };
         let (driver, recovered) = Container::open(config).await.unwrap();
-        Self { driver, recovered, name: name.to_owned(), directory }
+        Self { driver: Arc::new(driver), recovered, name: name.to_owned(), directory }
     }
 
     pub(crate) async fn sandbox(&self) -> Box<dyn Sandbox> {
