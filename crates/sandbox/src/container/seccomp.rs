@@ -23,6 +23,11 @@ const SOCKET_FAMILIES: [u64; 4] = [1, 2, 10, 16];
 /// Terminal requests that put characters into another's input or steer the console.
 const REFUSED_IOCTLS: [u64; 2] = [0x5412, 0x541c];
 
+/// `S_IFMT` and `S_IFIFO`, linux/stat.h: mkfifo is mknod of this kind; devices are other kinds.
+const FILE_KIND: u64 = 0xf000;
+/// See [`FILE_KIND`].
+const NAMED_PIPE: u64 = 0x1000;
+
 #[cfg(target_arch = "x86_64")]
 const ARCH: TargetArch = TargetArch::x86_64;
 #[cfg(target_arch = "aarch64")]
@@ -60,6 +65,14 @@ pub(super) fn compile() -> Result<Program, seccompiler::BackendError> {
         .map(|request| SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, *request))
         .collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(harmless)?]);
+    let pipe = |arg: u8| {
+        let kind = SeccompCmpOp::MaskedEq(FILE_KIND);
+        SeccompCondition::new(arg, SeccompCmpArgLen::Dword, kind, NAMED_PIPE)
+            .and_then(|condition| SeccompRule::new(vec![condition]))
+    };
+    rules.insert(libc::SYS_mknodat, vec![pipe(2)?]);
+    #[cfg(target_arch = "x86_64")]
+    rules.insert(libc::SYS_mknod, vec![pipe(1)?]);
     let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let allow = SeccompFilter::new(rules, refuse, SeccompAction::Allow, ARCH)?;
     // clone3 hides its flags in memory, where no filter sees them: told that it does not exist, libraries use clone.
@@ -296,10 +309,13 @@ const ALLOWED: &[i64] = &[
     libc::SYS_uname,
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
+    libc::SYS_vmsplice,
     libc::SYS_wait4,
     libc::SYS_waitid,
     libc::SYS_write,
     libc::SYS_writev,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_access,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_alarm,
     #[cfg(target_arch = "x86_64")]
@@ -308,6 +324,8 @@ const ALLOWED: &[i64] = &[
     libc::SYS_chmod,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_creat,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_dup2,
     #[cfg(target_arch = "x86_64")]

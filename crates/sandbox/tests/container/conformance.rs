@@ -128,5 +128,17 @@ pub(crate) fn trials() -> Vec<Trial> {
             }
             world
         }),
+        trial("files_are_found_by_programs_that_ask_for_them", |world| async {
+            let sandbox = world.sandbox().await;
+            // `access` and `creat` are system calls of their own on x86-64; Python and Node ask with the first.
+            let program = "
+import ctypes, os, shutil
+print(os.access('/usr/bin/env', os.X_OK), os.access('/tmp', os.W_OK), os.access('/usr', os.W_OK))
+print(shutil.which('env'), ctypes.CDLL(None).creat(b'/tmp/made', 0o600) >= 0)
+os.mkfifo('/tmp/pipe')
+print(os.path.exists('/tmp/pipe'))";
+            assert_eq!(python(&*sandbox, program).await, "True True False\n/usr/bin/env True\nTrue\n");
+            world
+        }),
     ]
 }
