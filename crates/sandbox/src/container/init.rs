@@ -23,6 +23,9 @@ pub(super) const FUNCTION_GID: u32 = 990;
 /// function's user (SETGID, SETUID) and to empty its bounding set (SETPCAP).
 const INIT_CAPABILITIES: [u8; 4] = [5, 6, 7, 8];
 
+/// When the machine itself has no memory left, functions go before the worker and all else that is on it.
+const OOM_SCORE: &str = "900";
+
 /// The whole life of a sandbox's first process.
 pub(super) fn run(order: &Clone, worker: &OwnedFd, scratch: Option<OwnedFd>, filter: &seccomp::Program) -> ! {
     let result = set_up(order, worker, scratch).and_then(|()| {
@@ -40,6 +43,8 @@ fn set_up(order: &Clone, worker: &OwnedFd, scratch: Option<OwnedFd>) -> Result<(
     step("bind the sandbox's life to the zygote's", sys::die_with_parent())?;
     step("reset signals", sys::default_signals())?;
     let _ = rustix::process::setsid();
+    // While the host's /proc is seen. From one with CAP_SYS_RESOURCE it is also the least that a function can go back to.
+    step("be the first that the kernel ends", std::fs::write("/proc/self/oom_score_adj", OOM_SCORE))?;
     if order.rootless {
         step("ask for a user map", channel::send(worker, &Report::NeedsMap, &[]))?;
         expect(worker, |answer| matches!(answer, Order::Mapped))?;

@@ -55,9 +55,11 @@ fn etc(etc: &Path) -> io::Result<()> {
     for name in super::setup::HOST_ETC {
         let host = Path::new("/etc").join(name);
         if host.is_dir() {
-            fs::create_dir(etc.join(name))?;
+            fs::create_dir_all(etc.join(name))?;
         } else if host.exists() {
-            fs::write(etc.join(name), "")?;
+            let place = etc.join(name);
+            fs::create_dir_all(place.parent().unwrap_or(etc))?;
+            fs::write(place, "")?;
         }
     }
     Ok(())

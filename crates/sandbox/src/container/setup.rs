@@ -22,8 +22,18 @@ const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 const HOST_DIRECTORIES: [&str; 1] = ["usr"];
 const HOST_ALIASES: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// What of the host's `/etc` programs and libraries need.
-pub(super) const HOST_ETC: [&str; 6] =
-    ["ld.so.cache", "ssl", "ca-certificates", "alternatives", "localtime", "mime.types"];
+///
+/// Of `ssl` only what is public: beside it lie the host's private keys, and permission bits alone would guard them.
+pub(super) const HOST_ETC: [&str; 8] = [
+    "ld.so.cache",
+    "ssl/certs",
+    "ssl/cert.pem",
+    "ssl/openssl.cnf",
+    "ca-certificates",
+    "alternatives",
+    "localtime",
+    "mime.types",
+];
 /// Hidden in `/proc`, as Docker hides them.
 const MASKED: [&str; 9] =
     ["acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list"];

@@ -47,6 +47,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                     ("touch /etc/x", "Read-only file system"),
                     ("touch /var/task/x", "Read-only file system"),
                     ("touch /dev/x", "Read-only file system"),
+                    ("ls /etc/ssl/private", "No such file"),
                     ("ls /root/.ssh", "No such file"),
                     ("ls /proc/1/root", "No such file"),
                 ],
@@ -114,6 +115,16 @@ print('done')";
             let (exit, _) = shell(&*sandbox, "sleep 1000 & kill -9 -1; wait $!; exit $?").await;
             assert_eq!(exit, Exit::Status(128 + 9));
             assert_eq!(shell(&*sandbox, "echo still here").await.1, "still here\n");
+            world
+        }),
+        trial("it_goes_before_the_worker_when_the_machine_has_no_memory", |world| async {
+            // How far back it may go depends on the worker's capabilities; never to below where the worker is.
+            let worker = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+            let below = worker.trim().parse::<i32>().unwrap() - 1;
+            let sandbox = world.sandbox().await;
+            let (_, before) = shell(&*sandbox, "cat /proc/self/oom_score_adj").await;
+            assert_eq!(before, "900\n");
+            refused(&world, &[(&format!("echo {below} > /proc/self/oom_score_adj"), "")]).await;
             world
         }),
         trial("limits_cannot_be_raised_and_no_core_is_written", |world| async {
