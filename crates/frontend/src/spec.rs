@@ -32,6 +32,8 @@ pub(crate) fn of(record: &FunctionRecord, region: &str) -> Result<Arc<FunctionSp
         isolation: settings.isolation,
         concurrency: settings.concurrency,
         idle_timeout: settings.idle_timeout,
+        keep_alive: settings.keep_alive,
+        queue: settings.queue,
         reserved_concurrency: record.reserved_concurrency,
     }))
 }
@@ -44,6 +46,8 @@ pub(crate) fn adjusted(serving: &FunctionSpec, record: &FunctionRecord) -> Arc<F
         spec.isolation = settings.isolation;
         spec.concurrency = settings.concurrency;
         spec.idle_timeout = settings.idle_timeout;
+        spec.keep_alive = settings.keep_alive;
+        spec.queue = settings.queue;
     }
     Arc::new(spec)
 }

@@ -3,25 +3,32 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hearth_types::{Concurrency, Isolation, limits};
+use hearth_types::{Concurrency, Isolation, KeepAlive, Queue, limits};
 
 use crate::error::ApiError;
 
 /// The tags that are settings.
-const SETTINGS: [&str; 3] = ["hearth:concurrency", "hearth:idle-timeout", "hearth:isolation"];
+const SETTINGS: [&str; 5] =
+    ["hearth:concurrency", "hearth:idle-timeout", "hearth:isolation", "hearth:keep-alive", "hearth:queue"];
 /// Tags of one resource.
 const MOST_TAGS: usize = 50;
 /// The longest idle timeout.
 const LONGEST_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most requests at once in one instance.
 const MOST_CONCURRENCY: u32 = 1_000;
+/// The longest time in the queue: as long as a function may run.
+const LONGEST_WAIT: Duration = Duration::from_secs(900);
+/// The most requests that may wait.
+const DEEPEST_QUEUE: u32 = 10_000;
 
 /// What the tags of a function say about how it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) isolation: Isolation,
+    pub(crate) keep_alive: KeepAlive,
     pub(crate) concurrency: Concurrency,
+    pub(crate) queue: Queue,
 }
 
 impl Settings {
@@ -54,7 +61,7 @@ impl Settings {
         let get = |key: &str| tags.get(key).map(|value| value.trim());
         let idle_timeout = match get("hearth:idle-timeout") {
             None => limits::IDLE_TIMEOUT,
-            Some(text) => duration(text).ok_or_else(|| {
+            Some(text) => duration(text).filter(|idle| *idle <= LONGEST_IDLE).ok_or_else(|| {
                 wrong("hearth:idle-timeout", "a time of at most 24 hours such as 90, 90s, 5m or 1h")
             })?,
         };
@@ -63,11 +70,27 @@ impl Settings {
         let concurrency = match get("hearth:concurrency") {
             None => Concurrency::default(),
             Some(text) => concurrency(text).ok_or_else(|| {
-                let expected = "soft=N,hard=N with whole numbers, 1 <= soft <= hard <= 1000";
+                let expected = "soft=N,hard=N with whole numbers, 1 <= soft <= hard <= 1000; adaptive=off keeps \
+                                the limit where it is";
                 wrong("hearth:concurrency", expected)
             })?,
         };
-        Ok(Self { idle_timeout, isolation, concurrency })
+        // Who names a time wants that time.
+        let usual = if tags.contains_key("hearth:idle-timeout") { "fixed" } else { "learned" };
+        let keep_alive = match get("hearth:keep-alive").unwrap_or(usual) {
+            "learned" => KeepAlive::Learned,
+            "fixed" => KeepAlive::Fixed,
+            _ => return Err(wrong("hearth:keep-alive", "learned or fixed")),
+        };
+        let queue = match get("hearth:queue") {
+            None => Queue::default(),
+            Some(text) => queue(text).ok_or_else(|| {
+                let expected = "wait=TIME,depth=N, either or both; a time is 0 to 900 s such as 2s, at most \
+                                10000 requests wait";
+                wrong("hearth:queue", expected)
+            })?,
+        };
+        Ok(Self { idle_timeout, isolation, keep_alive, concurrency, queue })
     }
 }
 
@@ -79,27 +102,44 @@ fn duration(text: &str) -> Option<Duration> {
         b'h' => (&text[..text.len() - 1], 3_600),
         _ => (text, 1),
     };
-    let duration = Duration::from_secs(u64::from(number(digits)?).checked_mul(unit)?);
-    (duration <= LONGEST_IDLE).then_some(duration)
+    Some(Duration::from_secs(u64::from(number(digits)?).checked_mul(unit)?))
 }
 
-/// `soft=N,hard=N` in either order; a space will do for the comma, which AWS's own tag pattern forbids.
-fn concurrency(text: &str) -> Option<Concurrency> {
-    let (mut soft, mut hard) = (None, None);
-    for part in text.split([',', ' ']).filter(|part| !part.is_empty()) {
+/// `NAME=VALUE,NAME=VALUE` in any order, each name once; a space will do for the comma, which AWS's own tag pattern
+/// forbids. The values are in the order of the names.
+fn pairs<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Option<[Option<&'a str>; N]> {
+    let mut values = [None; N];
+    let mut parts = text.split([',', ' ']).filter(|part| !part.is_empty()).peekable();
+    parts.peek()?;
+    for part in parts {
         let (name, value) = part.split_once('=')?;
-        let slot = match name {
-            "soft" => &mut soft,
-            "hard" => &mut hard,
-            _ => return None,
-        };
-        if slot.replace(number(value)?).is_some() {
+        let at = names.iter().position(|known| *known == name)?;
+        if values[at].replace(value).is_some() {
             return None;
         }
     }
-    let hard = hard?;
-    let soft = soft.unwrap_or(hard);
-    (1 <= soft && soft <= hard && hard <= MOST_CONCURRENCY).then_some(Concurrency { soft, hard })
+    Some(values)
+}
+
+fn concurrency(text: &str) -> Option<Concurrency> {
+    let [soft, hard, adaptive] = pairs(text, ["soft", "hard", "adaptive"])?;
+    let hard = number(hard?)?;
+    let soft = soft.map_or(Some(hard), number)?;
+    let adaptive = match adaptive {
+        None | Some("on") => true,
+        Some("off") => false,
+        Some(_) => return None,
+    };
+    let limits = Concurrency { soft, hard, adaptive };
+    (1 <= soft && soft <= hard && hard <= MOST_CONCURRENCY).then_some(limits)
+}
+
+fn queue(text: &str) -> Option<Queue> {
+    let [wait, depth] = pairs(text, ["wait", "depth"])?;
+    let usual = Queue::default();
+    let wait = wait.map_or(Some(usual.wait), duration)?;
+    let depth = depth.map_or(Some(usual.depth), number)?;
+    (wait <= LONGEST_WAIT && depth <= DEEPEST_QUEUE).then_some(Queue { wait, depth })
 }
 
 fn number(digits: &str) -> Option<u32> {
@@ -118,7 +158,7 @@ mod tests {
     fn without_tags_the_defaults_hold() {
         let settings = Settings::read(&BTreeMap::new()).unwrap();
         assert_eq!(settings.idle_timeout, limits::IDLE_TIMEOUT);
-        assert_eq!(settings.concurrency, Concurrency { soft: 1, hard: 1 });
+        assert_eq!(settings.concurrency, Concurrency::new(1, 1));
         assert!(read("team", "hearth").is_ok());
     }
 
@@ -138,15 +178,48 @@ mod tests {
 
     #[test]
     fn concurrency_is_two_ordered_numbers() {
-        let good = Concurrency { soft: 2, hard: 8 };
+        let good = Concurrency::new(2, 8);
         for text in ["soft=2,hard=8", "hard=8,soft=2", "soft=2 hard=8", "soft=2, hard=8"] {
             assert_eq!(read("hearth:concurrency", text).unwrap().concurrency, good, "{text}");
         }
-        for wrong in
-            ["", "8", "soft=8", "soft=0,hard=1", "soft=9,hard=8", "hard=1001", "hard=1,hard=2", "x=1"]
-        {
+        for wrong in [
+            "",
+            "8",
+            "soft=8",
+            "soft=0,hard=1",
+            "soft=9,hard=8",
+            "hard=1001",
+            "hard=1,hard=2",
+            "x=1",
+            "hard=2,adaptive=maybe",
+        ] {
             assert!(read("hearth:concurrency", wrong).is_err(), "{wrong}");
         }
+        assert!(!read("hearth:concurrency", "hard=4,adaptive=off").unwrap().concurrency.adaptive);
+    }
+
+    #[test]
+    fn a_queue_has_a_time_and_a_depth() {
+        let usual = Queue::default();
+        let wait = Duration::from_secs(30);
+        for (text, good) in [
+            ("wait=30s", Queue { wait, ..usual }),
+            ("depth=0", Queue { depth: 0, ..usual }),
+            ("depth=7 wait=30", Queue { wait, depth: 7 }),
+        ] {
+            assert_eq!(read("hearth:queue", text).unwrap().queue, good, "{text}");
+        }
+        for wrong in ["", "30", "wait=", "wait=901", "depth=10001", "depth=-1", "wait=1s,wait=2s", "x=1"] {
+            assert!(read("hearth:queue", wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_named_idle_timeout_is_kept_unless_learning_is_asked_for() {
+        assert_eq!(read("hearth:idle-timeout", "60").unwrap().keep_alive, KeepAlive::Fixed);
+        assert_eq!(read("hearth:keep-alive", "fixed").unwrap().keep_alive, KeepAlive::Fixed);
+        assert_eq!(read("team", "x").unwrap().keep_alive, KeepAlive::Learned);
+        assert!(read("hearth:keep-alive", "forever").is_err());
     }
 
     #[test]

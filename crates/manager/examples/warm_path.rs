@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use hearth_manager::{Acquired, Config, Event, Manager};
 use hearth_types::{
-    CodeDigest, Concurrency, FunctionId, FunctionSpec, InstanceId, Isolation, LeaseOutcome, LeaseRequest,
-    RevisionId, Time, Version, VersionId, WorkerId,
+    CodeDigest, Concurrency, FunctionId, FunctionSpec, InstanceId, Isolation, KeepAlive, LeaseOutcome,
+    LeaseRequest, Queue, RevisionId, Time, Version, VersionId, WorkerId,
 };
 
 const ROUNDS: usize = 21;
@@ -102,6 +102,8 @@ fn spec(number: usize) -> Result<Arc<FunctionSpec>, Box<dyn Error>> {
         isolation: Isolation::Container,
         concurrency: Concurrency::default(),
         idle_timeout: Duration::from_secs(300),
+        keep_alive: KeepAlive::Fixed,
+        queue: Queue::default(),
         reserved_concurrency: None,
     }))
 }

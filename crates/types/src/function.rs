@@ -112,13 +112,49 @@ pub struct Concurrency {
     pub soft: u32,
     /// Never passed.
     pub hard: u32,
+    /// Whether the manager lowers the limit of an instance that slows down under load; it moves between 1 and `hard`.
+    pub adaptive: bool,
+}
+
+impl Concurrency {
+    /// Limits that only the load moves an instance away from.
+    #[must_use]
+    pub const fn new(soft: u32, hard: u32) -> Self {
+        Self { soft, hard, adaptive: true }
+    }
 }
 
 impl Default for Concurrency {
     /// One request an instance, as in Lambda.
     fn default() -> Self {
-        Self { soft: 1, hard: 1 }
+        Self::new(1, 1)
     }
+}
+
+/// How requests of a function wait when no instance has a slot for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// How long a request waits while no instance is on its way for it. An instance that starts is waited for as long
+    /// as its start may take.
+    pub wait: Duration,
+    /// Most requests of one revision that wait at once.
+    pub depth: u32,
+}
+
+impl Default for Queue {
+    /// Two seconds, and as many as an account may have in flight.
+    fn default() -> Self {
+        Self { wait: Duration::from_secs(2), depth: crate::limits::ACCOUNT_CONCURRENCY }
+    }
+}
+
+/// How long an instance without a request is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum KeepAlive {
+    /// For the idle timeout.
+    Fixed,
+    /// As long as the function's own idle times say is worth it; for the idle timeout until they say anything.
+    Learned,
 }
 
 /// Everything that manager, placement and worker need to know of one revision of a function in order to run it.
@@ -150,6 +186,10 @@ pub struct FunctionSpec {
     pub concurrency: Concurrency,
     /// Time an instance may sit idle before it ends.
     pub idle_timeout: Duration,
+    /// Whether the manager may find a better time than that.
+    pub keep_alive: KeepAlive,
+    /// How requests wait for a slot.
+    pub queue: Queue,
     /// Requests at once over all instances, if the function has a limit of its own; zero switches it off.
     pub reserved_concurrency: Option<u32>,
 }

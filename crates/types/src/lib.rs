@@ -13,7 +13,8 @@ mod runtime;
 mod time;
 
 pub use function::{
-    CodeDigest, Concurrency, FunctionId, FunctionSpec, InvalidDigest, RevisionId, Version, VersionId,
+    CodeDigest, Concurrency, FunctionId, FunctionSpec, InvalidDigest, KeepAlive, Queue, RevisionId, Version,
+    VersionId,
 };
 pub use id::{AccountId, InstanceId, InvalidAccountId, LeaseId, RequestId, WorkerId};
 pub use invocation::{Answer, FunctionError, Invocation, InvokeError};

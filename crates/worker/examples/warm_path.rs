@@ -18,8 +18,8 @@ use hearth_sandbox::{
     BoxFuture, Container, ContainerConfig, Driver, ReadOnlyMount, ZYGOTE_ARGUMENT, zygote_main,
 };
 use hearth_types::{
-    CodeDigest, Concurrency, FunctionId, FunctionSpec, InstanceId, Invocation, Isolation, RequestId,
-    RevisionId, Version, VersionId, WorkerId,
+    CodeDigest, Concurrency, FunctionId, FunctionSpec, InstanceId, Invocation, Isolation, KeepAlive, Queue,
+    RequestId, RevisionId, Version, VersionId, WorkerId,
 };
 use hearth_worker::{Launch, LaunchError, Launcher, Worker, WorkerConfig, WorkerEvent};
 
@@ -197,6 +197,8 @@ fn spec() -> Result<FunctionSpec, Failure> {
         isolation: Isolation::Container,
         concurrency: Concurrency::default(),
         idle_timeout: Duration::from_secs(300),
+        keep_alive: KeepAlive::Fixed,
+        queue: Queue::default(),
         reserved_concurrency: None,
     })
 }

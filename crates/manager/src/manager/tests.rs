@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use hearth_types::{
     CodeDigest, Concurrency, EndReason, FunctionId, FunctionSpec, InstanceId, InstanceState, Isolation,
-    Lease, LeaseOutcome, LeaseRequest, Refusal, RevisionId, Time, Version, VersionId, WorkerId,
+    KeepAlive, Lease, LeaseOutcome, LeaseRequest, Queue, Refusal, RevisionId, Time, Version, VersionId,
+    WorkerId,
 };
 
 use crate::{Acquired, Action, Config, Event, Manager, WaitId};
@@ -40,6 +41,8 @@ fn spec(name: &str, number: u64) -> FunctionSpec {
         isolation: Isolation::Container,
         concurrency: Concurrency::default(),
         idle_timeout: Duration::from_secs(300),
+        keep_alive: KeepAlive::Fixed,
+        queue: Queue::default(),
         reserved_concurrency: None,
     }
 }

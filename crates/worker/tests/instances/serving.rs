@@ -134,7 +134,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("an_instance_with_slots_runs_as_many_at_once", |mut world| async move {
             let program = "barrier = threading.Barrier(3)\ndef work():\n    own = http.client.HTTPConnection(API)\n    while True:\n        id, _, event = next_event(own)\n        barrier.wait()\n        call('POST', f'/2018-06-01/runtime/invocation/{id}/response', json.dumps(event), {}, own)\nfor _ in range(3): threading.Thread(target=work).start()";
             let mut spec = world.python(program);
-            spec.concurrency = Concurrency { soft: 3, hard: 3 };
+            spec.concurrency = Concurrency::new(3, 3);
             let id = world.ready(spec).await;
             for _ in 0..5 {
                 let (a, b, c) =

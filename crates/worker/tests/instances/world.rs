@@ -10,7 +10,7 @@ use std::time::Duration;
 use hearth_sandbox::{BoxFuture, Container, ContainerConfig, Driver, ReadOnlyMount};
 use hearth_types::{
     Answer, CodeDigest, Concurrency, EndReason, FunctionId, FunctionSpec, InstanceId, Invocation,
-    InvokeError, Isolation, RequestId, RevisionId, Version, VersionId, WorkerId,
+    InvokeError, Isolation, KeepAlive, Queue, RequestId, RevisionId, Version, VersionId, WorkerId,
 };
 use hearth_worker::{Launch, LaunchError, Launcher, Worker, WorkerConfig, WorkerEvent};
 use libtest_mimic::{Failed, Trial};
@@ -222,6 +222,8 @@ pub(crate) fn spec(code: &Path) -> FunctionSpec {
         isolation: Isolation::Container,
         concurrency: Concurrency::default(),
         idle_timeout: Duration::from_secs(300),
+        keep_alive: KeepAlive::Fixed,
+        queue: Queue::default(),
         reserved_concurrency: None,
     }
 }

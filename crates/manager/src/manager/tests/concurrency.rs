@@ -7,7 +7,7 @@ fn reserved(name: &str, limit: u32) -> FunctionSpec {
 }
 
 fn shared(name: &str, soft: u32, hard: u32) -> FunctionSpec {
-    FunctionSpec { concurrency: Concurrency { soft, hard }, ..spec(name, 1) }
+    FunctionSpec { concurrency: Concurrency::new(soft, hard), ..spec(name, 1) }
 }
 
 fn account_of(limit: u32) -> Story {

@@ -3,7 +3,7 @@
 use super::*;
 
 fn shared(number: usize) -> FunctionSpec {
-    let concurrency = Concurrency { soft: 2, hard: 3 };
+    let concurrency = Concurrency::new(2, 3);
     FunctionSpec { concurrency, reserved_concurrency: Some(50), ..spec(&format!("function-{number}"), 1) }
 }
 

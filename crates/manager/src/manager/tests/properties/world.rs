@@ -27,7 +27,7 @@ pub(super) fn kind(number: usize, revision: u64) -> Arc<FunctionSpec> {
     let mut spec = spec(&format!("f{number}"), revision);
     spec.idle_timeout = Duration::from_secs(2);
     match number {
-        1 => spec.concurrency = Concurrency { soft: 2, hard: 4 },
+        1 => spec.concurrency = Concurrency::new(2, 4),
         2 => spec.reserved_concurrency = Some(3),
         3 => spec.idle_timeout = Duration::ZERO,
         _ => {}
