@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::RandomState;
 use hearth_types::{AccountId, FunctionId, Refusal, Version};
 use slotmap::SlotMap;
 
@@ -29,7 +30,10 @@ pub(crate) struct Function {
     pub(crate) newest: BTreeMap<Version, u64>,
     reserved: Option<u32>,
     in_flight: u32,
-    pub(crate) waiting: usize,
+    /// Instances that its revisions have provisioned, together.
+    provisioned: u32,
+    /// Memory of its instances in any phase, MiB.
+    pub(crate) memory_mb: u64,
 }
 
 /// What the manager knows of an account.
@@ -41,8 +45,15 @@ pub(crate) struct Account {
     pub(crate) reserved: u64,
     /// Over all its functions.
     pub(crate) in_flight: u32,
-    /// Over its functions without a reservation.
-    pub(crate) unreserved_in_flight: u32,
+    /// Over its functions without a reservation: what each has provisioned or in flight, whichever is more.
+    pub(crate) unreserved_in_use: u32,
+}
+
+impl Function {
+    /// What it takes of the account's unreserved concurrency when it has no reservation.
+    const fn in_use(&self) -> u32 {
+        if self.in_flight > self.provisioned { self.in_flight } else { self.provisioned }
+    }
 }
 
 /// The books.
@@ -50,9 +61,9 @@ pub(crate) struct Account {
 pub(crate) struct Ledger {
     account_limit: u32,
     accounts: SlotMap<AccountKey, Account>,
-    by_account: HashMap<AccountId, AccountKey>,
+    by_account: HashMap<AccountId, AccountKey, RandomState>,
     pub(crate) functions: SlotMap<FunctionKey, Function>,
-    by_function: HashMap<FunctionId, FunctionKey>,
+    by_function: HashMap<FunctionId, FunctionKey, RandomState>,
 }
 
 impl Ledger {
@@ -60,9 +71,9 @@ impl Ledger {
         Self {
             account_limit,
             accounts: SlotMap::with_key(),
-            by_account: HashMap::new(),
+            by_account: HashMap::default(),
             functions: SlotMap::with_key(),
-            by_function: HashMap::new(),
+            by_function: HashMap::default(),
         }
     }
 
@@ -83,7 +94,7 @@ impl Ledger {
                     functions: 0,
                     reserved: 0,
                     in_flight: 0,
-                    unreserved_in_flight: 0,
+                    unreserved_in_use: 0,
                 });
                 self.by_account.insert(id.account.clone(), key);
                 key
@@ -97,7 +108,8 @@ impl Ledger {
             newest: BTreeMap::new(),
             reserved: None,
             in_flight: 0,
-            waiting: 0,
+            provisioned: 0,
+            memory_mb: 0,
         });
         self.by_function.insert(id.clone(), key);
         key
@@ -128,11 +140,11 @@ impl Ledger {
         let Some(account) = self.accounts.get_mut(function.account) else { return };
         match function.reserved {
             Some(old) => account.reserved -= u64::from(old),
-            None => account.unreserved_in_flight -= function.in_flight,
+            None => account.unreserved_in_use -= function.in_use(),
         }
         match reserved {
             Some(new) => account.reserved += u64::from(new),
-            None => account.unreserved_in_flight += function.in_flight,
+            None => account.unreserved_in_use += function.in_use(),
         }
         function.reserved = reserved;
     }
@@ -147,7 +159,8 @@ impl Ledger {
             }
         } else {
             let limit = self.unreserved(account);
-            if account.unreserved_in_flight >= limit {
+            // What is provisioned is in use already.
+            if function.in_flight >= function.provisioned && account.unreserved_in_use >= limit {
                 return Err(Refusal::AccountLimit { limit });
             }
         }
@@ -163,25 +176,46 @@ impl Ledger {
         u32::try_from(left).unwrap_or(self.account_limit)
     }
 
+    /// How many requests at once the function may have, those that it has included.
+    pub(crate) fn room(&self, key: FunctionKey) -> u32 {
+        let function = &self.functions[key];
+        let account = &self.accounts[function.account];
+        let others = account.unreserved_in_use.saturating_sub(function.in_use());
+        function.reserved.unwrap_or_else(|| self.unreserved(account).saturating_sub(others))
+    }
+
     /// Counts one request more in flight.
     pub(crate) fn begin(&mut self, key: FunctionKey) {
-        let Some(function) = self.functions.get_mut(key) else { return };
-        let Some(account) = self.accounts.get_mut(function.account) else { return };
-        function.in_flight += 1;
-        account.in_flight += 1;
-        if function.reserved.is_none() {
-            account.unreserved_in_flight += 1;
+        self.change(key, |function| function.in_flight += 1);
+        if let Some(account) = self.functions.get(key).and_then(|f| self.accounts.get_mut(f.account)) {
+            account.in_flight += 1;
         }
     }
 
     /// Counts one request less in flight.
     pub(crate) fn finish(&mut self, key: FunctionKey) {
+        self.change(key, |function| function.in_flight -= 1);
+        if let Some(account) = self.functions.get(key).and_then(|f| self.accounts.get_mut(f.account)) {
+            account.in_flight -= 1;
+        }
+    }
+
+    /// A revision of the function has so many instances provisioned, and had so many before.
+    pub(crate) fn provision(&mut self, key: FunctionKey, before: u32, now: u32) {
+        self.change(key, |function| {
+            function.provisioned = function.provisioned.saturating_sub(before).saturating_add(now);
+        });
+    }
+
+    /// Changes a function, and what its account has in use with it.
+    fn change(&mut self, key: FunctionKey, change: impl FnOnce(&mut Function)) {
         let Some(function) = self.functions.get_mut(key) else { return };
-        let Some(account) = self.accounts.get_mut(function.account) else { return };
-        function.in_flight -= 1;
-        account.in_flight -= 1;
-        if function.reserved.is_none() {
-            account.unreserved_in_flight -= 1;
+        let before = function.in_use();
+        change(function);
+        if function.reserved.is_none()
+            && let Some(account) = self.accounts.get_mut(function.account)
+        {
+            account.unreserved_in_use = account.unreserved_in_use.saturating_sub(before) + function.in_use();
         }
     }
 

@@ -10,9 +10,15 @@
 //! | `instance` | one instance, and the chart of its life |
 //! | `pool` | the instances and waiting requests of one revision, and the choice among them |
 //! | `ledger` | requests in flight by function and account, and who may have one more |
+//! | `limiter` | how many requests at once one instance bears |
+//! | `idle_times` | how long an instance is worth keeping, and when one will be needed |
+//! | `burst` | how many more requests are coming |
+//! | `start_health` | whether starts are worth trying |
 //! | `list` | a linked list through the instances: order of use without allocation |
 //! | `manager` | the machine: acquire, release, events |
 //! | `manager/lives` | the arrows of the chart: start, ready, idle, drain, end, gone |
+//! | `manager/warm` | instances before their request: provisioned, pre-warmed, ahead of a burst |
+//! | `manager/room` | who gets room on workers, who makes way |
 //! | `manager/waiting` | requests that wait: granted, refused, left |
 //! | `manager/timers` | deadlines |
 //! | `manager/view` | what `hearth ps` and the metrics see |
@@ -30,13 +36,17 @@
     clippy::iter_over_hash_type
 )]
 
+mod burst;
+mod idle_times;
 mod instance;
 mod ledger;
+mod limiter;
 mod list;
 mod manager;
 mod messages;
 mod pool;
+mod start_health;
 
 pub use manager::Manager;
-pub use manager::view::{AccountView, Counts, InstanceView};
-pub use messages::{Acquired, Action, Config, Event, WaitId};
+pub use manager::view::{AccountView, Counts, InstanceView, Provisioned, Savings};
+pub use messages::{Acquired, Action, Config, Event, Relief, WaitId};

@@ -12,8 +12,8 @@ use crate::instance::{Instance, InstanceKey};
 pub(crate) enum Order {
     /// Among the instances of its pool with the same load.
     Pool,
-    /// Among all idle instances.
-    Idle,
+    /// Among all instances that take requests.
+    Service,
 }
 
 /// An instance's neighbours in a list.

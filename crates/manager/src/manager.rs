@@ -3,9 +3,11 @@
 //! No decision depends on the order in which a hash map is walked: none is.
 
 mod lives;
+mod room;
 mod timers;
 pub(crate) mod view;
 mod waiting;
+mod warm;
 
 #[cfg(test)]
 mod tests;
@@ -13,11 +15,12 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use hearth_types::{
     EndReason, FunctionSpec, InstanceId, Lease, LeaseId, LeaseOutcome, LeaseRequest, Refusal, RevisionId,
     Time,
 };
-use slotmap::SlotMap;
+use slotmap::{Key, KeyData, SlotMap};
 
 use crate::instance::{Instance, InstanceKey};
 use crate::ledger::Ledger;
@@ -26,7 +29,13 @@ use crate::messages::{Acquired, Action, Config, Event, WaitId};
 use crate::pool::{Pool, PoolKey};
 
 use timers::Timer;
+use view::Savings;
 use waiting::Wait;
+
+slotmap::new_key_type! {
+    /// Where a lease is kept: the lower half of its id.
+    struct LeaseKey;
+}
 
 /// All instances, slots and waiting requests that one manager is responsible for.
 #[derive(Debug)]
@@ -34,22 +43,25 @@ pub struct Manager {
     config: Config,
     stopping: bool,
     next_instance: u64,
-    next_lease: u64,
     next_wait: u64,
     instances: SlotMap<InstanceKey, Instance>,
     by_id: BTreeMap<InstanceId, InstanceKey>,
     pools: SlotMap<PoolKey, Pool>,
-    by_revision: HashMap<RevisionId, PoolKey>,
+    by_revision: HashMap<RevisionId, PoolKey, RandomState>,
+    /// The pool whose spec lies at an address: most requests bring the very spec that the one before brought, and are
+    /// spared the look at its names. A pool holds its spec, so no other can come to lie there.
+    by_spec: HashMap<usize, PoolKey, RandomState>,
     ledger: Ledger,
-    leases: HashMap<LeaseId, Held>,
+    leases: SlotMap<LeaseKey, Held>,
     waits: BTreeMap<WaitId, Wait>,
-    /// All idle instances, for eviction.
-    idle: List,
+    /// All instances that take requests, for eviction: those come first that were not looked at for longest.
+    service: List,
     /// Instances in `Phase::Ending`: the room that will be free soon.
     ending: usize,
-    /// Starts that wait for room, never more than `ending`.
+    /// Pools with starts that wait for room, each once, in the order in which they get it.
     room_wanted: VecDeque<PoolKey>,
     timers: BTreeSet<(Time, Timer)>,
+    savings: Savings,
 }
 
 /// What a lease holds. The instance may be gone; the lease is in flight until it is released.
@@ -57,6 +69,9 @@ pub struct Manager {
 struct Held {
     pool: PoolKey,
     instance: InstanceKey,
+    since: Time,
+    /// Requests in the instance then, this one included.
+    load: u32,
 }
 
 impl Manager {
@@ -66,20 +81,20 @@ impl Manager {
         Self {
             stopping: false,
             next_instance: 0,
-            // Leases of this manager's predecessor may still be released: other numbers for each life.
-            next_lease: config.epoch << 32,
             next_wait: 0,
             instances: SlotMap::with_key(),
             by_id: BTreeMap::new(),
             pools: SlotMap::with_key(),
-            by_revision: HashMap::new(),
+            by_revision: HashMap::default(),
+            by_spec: HashMap::default(),
             ledger: Ledger::new(config.account_concurrency),
-            leases: HashMap::new(),
+            leases: SlotMap::with_key(),
             waits: BTreeMap::new(),
-            idle: List::new(Order::Idle),
+            service: List::new(Order::Service),
             ending: 0,
             room_wanted: VecDeque::new(),
             timers: BTreeSet::new(),
+            savings: Savings::default(),
             config,
         }
     }
@@ -89,12 +104,18 @@ impl Manager {
         if self.stopping {
             return Acquired::Refused(Refusal::Stopping);
         }
-        let pool = self.open_pool(&request.spec);
-        self.ledger.reserve(self.pools[pool].function, request.spec.reserved_concurrency);
+        let pool = match self.by_spec.get(&address(&request.spec)) {
+            Some(&pool) => pool,
+            None => {
+                let pool = self.open_pool(&request.spec);
+                self.refresh(now, pool, &request.spec, actions);
+                pool
+            }
+        };
         match self.acquire_from(now, pool, actions) {
             Ok(acquired) => acquired,
             Err(refusal) => {
-                self.close_pool_if_empty(pool);
+                self.close_pool_if_empty(now, pool);
                 Acquired::Refused(refusal)
             }
         }
@@ -102,13 +123,13 @@ impl Manager {
 
     /// Gives a slot back. A lease that is not known (any more) is ignored.
     pub fn release(&mut self, now: Time, lease: LeaseId, outcome: LeaseOutcome, actions: &mut Vec<Action>) {
-        let Some(Held { pool, instance }) = self.leases.remove(&lease) else { return };
-        self.pools[pool].leases -= 1;
-        self.ledger.finish(self.pools[pool].function);
-        if self.instances.contains_key(instance) {
-            self.slot_freed(now, instance, outcome, actions);
+        let Some(held) = self.lease_key(lease).and_then(|key| self.leases.remove(key)) else { return };
+        self.pools[held.pool].leases -= 1;
+        self.ledger.finish(self.pools[held.pool].function);
+        if self.instances.contains_key(held.instance) {
+            self.slot_freed(now, held, outcome, actions);
         }
-        self.close_pool_if_empty(pool);
+        self.close_pool_if_empty(now, held.pool);
     }
 
     /// Takes note of what happened. Late, repeated and unknown events are ignored.
@@ -118,7 +139,9 @@ impl Manager {
             Event::PlacementFailed { instance, reason, room_may_come } => {
                 self.placement_failed(now, instance, reason, room_may_come, actions);
             }
-            Event::InstanceReady { instance, worker } => self.ready(now, instance, worker, actions),
+            Event::InstanceReady { instance, worker, initialized } => {
+                self.ready(now, instance, worker, initialized, actions);
+            }
             Event::InstanceStartFailed { instance, reason } => {
                 self.start_failed(now, instance, reason, actions);
             }
@@ -127,15 +150,17 @@ impl Manager {
                 self.found(now, instance, worker, &spec, actions);
             }
             Event::WorkerLost { worker } => self.worker_lost(now, &worker, actions),
-            Event::WaiterLeft { wait } => self.waiter_left(wait),
-            Event::RevisionReplaced { revision } => self.revision_replaced(&revision, actions),
-            Event::FunctionDeleted { function } => self.function_deleted(&function, actions),
+            Event::WaiterLeft { wait } => self.waiter_left(now, wait),
+            Event::RevisionReplaced { revision } => self.revision_replaced(now, &revision, actions),
+            Event::FunctionDeleted { function } => self.function_deleted(now, &function, actions),
             Event::ConcurrencyReserved { function, reserved } => {
                 let key = self.ledger.open(&function);
                 self.ledger.reserve(key, reserved);
                 self.ledger.close_if_empty(key);
             }
-            Event::Stopping => self.stop(actions),
+            Event::Provision { spec, count } => self.provision(now, &spec, count, actions),
+            Event::MemoryShort { worker, relief } => self.relieve(now, &worker, relief, actions),
+            Event::Stopping => self.stop(now, actions),
             Event::TimePassed => self.time_passed(now, actions),
         }
     }
@@ -147,13 +172,13 @@ impl Manager {
         actions: &mut Vec<Action>,
     ) -> Result<Acquired, Refusal> {
         let entry = &self.pools[pool];
-        let (function, soft) = (entry.function, entry.soft());
+        let function = entry.function;
         self.ledger.admit(function)?;
-        if let Some((instance, load)) = entry.choose()
+        if let Some((instance, overfull)) = entry.choose()
             && let Some(lease) = self.lease(now, instance, false)
         {
             self.ledger.begin(function);
-            if load >= soft {
+            if overfull {
                 self.grow(now, pool, actions);
             }
             return Ok(Acquired::Leased(lease));
@@ -164,16 +189,29 @@ impl Manager {
     /// Gives out a slot of a ready instance that has one free.
     fn lease(&mut self, now: Time, key: InstanceKey, cold: bool) -> Option<Lease> {
         let instance = self.instances.get(key)?;
-        let (pool, id) = (instance.pool, LeaseId(self.next_lease));
-        let lease = Lease { id, instance: instance.id, worker: instance.worker.clone()?, cold };
-        self.next_lease = self.next_lease.wrapping_add(1);
-        self.leases.insert(id, Held { pool, instance: key });
+        let (pool, id) = (instance.pool, instance.id);
+        let worker = instance.worker.clone()?;
+        if instance.load == 0 {
+            self.idle_ends(now, key, cold);
+        }
         self.pools[pool].leases += 1;
+        let mut load = 0;
         self.change(key, |instance| {
             instance.load += 1;
+            load = instance.load;
             instance.last_used = now;
+            instance.used = true;
+            instance.asleep = false;
         });
-        Some(lease)
+        let lease = self.leases.insert(Held { pool, instance: key, since: now, load });
+        let number = u128::from(self.config.epoch) << 64 | u128::from(lease.data().as_ffi());
+        Some(Lease { id: LeaseId(number), instance: id, worker, cold })
+    }
+
+    /// Where the lease is kept, if this life of the manager gave it.
+    fn lease_key(&self, LeaseId(number): LeaseId) -> Option<LeaseKey> {
+        let lower = u64::try_from(number & u128::from(u64::MAX)).ok()?;
+        (number >> 64 == u128::from(self.config.epoch)).then(|| KeyData::from_ffi(lower).into())
     }
 
     /// The revision's pool, made if there is none.
@@ -186,20 +224,49 @@ impl Manager {
         let entry = &mut self.ledger.functions[function];
         let outdated = entry.newest.get(&version.version).is_some_and(|newest| number < newest);
         let retired = outdated.then_some(EndReason::Replaced);
-        let key = self.pools.insert(Pool::new(function, Arc::clone(spec), retired));
+        let mut pool = Pool::new(function, Arc::clone(spec), retired);
+        // A revision goes on from what the one before it has learned.
+        let before = entry.pools.range((version.version, 0)..(version.version, *number)).next_back();
+        if let Some(before) = before.and_then(|(_, &key)| self.pools.get(key)) {
+            pool.idle_times = before.idle_times.clone();
+        }
+        let key = self.pools.insert(pool);
+        self.by_spec.insert(address(spec), key);
         entry.pools.insert((version.version, *number), key);
         self.by_revision.insert(spec.revision.clone(), key);
+        self.ledger.reserve(function, spec.reserved_concurrency);
         key
     }
 
-    /// Forgets a pool, and its function and account, if nothing is left to know of them.
-    fn close_pool_if_empty(&mut self, key: PoolKey) {
-        if !self.pools.get(key).is_some_and(Pool::is_empty) {
+    /// Takes over what a spec says that may change without a new revision.
+    fn refresh(&mut self, now: Time, pool: PoolKey, spec: &Arc<FunctionSpec>, actions: &mut Vec<Action>) {
+        let entry = &mut self.pools[pool];
+        if Arc::ptr_eq(&entry.spec, spec) {
             return;
         }
+        self.ledger.reserve(entry.function, spec.reserved_concurrency);
+        let rearranged = entry.spec.concurrency != spec.concurrency;
+        self.by_spec.remove(&address(&entry.spec));
+        self.by_spec.insert(address(spec), pool);
+        entry.spec = Arc::clone(spec);
+        if rearranged {
+            // Where an instance lies depends on its slots.
+            let ready: Vec<_> = entry.ready(&self.instances).collect();
+            ready.into_iter().for_each(|key| self.change(key, |_| {}));
+            self.serve(now, pool, false, actions);
+        }
+    }
+
+    /// Forgets a pool, and its function and account, if nothing is left to know of them.
+    fn close_pool_if_empty(&mut self, now: Time, key: PoolKey) {
+        if !self.pools.get(key).is_some_and(Pool::is_empty) || self.is_worth_remembering(now, key) {
+            return;
+        }
+        self.disarm_pool(key);
         let Some(pool) = self.pools.remove(key) else { return };
         let RevisionId { version, number } = &pool.spec.revision;
         self.by_revision.remove(&pool.spec.revision);
+        self.by_spec.remove(&address(&pool.spec));
         if let Some(function) = self.ledger.functions.get_mut(pool.function) {
             function.pools.remove(&(version.version, *number));
         }
@@ -208,10 +275,16 @@ impl Manager {
 
     /// Changes an instance's phase or load and moves it to where it then belongs. The only way to do so.
     fn change(&mut self, key: InstanceKey, change: impl FnOnce(&mut Instance)) {
-        self.withdraw(key);
+        let Some(pool) = self.instances.get(key).map(|instance| instance.pool) else { return };
+        self.pools[pool].take(&mut self.instances, key);
         if let Some(instance) = self.instances.get_mut(key) {
             change(instance);
         }
-        self.enlist(key);
+        self.pools[pool].put(&mut self.instances, key);
     }
+}
+
+/// What tells a spec from every other that exists.
+fn address(spec: &Arc<FunctionSpec>) -> usize {
+    Arc::as_ptr(spec).addr()
 }

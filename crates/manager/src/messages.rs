@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_types::{
-    EndReason, FunctionId, FunctionSpec, InstanceId, Lease, Refusal, RevisionId, WorkerId, limits,
+    EndReason, FunctionId, FunctionSpec, InstanceId, Lease, Refusal, RevisionId, StartReason, WorkerId,
+    limits,
 };
 
 /// The settings of a manager.
@@ -17,23 +18,39 @@ pub struct Config {
     pub account_concurrency: u32,
     /// Longest time from the decision to start an instance until it is ready; then it is given up.
     pub start_deadline: Duration,
-    /// Longest time that a request waits for a slot.
+    /// Longest time that a request waits for a slot, whatever its function's queue allows.
     pub wait_deadline: Duration,
-    /// Requests of one function that may wait at once.
-    pub max_waiting_per_function: usize,
+    /// Whether functions may have their idle times learned; if not, all keep to their idle timeout.
+    pub learn_idle_times: bool,
+    /// Idle time that is worth one cold start; a function's own idle timeout if none is given. The more it is, the
+    /// fewer cold starts and the more idle memory the learned windows have.
+    pub cold_start_worth: Option<Duration>,
+    /// Whether instances are started ahead of a rising burst.
+    pub scale_ahead: bool,
 }
 
 impl Default for Config {
-    /// Lambda's account limit; a minute for a start and for a wait; as many may wait as may run.
+    /// Lambda's account limit; a minute for a start and for a wait; everything on.
     fn default() -> Self {
         Self {
             epoch: 0,
             account_concurrency: limits::ACCOUNT_CONCURRENCY,
             start_deadline: Duration::from_mins(1),
             wait_deadline: Duration::from_mins(1),
-            max_waiting_per_function: limits::ACCOUNT_CONCURRENCY as usize,
+            learn_idle_times: true,
+            cold_start_worth: None,
+            scale_ahead: true,
         }
     }
+}
+
+/// What an operator wants of idle instances when a worker is short of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Relief {
+    /// Some of them should hibernate, those first that were used longest ago.
+    Hibernate,
+    /// Some of them should end, those first that were used longest ago.
+    Evict,
 }
 
 /// A request that waits for a slot, numbered by the manager in the order of arrival.
@@ -84,6 +101,8 @@ pub enum Event {
         instance: InstanceId,
         /// Its worker; counts as [`Event::Placed`] if that is still on its way.
         worker: WorkerId,
+        /// Whether its init phase succeeded; if not, its first request does that again.
+        initialized: bool,
     },
     /// An instance could not be made, and nothing of it is left on its worker.
     InstanceStartFailed {
@@ -134,6 +153,21 @@ pub enum Event {
         /// Its reservation, if it has one.
         reserved: Option<u32>,
     },
+    /// So many instances of a revision are to be kept ready, whether or not requests come. What was said of it before
+    /// is over; zero ends it.
+    Provision {
+        /// The revision.
+        spec: Arc<FunctionSpec>,
+        /// How many.
+        count: u32,
+    },
+    /// A worker is short of memory; said again for as long as it is, and each time some of its idle instances go.
+    MemoryShort {
+        /// The worker.
+        worker: WorkerId,
+        /// What is to become of them.
+        relief: Relief,
+    },
     /// The server stops: nothing new is taken, all instances end as their requests do.
     Stopping,
     /// The moment that [`crate::Manager::next_deadline`] named has come.
@@ -151,6 +185,16 @@ pub enum Action {
         instance: InstanceId,
         /// What it runs.
         spec: Arc<FunctionSpec>,
+        /// What it is for.
+        reason: StartReason,
+    },
+    /// Have the worker stop the instance, which has no request, and take its memory back. The worker wakes it when a
+    /// request comes; nothing is answered.
+    HibernateInstance {
+        /// The instance.
+        instance: InstanceId,
+        /// Its worker.
+        worker: WorkerId,
     },
     /// Have the worker end the instance, whatever it does. Answer with [`Event::InstanceGone`] when nothing is left of
     /// it, also when the worker never heard of it.

@@ -137,7 +137,7 @@ pub struct Queue {
     /// How long a request waits while no instance is on its way for it. An instance that starts is waited for as long
     /// as its start may take.
     pub wait: Duration,
-    /// Most requests of one revision that wait at once.
+    /// Most requests of one revision that wait while no instance is on its way for them.
     pub depth: u32,
 }
 

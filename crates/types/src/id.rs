@@ -89,9 +89,10 @@ impl FromStr for InstanceId {
     }
 }
 
-/// The right to one slot, numbered by the manager that gave it.
+/// The right to one slot, numbered by the manager that gave it: the upper half is that manager's epoch, so that no
+/// lease of an earlier life is taken for one of this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LeaseId(pub u64);
+pub struct LeaseId(pub u128);
 
 impl fmt::Display for LeaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

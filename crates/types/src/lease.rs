@@ -68,6 +68,18 @@ pub enum Refusal {
         /// What the worker said.
         reason: String,
     },
+    /// The function's last starts all failed their init phase, so the next is not tried at once.
+    #[error(
+        "the function failed to initialize {failures} times in a row; the next start is tried in {} ms, and its log \
+         says what went wrong",
+        retry_after.as_millis()
+    )]
+    InitFailing {
+        /// How many times.
+        failures: u32,
+        /// When a start is tried again.
+        retry_after: Duration,
+    },
     /// The wait for a slot was longer than allowed.
     #[error("no slot became free within {} ms", waited.as_millis())]
     TimedOut {
@@ -120,6 +132,38 @@ impl fmt::Display for EndReason {
     }
 }
 
+/// What an instance was started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StartReason {
+    /// A request that waits.
+    Request,
+    /// Provisioned concurrency.
+    Provisioned,
+    /// A request that is expected soon, for the function's idle times say so.
+    Prewarmed,
+    /// Requests that will come if a burst goes on rising, or all instances are as full as they should be.
+    Ahead,
+}
+
+impl StartReason {
+    /// The word in `hearth ps`, logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Provisioned => "provisioned",
+            Self::Prewarmed => "prewarmed",
+            Self::Ahead => "ahead",
+        }
+    }
+}
+
+impl fmt::Display for StartReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Where in its life an instance is, as the manager sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InstanceState {
@@ -129,6 +173,8 @@ pub enum InstanceState {
     Idle,
     /// At least one slot is leased.
     Busy,
+    /// Without a request, stopped, its memory given back; the next request wakes it.
+    Hibernating,
     /// Takes no more requests; ends when its leases do.
     Draining,
 }
@@ -141,6 +187,7 @@ impl InstanceState {
             Self::Starting => "starting",
             Self::Idle => "idle",
             Self::Busy => "busy",
+            Self::Hibernating => "hibernating",
             Self::Draining => "draining",
         }
     }

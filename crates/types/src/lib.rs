@@ -19,6 +19,6 @@ pub use function::{
 pub use id::{AccountId, InstanceId, InvalidAccountId, LeaseId, RequestId, WorkerId};
 pub use invocation::{Answer, FunctionError, Invocation, InvokeError};
 pub use isolation::{Isolation, ParseIsolationError};
-pub use lease::{EndReason, InstanceState, Lease, LeaseOutcome, LeaseRequest, Refusal};
+pub use lease::{EndReason, InstanceState, Lease, LeaseOutcome, LeaseRequest, Refusal, StartReason};
 pub use runtime::{ParseRuntimeError, Runtime, RuntimeFamily};
 pub use time::Time;

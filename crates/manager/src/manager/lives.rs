@@ -4,37 +4,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_types::{
-    EndReason, FunctionId, FunctionSpec, InstanceId, InstanceState, LeaseOutcome, Refusal, RevisionId, Time,
+    EndReason, FunctionId, FunctionSpec, InstanceId, LeaseOutcome, Refusal, RevisionId, StartReason, Time,
     WorkerId,
 };
 
-use super::Manager;
+use super::{Held, Manager};
 use crate::instance::{Instance, InstanceKey, Phase};
+use crate::limiter::Served;
 use crate::messages::Action;
 use crate::pool::PoolKey;
 
-/// After a start that no request needed has failed: time without another such start of the revision.
-const GROWTH_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked whether an idle provisioned instance is still one, at most.
+const PROVISIONED_CHECK: Duration = Duration::from_secs(1);
 
 // === start ===
 
 impl Manager {
     /// Decides that the pool gets one more instance.
-    pub(super) fn start(&mut self, now: Time, pool: PoolKey, actions: &mut Vec<Action>) {
+    pub(super) fn start(
+        &mut self,
+        now: Time,
+        pool: PoolKey,
+        reason: StartReason,
+        actions: &mut Vec<Action>,
+    ) -> InstanceKey {
         let id = InstanceId::new(self.config.epoch, self.next_instance);
         self.next_instance += 1;
-        let key = self.insert(Instance::new(id, pool, now));
+        let mut instance = Instance::new(id, pool, self.pools[pool].limiter(now), now);
+        instance.started_for = Some(reason);
+        let key = self.insert(instance);
         self.arm(key, now + self.config.start_deadline);
         let spec = Arc::clone(&self.pools[pool].spec);
-        actions.push(Action::StartInstance { instance: id, spec });
-    }
-
-    /// Starts one instance ahead of need, for all are as full as they should be; at most one at a time.
-    pub(super) fn grow(&mut self, now: Time, pool: PoolKey, actions: &mut Vec<Action>) {
-        let entry = &self.pools[pool];
-        if !entry.has_a_start() && entry.retired.is_none() && now >= entry.grow_after {
-            self.start(now, pool, actions);
-        }
+        actions.push(Action::StartInstance { instance: id, spec, reason });
+        key
     }
 
     pub(super) fn placed(&mut self, id: InstanceId, worker: WorkerId, actions: &mut Vec<Action>) {
@@ -46,53 +48,6 @@ impl Manager {
         }
     }
 
-    pub(super) fn placement_failed(
-        &mut self,
-        now: Time,
-        id: InstanceId,
-        reason: String,
-        room_may_come: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(key) = self.by_id.get(&id).copied() else { return };
-        if self.instances[key].worker.is_some() {
-            return;
-        }
-        let Some(instance) = self.forget(key) else { return };
-        let pool = instance.pool;
-        if instance.phase == Phase::Starting {
-            if room_may_come && self.pools[pool].needs_a_start() && self.room_will_be_free(actions) {
-                self.pools[pool].owed += 1;
-                self.room_wanted.push_back(pool);
-            } else {
-                self.start_lost(now, pool, &Refusal::NoRoom { reason }, actions);
-            }
-        }
-        self.close_pool_if_empty(pool);
-    }
-
-    /// Whether an instance ends, or was made to, whose room nobody waits for yet.
-    fn room_will_be_free(&mut self, actions: &mut Vec<Action>) -> bool {
-        if self.ending <= self.room_wanted.len()
-            && let Some(longest_idle) = self.idle.oldest()
-        {
-            self.drain(longest_idle, EndReason::Evicted, actions);
-        }
-        self.ending > self.room_wanted.len()
-    }
-
-    /// Starts what waited for room longest and is still needed.
-    fn room_freed(&mut self, now: Time, actions: &mut Vec<Action>) {
-        while let Some(pool) = self.room_wanted.pop_front() {
-            let Some(entry) = self.pools.get_mut(pool) else { continue };
-            entry.owed -= 1;
-            if entry.needs_a_start() {
-                self.start(now, pool, actions);
-                return;
-            }
-        }
-    }
-
     /// A start came to nothing: the oldest requests that no other start will serve are refused.
     pub(super) fn start_lost(
         &mut self,
@@ -101,21 +56,36 @@ impl Manager {
         refusal: &Refusal,
         actions: &mut Vec<Action>,
     ) {
-        if !self.pools[pool].needs_a_start() {
-            self.pools[pool].grow_after = now + GROWTH_PAUSE;
+        if !self.pools[pool].needs_a_start(now) {
+            self.pools[pool].health.growth_failed(now);
         }
-        while self.pools[pool].needs_a_start() && self.refuse_oldest(pool, refusal, actions) {}
+        while self.pools[pool].needs_a_start(now) && self.refuse_oldest(pool, refusal, actions) {}
     }
 }
 
 // === ready, idle, busy ===
 
 impl Manager {
-    pub(super) fn ready(&mut self, now: Time, id: InstanceId, worker: WorkerId, actions: &mut Vec<Action>) {
+    pub(super) fn ready(
+        &mut self,
+        now: Time,
+        id: InstanceId,
+        worker: WorkerId,
+        initialized: bool,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(key) = self.by_id.get(&id).copied() else { return };
         self.placed(id, worker, actions);
         if self.instances[key].phase == Phase::Starting {
             self.disarm(key);
+            self.instances[key].init_failed = !initialized;
+            let pool = &mut self.pools[self.instances[key].pool];
+            if initialized {
+                pool.health.well();
+                pool.provision_failure = None;
+            } else {
+                pool.health.init_failed(now);
+            }
             self.enter_service(now, key, true, actions);
         }
     }
@@ -134,7 +104,8 @@ impl Manager {
             return;
         }
         let pool = self.open_pool(spec);
-        let mut instance = Instance::new(id, pool, now);
+        self.refresh(now, pool, spec, actions);
+        let mut instance = Instance::new(id, pool, self.pools[pool].limiter(now), now);
         instance.worker = Some(worker);
         let key = self.insert(instance);
         self.enter_service(now, key, false, actions);
@@ -145,15 +116,20 @@ impl Manager {
 
     /// Makes a starting instance ready and serves who waits.
     fn enter_service(&mut self, now: Time, key: InstanceKey, cold: bool, actions: &mut Vec<Action>) {
+        self.service.add(&mut self.instances, key);
         self.change(key, |instance| {
             instance.phase = Phase::Ready;
             instance.last_used = now;
+            instance.looked_at = now;
+            if instance.started_for != Some(StartReason::Prewarmed) {
+                instance.idle_since = now;
+            }
         });
         let pool = self.instances[key].pool;
         self.serve(now, pool, cold, actions);
         match self.pools[pool].retired {
             Some(reason) => self.drain(key, reason, actions),
-            None => self.watch_idle(now, key),
+            None => self.watch_idle(now, key, actions),
         }
     }
 
@@ -161,30 +137,66 @@ impl Manager {
     pub(super) fn slot_freed(
         &mut self,
         now: Time,
-        key: InstanceKey,
+        held: Held,
         outcome: LeaseOutcome,
         actions: &mut Vec<Action>,
     ) {
+        let key = held.instance;
+        let pool = &mut self.pools[held.pool];
+        let (hard, adaptive) = (pool.hard(), pool.is_adaptive());
+        let reusable = outcome == LeaseOutcome::Reusable;
+        if adaptive && reusable {
+            let served = Served { since: held.since, until: now, load: held.load };
+            self.instances[key].limiter.served(key, served, &mut pool.learned, hard);
+        }
         self.change(key, |instance| {
             instance.load -= 1;
             instance.last_used = now;
+            instance.idle_since = now;
         });
-        match outcome {
-            LeaseOutcome::Reusable => {
-                self.serve(now, self.instances[key].pool, false, actions);
-                self.watch_idle(now, key);
+        if reusable {
+            if self.instances[key].init_failed {
+                self.instances[key].init_failed = false;
+                self.pools[held.pool].health.well();
             }
-            LeaseOutcome::InstanceLost => self.drain(key, EndReason::Failed, actions),
+            if !self.make_way(key, actions) {
+                self.serve(now, held.pool, false, actions);
+                self.watch_idle(now, key, actions);
+            }
+        } else {
+            if self.instances[key].init_failed {
+                self.pools[held.pool].health.init_failed(now);
+            }
+            self.drain(key, EndReason::Failed, actions);
+            self.provide(now, held.pool, actions);
         }
         self.end_if_free(key, actions);
     }
 
     /// Sees to it that an idle instance ends in time.
-    pub(super) fn watch_idle(&mut self, now: Time, key: InstanceKey) {
+    pub(super) fn watch_idle(&mut self, now: Time, key: InstanceKey, actions: &mut Vec<Action>) {
         let instance = &self.instances[key];
-        if instance.state() == InstanceState::Idle && instance.timer.is_none() {
-            self.arm(key, now + self.pools[instance.pool].spec.idle_timeout);
+        if !instance.is_idle() || instance.timer.is_some() {
+            return;
         }
+        let due = self.idle_deadline(key);
+        if due > now {
+            self.arm(key, due);
+        } else {
+            self.idle_over(now, key, actions);
+        }
+    }
+
+    /// An idle instance's time is over: it ends, unless it is provisioned.
+    pub(super) fn idle_over(&mut self, now: Time, key: InstanceKey, actions: &mut Vec<Action>) {
+        let instance = &self.instances[key];
+        let (pool, since) = (instance.pool, instance.idle_since);
+        if self.pools[pool].needs_all() {
+            self.arm(key, now + self.pools[pool].spec.idle_timeout.max(PROVISIONED_CHECK));
+            return;
+        }
+        self.drain(key, EndReason::Idle, actions);
+        self.remember_idle(now, pool, since);
     }
 }
 
@@ -194,7 +206,10 @@ impl Manager {
     /// Takes an instance out of service; it ends as soon as it can.
     pub(super) fn drain(&mut self, key: InstanceKey, reason: EndReason, actions: &mut Vec<Action>) {
         match self.instances[key].phase {
-            Phase::Starting | Phase::Ready => {
+            phase @ (Phase::Starting | Phase::Ready) => {
+                if phase == Phase::Ready {
+                    self.service.remove(&mut self.instances, key);
+                }
                 self.disarm(key);
                 self.change(key, |instance| instance.phase = Phase::Draining(reason));
                 self.end_if_free(key, actions);
@@ -249,17 +264,21 @@ impl Manager {
     fn gone(&mut self, now: Time, key: InstanceKey, refusal: &Refusal, actions: &mut Vec<Action>) {
         let Some(instance) = self.forget(key) else { return };
         if instance.phase == Phase::Starting {
+            if instance.started_for == Some(StartReason::Provisioned) {
+                self.provision_failed(now, instance.pool, refusal.to_string());
+            }
             self.start_lost(now, instance.pool, refusal, actions);
         }
         self.room_freed(now, actions);
-        self.close_pool_if_empty(instance.pool);
+        self.provide(now, instance.pool, actions);
+        self.close_pool_if_empty(now, instance.pool);
     }
 }
 
 // === changes of functions, stop ===
 
 impl Manager {
-    pub(super) fn revision_replaced(&mut self, revision: &RevisionId, actions: &mut Vec<Action>) {
+    pub(super) fn revision_replaced(&mut self, now: Time, revision: &RevisionId, actions: &mut Vec<Action>) {
         let version = revision.version.version;
         let Some(function) = self.ledger.find(&revision.version.function) else { return };
         let entry = &mut self.ledger.functions[function];
@@ -268,25 +287,25 @@ impl Manager {
         let older: Vec<_> =
             entry.pools.range((version, 0)..(version, *newest)).map(|(_, &pool)| pool).collect();
         for pool in older {
-            self.retire(pool, EndReason::Replaced, None, actions);
+            self.retire(now, pool, EndReason::Replaced, None, actions);
         }
     }
 
-    pub(super) fn function_deleted(&mut self, function: &FunctionId, actions: &mut Vec<Action>) {
+    pub(super) fn function_deleted(&mut self, now: Time, function: &FunctionId, actions: &mut Vec<Action>) {
         let Some(key) = self.ledger.find(function) else { return };
         self.ledger.reserve(key, None);
         let pools: Vec<_> = self.ledger.functions[key].pools.values().copied().collect();
         for pool in pools {
-            self.retire(pool, EndReason::FunctionDeleted, Some(&Refusal::FunctionDeleted), actions);
+            self.retire(now, pool, EndReason::FunctionDeleted, Some(&Refusal::FunctionDeleted), actions);
         }
         self.ledger.close_if_empty(key);
     }
 
-    pub(super) fn stop(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn stop(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.stopping = true;
         let pools: Vec<_> = self.pools.keys().collect();
         for pool in pools {
-            self.retire(pool, EndReason::Shutdown, Some(&Refusal::Stopping), actions);
+            self.retire(now, pool, EndReason::Shutdown, Some(&Refusal::Stopping), actions);
         }
     }
 
@@ -294,6 +313,7 @@ impl Manager {
     /// they still get the instances that were started for them.
     fn retire(
         &mut self,
+        now: Time,
         pool: PoolKey,
         reason: EndReason,
         refusal: Option<&Refusal>,
@@ -304,6 +324,10 @@ impl Manager {
         if entry.retired != Some(EndReason::FunctionDeleted) {
             entry.retired = Some(reason);
         }
+        let provisioned = std::mem::take(&mut entry.provisioned);
+        let function = entry.function;
+        self.ledger.provision(function, provisioned, 0);
+        let entry = &self.pools[pool];
         let mut ending: Vec<_> = entry.ready(&self.instances).collect();
         if refusal.is_some() {
             ending.extend(entry.starting(&self.instances));
@@ -313,8 +337,9 @@ impl Manager {
         }
         if let Some(refusal) = refusal {
             while self.refuse_oldest(pool, refusal, actions) {}
+            self.owe_nothing(pool);
         }
-        self.close_pool_if_empty(pool);
+        self.close_pool_if_empty(now, pool);
     }
 }
 
@@ -325,38 +350,31 @@ impl Manager {
         let (id, pool) = (instance.id, instance.pool);
         let key = self.instances.insert(instance);
         self.by_id.insert(id, key);
-        self.pools[pool].instances += 1;
-        self.enlist(key);
+        let entry = &mut self.pools[pool];
+        entry.instances += 1;
+        self.ledger.functions[entry.function].memory_mb += u64::from(entry.spec.memory_mb);
+        entry.put(&mut self.instances, key);
         key
     }
 
-    fn forget(&mut self, key: InstanceKey) -> Option<Instance> {
+    pub(super) fn forget(&mut self, key: InstanceKey) -> Option<Instance> {
         self.disarm(key);
-        self.withdraw(key);
+        let instance = self.instances.get(key)?;
+        let (pool, ready) = (instance.pool, instance.phase == Phase::Ready);
+        if ready {
+            self.service.remove(&mut self.instances, key);
+        }
+        self.pools[pool].take(&mut self.instances, key);
         let instance = self.instances.remove(key)?;
         self.by_id.remove(&instance.id);
-        self.pools[instance.pool].instances -= 1;
+        let pool = &mut self.pools[instance.pool];
+        pool.instances -= 1;
+        pool.learned.gone(key);
+        let memory_mb = &mut self.ledger.functions[pool.function].memory_mb;
+        *memory_mb = memory_mb.saturating_sub(u64::from(pool.spec.memory_mb));
         if instance.phase == Phase::Ending {
             self.ending -= 1;
         }
         Some(instance)
-    }
-
-    pub(super) fn withdraw(&mut self, key: InstanceKey) {
-        let instance = &self.instances[key];
-        if instance.state() == InstanceState::Idle {
-            self.idle.remove(&mut self.instances, key);
-        }
-        let pool = self.instances[key].pool;
-        self.pools[pool].take(&mut self.instances, key);
-    }
-
-    pub(super) fn enlist(&mut self, key: InstanceKey) {
-        let instance = &self.instances[key];
-        if instance.state() == InstanceState::Idle {
-            self.idle.add(&mut self.instances, key);
-        }
-        let pool = self.instances[key].pool;
-        self.pools[pool].put(&mut self.instances, key);
     }
 }

@@ -4,6 +4,7 @@ mod concurrency;
 mod lives;
 mod properties;
 mod waiting;
+mod warm;
 mod warm_path;
 
 use std::collections::BTreeMap;
@@ -12,11 +13,11 @@ use std::time::Duration;
 
 use hearth_types::{
     CodeDigest, Concurrency, EndReason, FunctionId, FunctionSpec, InstanceId, InstanceState, Isolation,
-    KeepAlive, Lease, LeaseOutcome, LeaseRequest, Queue, Refusal, RevisionId, Time, Version, VersionId,
-    WorkerId,
+    KeepAlive, Lease, LeaseOutcome, LeaseRequest, Queue, Refusal, RevisionId, StartReason, Time, Version,
+    VersionId, WorkerId,
 };
 
-use crate::{Acquired, Action, Config, Event, Manager, WaitId};
+use crate::{Acquired, Action, Config, Event, Manager, Provisioned, Relief, WaitId};
 
 fn function(name: &str) -> FunctionId {
     FunctionId { account: "000000000000".parse().unwrap(), name: Arc::from(name) }
@@ -122,7 +123,10 @@ impl Story {
         let actions = self.take_actions();
         let started = actions.into_iter().filter_map(|action| match action {
             Action::StartInstance { instance, .. } => Some(instance),
-            Action::EndInstance { .. } | Action::Grant { .. } | Action::Refuse { .. } => None,
+            Action::EndInstance { .. }
+            | Action::HibernateInstance { .. }
+            | Action::Grant { .. }
+            | Action::Refuse { .. } => None,
         });
         started.collect()
     }
@@ -132,7 +136,10 @@ impl Story {
         let actions = self.take_actions();
         let ended = actions.into_iter().filter_map(|action| match action {
             Action::EndInstance { instance, reason, .. } => Some((instance, reason)),
-            Action::StartInstance { .. } | Action::Grant { .. } | Action::Refuse { .. } => None,
+            Action::StartInstance { .. }
+            | Action::HibernateInstance { .. }
+            | Action::Grant { .. }
+            | Action::Refuse { .. } => None,
         });
         ended.collect()
     }
@@ -142,7 +149,10 @@ impl Story {
         let actions = self.take_actions();
         let granted = actions.into_iter().filter_map(|action| match action {
             Action::Grant { wait, lease } => Some((wait, lease)),
-            Action::StartInstance { .. } | Action::EndInstance { .. } | Action::Refuse { .. } => None,
+            Action::StartInstance { .. }
+            | Action::EndInstance { .. }
+            | Action::HibernateInstance { .. }
+            | Action::Refuse { .. } => None,
         });
         granted.collect()
     }
@@ -153,7 +163,7 @@ impl Story {
 
     fn ready(&mut self, instance: InstanceId) {
         self.placed(instance);
-        self.event(Event::InstanceReady { instance, worker: local() });
+        self.event(Event::InstanceReady { instance, worker: local(), initialized: true });
     }
 
     /// A cold start, from the request to its lease.
@@ -187,10 +197,10 @@ impl Story {
 impl Manager {
     pub(super) fn assert_forgotten(&self) {
         assert!(self.is_empty(), "{self:#?}");
-        assert_eq!(self.instances.len() + self.pools.len() + self.by_revision.len(), 0);
+        assert_eq!(self.instances.len() + self.pools.len() + self.by_revision.len() + self.by_spec.len(), 0);
         assert_eq!(self.timers.len() + self.ending + self.room_wanted.len(), 0, "{self:#?}");
         assert_eq!(self.ledger.functions.len() + self.accounts().count(), 0);
-        assert_eq!((self.idle.newest(), self.idle.oldest()), (None, None));
+        assert_eq!(self.service.newest(), None);
         assert_eq!(self.next_deadline(), None);
     }
 }

@@ -9,6 +9,7 @@ use hearth_types::{EndReason, InstanceState, Refusal, Time};
 use super::Manager;
 use crate::instance::InstanceKey;
 use crate::messages::{Action, WaitId};
+use crate::pool::PoolKey;
 
 /// What comes due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +18,8 @@ pub(super) enum Timer {
     Instance(InstanceKey),
     /// A waiting request.
     Wait(WaitId),
+    /// A revision: what is provisioned, foreseen or forgotten.
+    Pool(PoolKey),
 }
 
 impl Manager {
@@ -45,7 +48,11 @@ impl Manager {
         {
             match timer {
                 Timer::Instance(key) => self.instance_due(now, key, actions),
-                Timer::Wait(wait) => self.wait_expired(now, wait, actions),
+                Timer::Wait(wait) => self.wait_due(now, wait, actions),
+                Timer::Pool(pool) => {
+                    self.disarm_pool(pool);
+                    self.pool_due(now, pool, actions);
+                }
             }
         }
     }
@@ -61,10 +68,10 @@ impl Manager {
                 self.drain(key, EndReason::Failed, actions);
                 self.start_lost(now, pool, &Refusal::StartFailed { reason }, actions);
             }
-            InstanceState::Idle => {
-                let due = instance.last_used + self.pools[pool].spec.idle_timeout;
+            InstanceState::Idle | InstanceState::Hibernating => {
+                let due = self.idle_deadline(key);
                 if due <= now {
-                    self.drain(key, EndReason::Idle, actions);
+                    self.idle_over(now, key, actions);
                 } else {
                     self.arm(key, due);
                 }

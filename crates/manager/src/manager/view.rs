@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use hearth_types::{AccountId, FunctionId, InstanceId, InstanceState, RevisionId, Time, WorkerId};
+use hearth_types::{
+    AccountId, FunctionId, InstanceId, InstanceState, RevisionId, StartReason, Time, WorkerId,
+};
 
 use super::Manager;
 
@@ -19,8 +21,12 @@ pub struct InstanceView<'a> {
     pub state: InstanceState,
     /// Requests that it has.
     pub leases: u32,
-    /// Requests that it may have at once.
+    /// Requests that it is given at once, as far as is known to be good for it.
     pub slots: u32,
+    /// Requests at once that it never passes.
+    pub hard: u32,
+    /// What it was started for; nothing if it was found.
+    pub started_for: Option<StartReason>,
     /// When its start was decided, or it was found.
     pub since: Time,
     /// When it last became ready, got or ended a request.
@@ -38,6 +44,8 @@ pub struct Counts {
     pub starting: usize,
     /// Instances without a request.
     pub idle: usize,
+    /// Idle instances that were stopped and gave their memory back.
+    pub hibernating: usize,
     /// Instances with requests.
     pub busy: usize,
     /// Instances that take no more requests.
@@ -48,13 +56,14 @@ impl Counts {
     /// Instances in any state.
     #[must_use]
     pub const fn instances(&self) -> usize {
-        self.starting + self.idle + self.busy + self.draining
+        self.starting + self.idle + self.hibernating + self.busy + self.draining
     }
 
     const fn count(&mut self, state: InstanceState) {
         match state {
             InstanceState::Starting => self.starting += 1,
             InstanceState::Idle => self.idle += 1,
+            InstanceState::Hibernating => self.hibernating += 1,
             InstanceState::Busy => self.busy += 1,
             InstanceState::Draining => self.draining += 1,
         }
@@ -68,15 +77,72 @@ pub struct AccountView<'a> {
     pub id: &'a AccountId,
     /// Requests in flight, waiting ones included.
     pub in_flight: u32,
-    /// Those of functions without a reservation.
-    pub unreserved_in_flight: u32,
+    /// What functions without a reservation have in flight or provisioned, whichever is more for each.
+    pub unreserved_in_use: u32,
     /// Most that functions without a reservation may have.
     pub unreserved_limit: u32,
     /// What its functions have reserved.
     pub reserved: u64,
 }
 
+/// Cold starts that warm pools made or spared, since the manager started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Savings {
+    /// Spared by provisioned instances: at their first request, and after an idle time longer than the idle timeout.
+    pub provisioned: u64,
+    /// Spared by keeping an instance longer than the idle timeout, for its function's idle times said so.
+    pub kept: u64,
+    /// Made by keeping an instance for less than the idle timeout.
+    pub given_up: u64,
+    /// Spared by instances that were ready when a foreseen request came.
+    pub prewarmed: u64,
+    /// Spared by instances that were started ahead of a rising burst or of full instances.
+    pub ahead: u64,
+}
+
+/// What has become of a revision's provisioned concurrency.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provisioned {
+    /// Instances wanted.
+    pub requested: u32,
+    /// Instances that are ready, up to that number.
+    pub allocated: u32,
+    /// Those of them without a request.
+    pub available: u32,
+    /// Why there are fewer than wanted and none is on its way, if so.
+    pub failure: Option<String>,
+}
+
 impl Manager {
+    /// Cold starts that warm pools made or spared.
+    #[must_use]
+    pub const fn savings(&self) -> Savings {
+        self.savings
+    }
+
+    /// What has become of a revision's provisioned concurrency; all zeros if it has none.
+    #[must_use]
+    pub fn provisioned(&self, revision: &RevisionId) -> Provisioned {
+        let Some(pool) = self.by_revision.get(revision).map(|&key| &self.pools[key]) else {
+            return Provisioned::default();
+        };
+        let requested = pool.provisioned;
+        let ready = pool.ready(&self.instances).filter(|&key| !self.instances[key].init_failed);
+        let (ready, idle) = ready.fold((0_u32, 0_u32), |(ready, idle), key| {
+            (ready + 1, idle + u32::from(self.instances[key].is_idle()))
+        });
+        let failure = pool.provision_failure.clone().or_else(|| {
+            let failing = pool.ready_count() > ready as usize;
+            failing.then(|| "the function fails to initialize; its log says why".to_owned())
+        });
+        Provisioned {
+            requested,
+            allocated: ready.min(requested),
+            available: idle.min(requested),
+            failure: failure.filter(|_| ready < requested),
+        }
+    }
+
     /// All instances, oldest first within a life of the manager.
     pub fn instances(&self) -> impl Iterator<Item = InstanceView<'_>> {
         self.by_id.values().map(|&key| {
@@ -88,7 +154,9 @@ impl Manager {
                 worker: instance.worker.as_ref(),
                 state: instance.state(),
                 leases: instance.load,
-                slots: pool.hard(),
+                slots: pool.slots(instance),
+                hard: pool.hard(),
+                started_for: instance.started_for,
                 since: instance.since,
                 last_used: instance.last_used,
             }
@@ -124,7 +192,7 @@ impl Manager {
         self.ledger.accounts().map(|account| AccountView {
             id: &account.id,
             in_flight: account.in_flight,
-            unreserved_in_flight: account.unreserved_in_flight,
+            unreserved_in_use: account.unreserved_in_use,
             unreserved_limit: self.ledger.unreserved(account),
             reserved: account.reserved,
         })

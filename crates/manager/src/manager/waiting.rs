@@ -1,10 +1,15 @@
 //! Requests that wait for a slot: first come, first served, within their revision.
 
-use hearth_types::{EndReason, Refusal, Time};
+use std::time::Duration;
+
+use hearth_types::{EndReason, Refusal, StartReason, Time};
 
 use super::timers::Timer;
 use super::{Manager, PoolKey};
 use crate::messages::{Acquired, Action, WaitId};
+
+/// Time after which it is looked again whether an instance is still on its way, at least.
+const LEAST_WAIT: Duration = Duration::from_millis(100);
 
 /// A request that waits.
 #[derive(Clone, Copy, Debug)]
@@ -26,22 +31,31 @@ impl Manager {
         if entry.retired == Some(EndReason::FunctionDeleted) {
             return Err(Refusal::FunctionDeleted);
         }
-        let function = entry.function;
-        let waiting = &mut self.ledger.functions[function].waiting;
-        let limit = self.config.max_waiting_per_function;
-        if *waiting >= limit {
-            return Err(Refusal::QueueFull { limit });
+        let queue = entry.spec.queue;
+        let pause = entry.health.pause(now);
+        if let Some((failures, retry_after)) = pause
+            && entry.live() == 0
+        {
+            return Err(Refusal::InitFailing { failures, retry_after });
         }
-        *waiting += 1;
-        self.ledger.begin(function);
+        // A request for which an instance can be started waits for that, and behind nobody.
+        let queued = entry.waiting.len().saturating_sub(entry.starting_slots(now));
+        if (pause.is_some() || entry.owed > 0) && queued >= queue.depth as usize {
+            return Err(Refusal::QueueFull { limit: queue.depth as usize });
+        }
+        self.ledger.begin(entry.function);
         let wait = WaitId(self.next_wait);
         self.next_wait += 1;
-        let deadline = now + self.config.wait_deadline;
+        entry.waiting.insert(wait);
+        let deadline = now + queue.wait;
         self.waits.insert(wait, Wait { pool, since: now, deadline });
         self.timers.insert((deadline, Timer::Wait(wait)));
-        entry.waiting.insert(wait);
-        if entry.needs_a_start() {
-            self.start(now, pool, actions);
+        if pause.is_none() {
+            if entry.needs_a_start(now) {
+                self.idle_ended_cold(now, pool);
+                self.start(now, pool, StartReason::Request, actions);
+            }
+            self.start_ahead(now, pool, actions);
         }
         Ok(Acquired::Waiting(wait))
     }
@@ -71,19 +85,33 @@ impl Manager {
         true
     }
 
-    pub(super) fn waiter_left(&mut self, wait: WaitId) {
+    pub(super) fn waiter_left(&mut self, now: Time, wait: WaitId) {
         if let Some(Wait { pool, .. }) = self.end_wait(wait) {
-            self.close_pool_if_empty(pool);
+            self.close_pool_if_empty(now, pool);
         }
     }
 
-    /// The deadline of a waiting request has come.
-    pub(super) fn wait_expired(&mut self, now: Time, wait: WaitId, actions: &mut Vec<Action>) {
-        if let Some(Wait { pool, since, .. }) = self.end_wait(wait) {
-            let refusal = Refusal::TimedOut { waited: now - since };
-            actions.push(Action::Refuse { wait, refusal });
-            self.close_pool_if_empty(pool);
+    /// A waiting request has waited for as long as its function's queue allows. It goes on if an instance is on its way
+    /// that will take it, for that has a deadline of its own.
+    pub(super) fn wait_due(&mut self, now: Time, wait: WaitId, actions: &mut Vec<Action>) {
+        let Some(&Wait { pool, since, deadline }) = self.waits.get(&wait) else { return };
+        let entry = &self.pools[pool];
+        let expected = entry.starting_slots(now);
+        let longest = since + self.config.wait_deadline;
+        if now < longest && entry.waiting.iter().take(expected).any(|&other| other == wait) {
+            let again = (now + entry.spec.queue.wait.max(LEAST_WAIT)).min(longest);
+            self.timers.remove(&(deadline, Timer::Wait(wait)));
+            self.timers.insert((again, Timer::Wait(wait)));
+            self.waits.insert(wait, Wait { pool, since, deadline: again });
+            return;
         }
+        let refusal = match &entry.no_room {
+            Some(reason) if entry.owed > 0 => Refusal::NoRoom { reason: reason.clone() },
+            Some(_) | None => Refusal::TimedOut { waited: now - since },
+        };
+        self.end_wait(wait);
+        actions.push(Action::Refuse { wait, refusal });
+        self.close_pool_if_empty(now, pool);
     }
 
     /// Ends a wait and its request with it.
@@ -98,7 +126,9 @@ impl Manager {
         self.timers.remove(&(entry.deadline, Timer::Wait(wait)));
         let pool = &mut self.pools[entry.pool];
         pool.waiting.remove(&wait);
-        self.ledger.functions[pool.function].waiting -= 1;
+        if pool.waiting.is_empty() {
+            self.owe_nothing(entry.pool);
+        }
         Some(entry)
     }
 }

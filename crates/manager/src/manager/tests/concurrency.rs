@@ -53,13 +53,13 @@ fn a_changed_reservation_moves_the_requests_in_flight() {
     }
     story.event(Event::ConcurrencyReserved { function: function("f"), reserved: Some(6) });
     let view = story.manager.accounts().next().unwrap();
-    assert_eq!((view.in_flight, view.unreserved_in_flight, view.unreserved_limit), (6, 0, 4));
+    assert_eq!((view.in_flight, view.unreserved_in_use, view.unreserved_limit), (6, 0, 4));
     for _ in 0..4 {
         story.waits(spec("g", 1));
     }
     story.event(Event::ConcurrencyReserved { function: function("f"), reserved: None });
     let view = story.manager.accounts().next().unwrap();
-    assert_eq!((view.in_flight, view.unreserved_in_flight, view.unreserved_limit), (10, 10, 10));
+    assert_eq!((view.in_flight, view.unreserved_in_use, view.unreserved_limit), (10, 10, 10));
 }
 
 #[test]

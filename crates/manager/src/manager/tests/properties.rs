@@ -8,7 +8,7 @@ use hearth_types::{InstanceId, LeaseId, LeaseOutcome, RevisionId, WorkerId};
 use proptest::prelude::*;
 
 use super::{revision, spec};
-use crate::{Event, WaitId};
+use crate::{Event, Relief, WaitId};
 use world::{FUNCTIONS, Life, WORKERS, World, kind};
 
 /// What may happen. A number picks one of what there is at that moment, so that every step means something.
@@ -28,6 +28,8 @@ enum Step {
     Replace { function: usize },
     Delete { function: usize },
     Reserve { function: usize, limit: Option<u32> },
+    Provision { function: usize, count: u32 },
+    Press { worker: usize, evict: bool },
     Pass { millis: u64 },
     Sleep,
     Repeat { pick: usize },
@@ -47,9 +49,11 @@ fn step() -> impl Strategy<Value = Step> {
         2 => pick.prop_map(|pick| Step::Die { pick }),
         6 => pick.prop_map(|pick| Step::Confirm { pick }),
         1 => worker.clone().prop_map(|worker| Step::LoseWorker { worker }),
-        1 => (function.clone(), worker).prop_map(|(function, worker)| Step::Find { function, worker }),
+        1 => (function.clone(), worker.clone()).prop_map(|(function, worker)| Step::Find { function, worker }),
         1 => function.clone().prop_map(|function| Step::Replace { function }),
         1 => function.clone().prop_map(|function| Step::Delete { function }),
+        2 => (function.clone(), 0..4_u32).prop_map(|(function, count)| Step::Provision { function, count }),
+        2 => (worker.clone(), any::<bool>()).prop_map(|(worker, evict)| Step::Press { worker, evict }),
         1 => (function, prop::option::of(0..5_u32)).prop_map(|(function, limit)| Step::Reserve { function, limit }),
         4 => (0..4_000_u64).prop_map(|millis| Step::Pass { millis }),
         2 => Just(Step::Sleep),
@@ -96,6 +100,13 @@ fn apply(world: &mut World, step: &Step) {
             let function = current(world, function).version.function;
             world.event(Event::ConcurrencyReserved { function, reserved: limit });
         }
+        Step::Provision { function, count } => {
+            world.event(Event::Provision { spec: kind(function, world.revisions[function]), count });
+        }
+        Step::Press { worker: number, evict } => {
+            let relief = if evict { Relief::Evict } else { Relief::Hibernate };
+            world.event(Event::MemoryShort { worker: worker(number), relief });
+        }
         Step::Pass { millis } => {
             world.now = world.now + Duration::from_millis(millis);
             world.event(Event::TimePassed);
@@ -122,7 +133,10 @@ fn apply(world: &mut World, step: &Step) {
         }
         Step::Ready { pick } => {
             // Also from an instance whose placement has not been heard of yet.
-            let event = |instance| Event::InstanceReady { instance, worker: worker(pick % WORKERS) };
+            let event = |instance| {
+                let initialized = pick % 5 != 0;
+                Event::InstanceReady { instance, worker: worker(pick % WORKERS), initialized }
+            };
             world.of_instance(pick, |life| matches!(life, Life::Asked | Life::Placed), event);
         }
         Step::FailStart { pick } => {
@@ -146,9 +160,9 @@ fn nonsense(world: &mut World, pick: usize, kind: usize) {
     let someone = worker(pick % WORKERS);
     match kind {
         0 => world.event(Event::InstanceGone { instance: unknown }),
-        1 => world.event(Event::InstanceReady { instance: unknown, worker: someone }),
+        1 => world.event(Event::InstanceReady { instance: unknown, worker: someone, initialized: true }),
         2 => world.event(Event::WaiterLeft { wait: WaitId(u64::MAX - pick as u64 % 100) }),
-        3 => world.release_unknown(LeaseId(u64::MAX / 2 + pick as u64 % 100)),
+        3 => world.release_unknown(LeaseId(u128::MAX / 2 + pick as u128 % 100)),
         4 => {
             let event = |instance| Event::InstanceStartFailed { instance, reason: "late".into() };
             world.of_instance(pick, |life| life == Life::Ready, event);

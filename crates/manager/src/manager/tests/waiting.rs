@@ -100,13 +100,97 @@ fn a_wait_ends_at_its_deadline() {
     assert_eq!(story.take_actions(), [Action::Refuse { wait, refusal }]);
 }
 
+fn queued(name: &str, wait: u64, depth: u32) -> FunctionSpec {
+    FunctionSpec { queue: Queue { wait: Duration::from_secs(wait), depth }, ..spec(name, 1) }
+}
+
 #[test]
-fn only_so_many_requests_of_a_function_may_wait() {
-    let mut story = Story::with(Config { max_waiting_per_function: 2, ..Config::default() });
-    story.waits(spec("f", 1));
+fn a_request_waits_longer_than_its_queue_allows_only_while_its_instance_starts() {
+    let mut story = Story::new();
+    let (first, second) = (story.waits(queued("f", 2, 9)), story.waits(queued("f", 2, 9)));
+    let [a, b] = story.started()[..] else { panic!() };
+    story.after(2);
+    assert_eq!(story.take_actions(), [], "both have an instance on its way");
+    story.placed(b);
+    story.event(Event::PlacementFailed { instance: a, reason: "full".into(), room_may_come: true });
+    assert_eq!(story.take_actions(), []);
+    story.after(2);
+    let refusal = Refusal::NoRoom { reason: "full".into() };
+    assert_eq!(story.take_actions(), [Action::Refuse { wait: second, refusal }]);
+    story.after(20);
+    story.ready(b);
+    assert_eq!(story.granted()[0].0, first);
+}
+
+#[test]
+fn only_so_many_requests_queue_for_which_no_instance_can_be_had() {
+    let mut story = Story::new();
+    for _ in 0..2 {
+        story.waits(queued("f", 2, 2));
+        let [denied] = story.started()[..] else { panic!() };
+        story.event(Event::PlacementFailed { instance: denied, reason: "full".into(), room_may_come: true });
+    }
+    assert_eq!(story.is_refused(queued("f", 2, 2)), Refusal::QueueFull { limit: 2 });
+    story.waits(queued("g", 2, 2));
+}
+
+#[test]
+fn a_function_without_a_queue_is_refused_when_there_is_no_room() {
+    let mut story = Story::new();
+    story.cold(spec("g", 1));
+    let wait = story.waits(queued("f", 2, 0));
+    let [denied] = story.started()[..] else { panic!() };
+    story.event(Event::PlacementFailed { instance: denied, reason: "full".into(), room_may_come: true });
+    let refusal = Refusal::NoRoom { reason: "full".into() };
+    assert_eq!(story.take_actions(), [Action::Refuse { wait, refusal }]);
+}
+
+#[test]
+fn a_flood_gives_an_instance_up_for_a_function_with_less() {
+    let mut story = Story::new();
+    let flood: Vec<_> = (0..3).map(|_| story.cold(spec("flood", 1))).collect();
+    let more: Vec<_> = (0..2).map(|_| story.waits(spec("flood", 1))).collect();
+    for instance in story.started() {
+        story.event(Event::PlacementFailed { instance, reason: "full".into(), room_may_come: true });
+    }
+    let wait = story.waits(spec("f", 1));
+    let [denied] = story.started()[..] else { panic!() };
+    story.event(Event::PlacementFailed { instance: denied, reason: "full".into(), room_may_come: true });
+    // The flood's own starts wait first, and it may not take from itself.
+    story.give_back(&flood[0]);
+    let [(granted, ref lease)] = story.granted()[..] else { panic!() };
+    assert_eq!((granted, lease.instance), (more[0], flood[0].instance));
+    story.event(Event::WaiterLeft { wait: more[1] });
+    story.give_back(&flood[1]);
+    assert_eq!(story.ended(), [(flood[1].instance, EndReason::Evicted)]);
+    story.event(Event::InstanceGone { instance: flood[1].instance });
+    let [second_try] = story.started()[..] else { panic!() };
+    story.ready(second_try);
+    assert_eq!(story.granted()[0].0, wait);
+    story.give_back(&flood[2]);
+    assert_eq!(story.ended(), [], "one was enough");
+}
+
+#[test]
+fn a_function_that_fails_to_initialize_again_and_again_is_left_in_peace_for_a_while() {
+    let mut story = Story::new();
+    for failures in 1..=3 {
+        story.waits(spec("f", 1));
+        let [instance] = story.started()[..] else { panic!() };
+        story.placed(instance);
+        story.event(Event::InstanceReady { instance, worker: local(), initialized: failures == 0 });
+        let [(_, ref lease)] = story.granted()[..] else { panic!() };
+        story.event(Event::InstanceGone { instance: lease.instance });
+        story.give_back(lease);
+    }
+    let Refusal::InitFailing { failures: 3, retry_after } = story.is_refused(spec("f", 1)) else { panic!() };
+    assert_eq!(retry_after, Duration::from_secs(1));
+    assert_eq!(story.started(), []);
     story.waits(spec("f", 2));
-    assert_eq!(story.is_refused(spec("f", 1)), Refusal::QueueFull { limit: 2 });
-    story.waits(spec("g", 1));
+    story.after(1);
+    story.started();
+    story.waits(spec("f", 1));
+    assert_eq!(story.started().len(), 1, "tried again");
 }
 
 #[test]
@@ -127,12 +211,14 @@ fn without_room_the_instance_idle_longest_makes_way_and_the_request_waits_for_th
 }
 
 #[test]
-fn without_room_and_with_nothing_idle_the_request_is_refused() {
+fn without_room_and_with_nothing_idle_the_request_waits_and_is_refused_in_the_end() {
     let mut story = Story::new();
     story.cold(spec("f", 1));
     let wait = story.waits(spec("g", 1));
     let [denied] = story.started()[..] else { panic!() };
     story.event(Event::PlacementFailed { instance: denied, reason: "full".into(), room_may_come: true });
+    assert_eq!(story.take_actions(), []);
+    story.after(2);
     let refusal = Refusal::NoRoom { reason: "full".into() };
     assert_eq!(story.take_actions(), [Action::Refuse { wait, refusal }]);
 }

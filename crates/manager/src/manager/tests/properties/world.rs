@@ -10,26 +10,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_types::{
-    Concurrency, FunctionId, FunctionSpec, InstanceId, InstanceState, Lease, LeaseId, LeaseOutcome,
-    LeaseRequest, Refusal, RevisionId, Time, WorkerId,
+    Concurrency, FunctionId, FunctionSpec, InstanceId, InstanceState, KeepAlive, Lease, LeaseId,
+    LeaseOutcome, LeaseRequest, Queue, Refusal, RevisionId, StartReason, Time, WorkerId,
 };
 
 use super::super::spec;
 use crate::{Acquired, Action, Config, Event, Manager, WaitId};
 
-pub(super) const FUNCTIONS: usize = 4;
+pub(super) const FUNCTIONS: usize = 5;
 pub(super) const WORKERS: usize = 2;
 const ACCOUNT_LIMIT: u32 = 12;
-const MAX_WAITING: usize = 5;
+const MAX_WAITING: u32 = 5;
 
 /// What the function of this number is like.
 pub(super) fn kind(number: usize, revision: u64) -> Arc<FunctionSpec> {
     let mut spec = spec(&format!("f{number}"), revision);
     spec.idle_timeout = Duration::from_secs(2);
+    spec.queue = Queue { wait: Duration::from_millis(500), depth: MAX_WAITING };
     match number {
         1 => spec.concurrency = Concurrency::new(2, 4),
         2 => spec.reserved_concurrency = Some(3),
         3 => spec.idle_timeout = Duration::ZERO,
+        4 => spec.keep_alive = KeepAlive::Learned,
         _ => {}
     }
     Arc::new(spec)
@@ -74,6 +76,7 @@ pub(super) struct World {
     leases: BTreeMap<LeaseId, Held>,
     waits: BTreeMap<WaitId, RevisionId>,
     reserved: BTreeMap<FunctionId, u32>,
+    pub(super) provisioned: BTreeMap<RevisionId, u32>,
     births: usize,
     past: Vec<Event>,
     stopping: bool,
@@ -83,7 +86,6 @@ impl World {
     pub(super) fn new() -> Self {
         let config = Config {
             account_concurrency: ACCOUNT_LIMIT,
-            max_waiting_per_function: MAX_WAITING,
             start_deadline: Duration::from_secs(5),
             wait_deadline: Duration::from_secs(4),
             ..Config::default()
@@ -98,6 +100,7 @@ impl World {
             leases: BTreeMap::new(),
             waits: BTreeMap::new(),
             reserved: BTreeMap::new(),
+            provisioned: BTreeMap::new(),
             births: 0,
             past: Vec::new(),
             stopping: false,
@@ -127,9 +130,10 @@ impl World {
                 assert!(!self.admits(&id, &before), "refused below every limit");
             }
             Acquired::Refused(Refusal::QueueFull { .. }) => {
-                let waiting = self.waits.values().filter(|waits| waits.version.function == id).count();
-                assert_eq!(waiting, MAX_WAITING);
+                let waiting = self.waits.values().filter(|waits| **waits == spec.revision).count();
+                assert!(waiting >= MAX_WAITING as usize);
             }
+            Acquired::Refused(Refusal::InitFailing { failures, .. }) => assert!(failures >= 3),
             Acquired::Refused(Refusal::FunctionDeleted) => {}
             Acquired::Refused(Refusal::Stopping) => assert!(self.stopping),
             Acquired::Refused(refusal) => panic!("not a reason to refuse at once: {refusal:?}"),
@@ -189,6 +193,9 @@ impl World {
         self.write_down(event);
         let mut actions = Vec::new();
         self.manager.handle(self.now, event.clone(), &mut actions);
+        if let Event::Provision { spec, .. } = event {
+            self.take_provisioned(spec);
+        }
         self.carry_out(actions);
         self.check_after(event);
     }
@@ -197,7 +204,7 @@ impl World {
 
     fn write_down(&mut self, event: &Event) {
         match event {
-            Event::Placed { instance, worker } | Event::InstanceReady { instance, worker } => {
+            Event::Placed { instance, worker } | Event::InstanceReady { instance, worker, .. } => {
                 let Some(running) = self.instances.get_mut(instance) else { return };
                 running.worker.get_or_insert_with(|| worker.clone());
                 let ready = matches!(event, Event::InstanceReady { .. });
@@ -217,6 +224,9 @@ impl World {
                 self.instances.remove(instance);
             }
             Event::InstanceFound { instance, worker, spec } => {
+                if !self.instances.contains_key(instance) {
+                    self.reserve(&spec.revision.version.function, spec.reserved_concurrency);
+                }
                 let (spec, worker) = (Arc::clone(spec), Some(worker.clone()));
                 let running = Running { spec, life: Life::Ready, worker, load: 0, birth: self.births };
                 self.births += 1;
@@ -229,9 +239,24 @@ impl World {
                 self.waits.remove(wait);
             }
             Event::ConcurrencyReserved { function, reserved } => self.reserve(function, *reserved),
-            Event::FunctionDeleted { function } => self.reserve(function, None),
-            Event::Stopping => self.stopping = true,
-            Event::RevisionReplaced { .. } | Event::TimePassed => {}
+            Event::FunctionDeleted { function } => {
+                self.reserve(function, None);
+                self.provisioned.retain(|revision, _| revision.version.function != *function);
+            }
+            Event::Provision { spec, count } => {
+                if !self.stopping {
+                    self.provisioned.insert(spec.revision.clone(), *count);
+                    self.reserve(&spec.revision.version.function, spec.reserved_concurrency);
+                }
+            }
+            Event::Stopping => {
+                self.stopping = true;
+                self.provisioned.clear();
+            }
+            Event::RevisionReplaced { revision: new } => {
+                self.provisioned.retain(|old, _| old.version != new.version || old.number >= new.number)
+            }
+            Event::MemoryShort { .. } | Event::TimePassed => {}
         }
     }
 
@@ -245,7 +270,12 @@ impl World {
     fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::StartInstance { instance, spec } => self.start(instance, spec),
+                Action::StartInstance { instance, spec, reason } => self.start(instance, spec, reason),
+                Action::HibernateInstance { instance, worker } => {
+                    let running = &self.instances[&instance];
+                    assert_eq!((running.life, running.load), (Life::Ready, 0), "only idle ones hibernate");
+                    assert_eq!(running.worker, Some(worker));
+                }
                 Action::EndInstance { instance, worker, .. } => {
                     let running = self.instances.get_mut(&instance).expect("the end of an unknown instance");
                     assert_eq!(running.worker, Some(worker));
@@ -267,15 +297,28 @@ impl World {
         }
     }
 
-    fn start(&mut self, instance: InstanceId, spec: Arc<FunctionSpec>) {
+    fn start(&mut self, instance: InstanceId, spec: Arc<FunctionSpec>, reason: StartReason) {
         assert!(self.ever_started.insert(instance), "an id used twice");
         let views = self.manager.instances();
         let of_revision = views.filter(|view| *view.revision == spec.revision);
-        let starting = of_revision.filter(|view| view.state == InstanceState::Starting).count();
+        let states: Vec<_> = of_revision.map(|view| view.state).collect();
+        let starting = states.iter().filter(|state| **state == InstanceState::Starting).count();
+        let live = states.iter().filter(|state| **state != InstanceState::Draining).count();
         let waiting = self.waits.values().filter(|waits| **waits == spec.revision).count();
-        let soft = spec.concurrency.soft as usize;
-        let ahead_of_need = spec.concurrency.soft < spec.concurrency.hard && starting == 1;
-        assert!(ahead_of_need || starting.saturating_sub(1) * soft < waiting, "more starts than waits");
+        let others = starting.saturating_sub(1);
+        let provisioned = self.provisioned.get(&spec.revision).copied().unwrap_or(0) as usize;
+        match reason {
+            // Several starts of one event are all in the manager's books when the first is looked at here.
+            StartReason::Request => {
+                assert!(others.saturating_sub(provisioned) * spec.concurrency.soft as usize <= 2 * waiting);
+            }
+            StartReason::Provisioned => assert!(live <= provisioned, "{live} of {provisioned}"),
+            StartReason::Prewarmed => assert_eq!((live, waiting), (1, 0)),
+            StartReason::Ahead => {
+                let grows = spec.concurrency.soft < spec.concurrency.hard && others == 0;
+                assert!(grows || starting <= 2 * waiting + provisioned, "{starting} for {waiting}");
+            }
+        }
         let running = Running { spec, life: Life::Asked, worker: None, load: 0, birth: self.births };
         self.births += 1;
         self.instances.insert(instance, running);
@@ -302,14 +345,34 @@ impl World {
         in_flight
     }
 
+    /// What was asked for is kept ready, unless the revision is on its way out.
+    fn take_provisioned(&mut self, spec: &FunctionSpec) {
+        let requested = self.manager.provisioned(&spec.revision).requested;
+        let asked = self.provisioned.get(&spec.revision).copied().unwrap_or(0);
+        assert!(requested == asked || requested == 0);
+        self.provisioned.insert(spec.revision.clone(), requested);
+    }
+
+    /// What a function has provisioned, over its revisions.
+    fn provisioned_of(&self, function: &FunctionId) -> u32 {
+        let mine = self.provisioned.iter().filter(|(revision, _)| revision.version.function == *function);
+        mine.map(|(_, count)| count).sum()
+    }
+
     /// Whether the limits allow one more, by the books.
     fn admits(&self, function: &FunctionId, in_flight: &BTreeMap<FunctionId, u32>) -> bool {
         let total: u32 = in_flight.values().sum();
-        let mine = in_flight.get(function).copied().unwrap_or_default();
-        let unreserved = in_flight.iter().filter(|(id, _)| !self.reserved.contains_key(id));
-        let unreserved: u32 = unreserved.map(|(_, count)| count).sum();
+        let flying = |id: &FunctionId| in_flight.get(id).copied().unwrap_or_default();
+        let (mine, provisioned) = (flying(function), self.provisioned_of(function));
+        let known: BTreeSet<_> =
+            in_flight.keys().chain(self.provisioned.keys().map(|key| &key.version.function)).collect();
+        let unreserved = known.into_iter().filter(|id| !self.reserved.contains_key(id));
+        let in_use: u32 = unreserved.map(|id| flying(id).max(self.provisioned_of(id))).sum();
         let left = ACCOUNT_LIMIT.saturating_sub(self.reserved.values().sum());
-        let own = self.reserved.get(function).map_or(unreserved < left, |&limit| mine < limit);
+        let own = match self.reserved.get(function) {
+            Some(&limit) => mine < limit,
+            None => mine < provisioned || in_use < left,
+        };
         own && total < ACCOUNT_LIMIT
     }
 }

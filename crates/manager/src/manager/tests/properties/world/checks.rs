@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use hearth_types::{InstanceState, LeaseOutcome, RevisionId};
+use hearth_types::{InstanceState, KeepAlive, LeaseOutcome, RevisionId};
 
 use super::super::super::function;
-use super::{FUNCTIONS, Life, World};
+use super::{FUNCTIONS, Life, World, kind};
 use crate::{Counts, Event, InstanceView};
 
 impl World {
@@ -22,13 +22,19 @@ impl World {
                     counts.starting += 1;
                     assert!(matches!(running.life, Life::Asked | Life::Placed));
                 }
-                InstanceState::Idle | InstanceState::Busy => {
+                InstanceState::Idle | InstanceState::Hibernating | InstanceState::Busy => {
                     assert_eq!(running.life, Life::Ready);
-                    assert_eq!(view.state == InstanceState::Idle, view.leases == 0);
+                    assert_eq!(view.state != InstanceState::Busy, view.leases == 0);
+                    assert!(view.leases <= view.hard && (1..=view.hard).contains(&view.slots));
                     let wanted = self.waits.values().any(|waits| waits == view.revision);
                     assert!(!(free && wanted), "a request waits while a slot is free");
-                    let state = if view.leases == 0 { &mut counts.idle } else { &mut counts.busy };
-                    *state += 1;
+                    *match view.state {
+                        InstanceState::Hibernating => &mut counts.hibernating,
+                        InstanceState::Idle => &mut counts.idle,
+                        InstanceState::Starting | InstanceState::Busy | InstanceState::Draining => {
+                            &mut counts.busy
+                        }
+                    } += 1;
                 }
                 InstanceState::Draining => {
                     counts.draining += 1;
@@ -56,6 +62,10 @@ impl World {
                 );
                 for view in idle {
                     let spec = &self.instances[&view.id].spec;
+                    if spec.keep_alive == KeepAlive::Learned || self.provisioned.contains_key(&spec.revision)
+                    {
+                        continue;
+                    }
                     assert!(view.last_used + spec.idle_timeout > self.now, "idle for too long");
                 }
             }
@@ -76,6 +86,8 @@ impl World {
             | Event::InstanceFound { .. }
             | Event::WorkerLost { .. }
             | Event::WaiterLeft { .. }
+            | Event::Provision { .. }
+            | Event::MemoryShort { .. }
             | Event::ConcurrencyReserved { .. } => {}
         }
     }
@@ -85,12 +97,20 @@ impl World {
         if by_stopping {
             self.event(Event::Stopping);
         }
+        for revision in std::mem::take(&mut self.provisioned).into_keys() {
+            let number = |number: &usize| function(&format!("f{number}")) == revision.version.function;
+            if let Some(number) = (0..FUNCTIONS).find(number) {
+                self.event(Event::Provision { spec: kind(number, revision.number), count: 0 });
+            }
+        }
+        self.provisioned.clear();
         // Each round passes more than any deadline, so a few of them must do.
-        for _ in 0..4 {
+        for round in 0..8 {
             while !self.leases.is_empty() {
                 self.release(0, LeaseOutcome::Reusable);
             }
-            self.now = self.now + Duration::from_secs(10);
+            // The last ones pass more than what is learned is worth.
+            self.now = self.now + Duration::from_secs(if round < 5 { 10 } else { 20_000 });
             self.event(Event::TimePassed);
             for instance in self.instances.keys().copied().collect::<Vec<_>>() {
                 match self.instances.get(&instance).map(|running| running.life) {
