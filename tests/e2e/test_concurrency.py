@@ -70,7 +70,8 @@ def test_two_thousand_requests_at_once_each_get_their_own_answer(shared, lambda_
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert wrong == [] and throttled == []
-    assert 1 <= len(shared.instances(name)) <= 40
+    # A ramp of callers may be met ahead, with two starts for each that waits at most.
+    assert 1 <= len(shared.instances(name)) <= 80
 
 
 def test_the_account_limit_is_kept_and_said(own, python):

@@ -100,11 +100,14 @@ impl ApiError {
         match refusal {
             Refusal::AccountLimit { .. } => Self::throttled(CONCURRENT, "Rate Exceeded."),
             Refusal::FunctionLimit { .. } => Self::throttled(RESERVED, "Rate Exceeded."),
-            Refusal::QueueFull { .. } | Refusal::NoRoom { .. } => {
+            Refusal::QueueFull { .. } | Refusal::NoRoom { .. } | Refusal::TimedOut { .. } => {
                 Self::throttled(CONCURRENT, format!("Rate Exceeded. {}", sentence(refusal)))
             }
+            Refusal::InitFailing { .. } => {
+                Self::throttled(None, format!("Rate Exceeded. {}", sentence(refusal)))
+            }
             Refusal::StartFailed { .. } => Self::internal(sentence(refusal)),
-            Refusal::TimedOut { .. } | Refusal::Stopping => Self::unavailable(sentence(refusal)),
+            Refusal::Stopping => Self::unavailable(sentence(refusal)),
             Refusal::FunctionDeleted => Self::function_not_found(arn),
         }
     }
@@ -184,7 +187,8 @@ mod tests {
             (Refusal::QueueFull { limit: 1 }, 429, concurrent),
             (Refusal::NoRoom { reason: reason.clone() }, 429, concurrent),
             (Refusal::StartFailed { reason }, 500, None),
-            (Refusal::TimedOut { waited: Duration::ZERO }, 503, None),
+            (Refusal::TimedOut { waited: Duration::ZERO }, 429, concurrent),
+            (Refusal::InitFailing { failures: 3, retry_after: Duration::from_secs(1) }, 429, None),
             (Refusal::FunctionDeleted, 404, None),
             (Refusal::Stopping, 503, None),
         ] {

@@ -20,17 +20,18 @@ use hearth_runtimes::Catalog;
 use hearth_sandbox::{Container, ContainerConfig, Driver};
 use hearth_store::{SqliteStore, Store};
 use hearth_types::{AccountId, Isolation, WorkerId, limits};
-use hearth_worker::{Worker, WorkerConfig};
+use hearth_worker::{Launcher, Logs, Worker, WorkerConfig};
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::cli::{default_listen, runtime::HomeArgs, runtimes_home};
 use crate::data_dir::{DataDir, random_u64};
-use crate::operator::{Metrics, Operator};
-use crate::role::{LocalBackend, LocalLauncher, ManagerShell, ManagerShellConfig};
+use crate::operator::{Exposition, Operator};
+use crate::role::{LocalBackend, LocalLauncher, ManagerShell, ManagerShellConfig, Workers};
 
 /// Requests in flight have this long to finish when the server stops.
 const DRAIN_GRACE: Duration = Duration::from_secs(30);
@@ -38,9 +39,9 @@ const DRAIN_GRACE: Duration = Duration::from_secs(30);
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// Events on their way from the worker to the manager.
 const EVENT_QUEUE: usize = 1024;
-/// Archives that no function refers to are kept this long, for requests that are just using them.
 /// Most instances at once, whatever their size: what file descriptors and process ids of one machine bear.
 const MAX_INSTANCES: u32 = 2_000;
+/// Archives that no function refers to are kept this long, for requests that are just using them.
 const CODE_GRACE: Duration = Duration::from_secs(3600);
 
 /// What `hearth dev` can be told.
@@ -73,6 +74,16 @@ pub(crate) struct DevArgs {
     #[arg(long, env = "HEARTH_OVERSUBSCRIPTION", value_name = "PERCENT", default_value_t = 200,
           value_parser = clap::value_parser!(u32).range(10..=1_000))]
     oversubscription: u32,
+    /// Workers that share the machine evenly
+    #[arg(long, env = "HEARTH_WORKERS", value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    workers: u32,
+    /// How long idle instances are kept where a function does not say: as its idle times say, or for 5 minutes
+    #[arg(long, env = "HEARTH_KEEP_ALIVE", value_name = "POLICY", default_value = "learned")]
+    keep_alive: KeepAlivePolicy,
+    /// Start no instances ahead of a rising burst
+    #[arg(long, env = "HEARTH_NO_SCALE_AHEAD")]
+    no_scale_ahead: bool,
     /// Log kept of each function, MiB; the oldest goes first
     #[arg(long, env = "HEARTH_LOG_MB", value_name = "MB", default_value_t = 64,
           value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
@@ -83,6 +94,13 @@ pub(crate) struct DevArgs {
     /// The account of callers whose access key is not a twelve-digit account
     #[arg(long, env = "HEARTH_DEFAULT_ACCOUNT", default_value = "000000000000")]
     default_account: AccountId,
+}
+
+/// How long idle instances are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum KeepAlivePolicy {
+    Learned,
+    Fixed,
 }
 
 pub(crate) fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
@@ -121,7 +139,7 @@ fn log_to_stderr() {
 struct Server {
     frontend: Arc<Frontend<LocalBackend>>,
     manager: Arc<ManagerShell>,
-    worker: Worker,
+    workers: Workers,
     driver: Arc<dyn Driver>,
     endpoint: String,
 }
@@ -155,7 +173,12 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
         () = stop_signals.next() => eprintln!("hearth: stopping at once"),
     }
     server.manager.stop();
-    server.worker.shutdown(SHUTDOWN_GRACE).await;
+    let mut ending = JoinSet::new();
+    for (_, worker) in server.workers.iter() {
+        let worker = worker.clone();
+        ending.spawn(async move { worker.shutdown(SHUTDOWN_GRACE).await });
+    }
+    ending.join_all().await;
     server.driver.close().await;
     Ok(())
 }
@@ -164,24 +187,29 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
     let (store, driver) = open_store_and_driver(data).await?;
     let images = Arc::new(ImageStore::open(&data.code()).context("cannot open the code store")?);
     let catalog = Arc::new(Catalog::open(runtimes_home(args.runtimes.home.as_ref())));
-    let id = WorkerId::new("local");
     let (events, received) = mpsc::channel(EVENT_QUEUE);
     let launcher = Arc::new(LocalLauncher::new(Arc::clone(&images), Arc::clone(&catalog)));
-    let config =
-        WorkerConfig { id: id.clone(), logs: data.logs(), log_bytes_per_function: args.log_mb << 20, events };
-    let worker = Worker::new(config, Arc::clone(&driver), launcher).context("cannot start the worker")?;
+    let logs = Logs::open(data.logs(), args.log_mb << 20).context("cannot open the folder of logs")?;
+    let workers = (0..args.workers).map(|number| {
+        let id =
+            WorkerId::new(&if args.workers == 1 { "local".to_owned() } else { format!("local-{number}") });
+        let config = WorkerConfig { id: id.clone(), logs: logs.clone(), events: events.clone() };
+        (id, Worker::new(config, Arc::clone(&driver), Arc::clone(&launcher) as Arc<dyn Launcher>))
+    });
+    let workers = Workers::new(workers, logs.clone());
     let manager = Arc::new(ManagerShell::new(
-        ManagerShellConfig {
+        &ManagerShellConfig {
             epoch: random_u64().context("cannot draw a random number")?,
             account_concurrency: args.account_concurrency,
+            learn_idle_times: args.keep_alive == KeepAlivePolicy::Learned,
+            scale_ahead: !args.no_scale_ahead,
             capacity: capacity(args)?,
             oversubscription: Oversubscription {
                 memory_percent: args.oversubscription,
                 ..Oversubscription::default()
             },
         },
-        id,
-        worker.clone(),
+        workers.clone(),
     ));
     tokio::spawn(Arc::clone(&manager).follow(received));
     tokio::spawn(Arc::clone(&manager).keep_time());
@@ -192,22 +220,22 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
         public_endpoint: endpoint.clone(),
         account_concurrency: args.account_concurrency,
     };
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Exposition::default());
     let operator = Operator::new(
         Arc::clone(&manager),
-        worker.clone(),
+        workers.clone(),
         Arc::clone(&catalog),
         Arc::clone(&store),
         Arc::clone(&metrics),
     );
-    let backend = LocalBackend::new(Arc::clone(&manager), worker.clone(), catalog, operator);
+    let backend = LocalBackend::new(Arc::clone(&manager), workers.clone(), catalog, operator);
     collect_code(store.as_ref(), &images).await;
     let frontend = Arc::new(Frontend::new(frontend_config, store, images, Arc::new(backend)));
     let mut registry = Registry::with_prefix("hearth");
     frontend.metrics().register(&mut registry);
     metrics.show(registry);
     frontend.resume().await.context("cannot take up unfinished functions")?;
-    Ok(Server { frontend, manager, worker, driver, endpoint })
+    Ok(Server { frontend, manager, workers, driver, endpoint })
 }
 
 /// Side by side: one waits for the disk, the other for the kernel.
@@ -242,10 +270,11 @@ fn capacity(args: &DevArgs) -> anyhow::Result<Capacity> {
         None => machine_memory_mb().context("cannot read the machine's memory: say --memory MB")?,
     };
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let share = u64::from(args.workers);
     Ok(Capacity {
-        memory_mb,
-        cpu_millis: 1_000 * cpus as u64,
-        instances: MAX_INSTANCES,
+        memory_mb: memory_mb / share,
+        cpu_millis: 1_000 * cpus as u64 / share,
+        instances: MAX_INSTANCES / args.workers,
         isolations: vec![args.isolation],
     })
 }

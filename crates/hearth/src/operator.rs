@@ -12,15 +12,15 @@ use hearth_manager::InstanceView;
 use hearth_runtimes::Catalog;
 use hearth_store::Store;
 use hearth_types::{AccountId, FunctionId, InstanceId, Time};
-use hearth_worker::{Follow, InstanceReport, LogLine, Worker};
+use hearth_worker::{Follow, InstanceReport, LogLine};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::role::ManagerShell;
+use crate::role::{ManagerShell, Workers};
 
-pub(crate) use metrics::Metrics;
+pub(crate) use metrics::Exposition;
 
 /// Lines of a log that are sent when the caller does not say, and at most.
 const LOG_LINES: usize = 10_000;
@@ -29,9 +29,9 @@ const LOG_PIECES: usize = 64;
 /// Answers what the operator asks.
 pub(crate) struct Operator {
     manager: Arc<ManagerShell>,
-    worker: Worker,
+    workers: Workers,
     catalog: Arc<Catalog>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<Exposition>,
     store: Arc<dyn Store>,
 }
 
@@ -40,12 +40,12 @@ pub(crate) struct Operator {
 impl Operator {
     pub(crate) fn new(
         manager: Arc<ManagerShell>,
-        worker: Worker,
+        workers: Workers,
         catalog: Arc<Catalog>,
         store: Arc<dyn Store>,
-        metrics: Arc<Metrics>,
+        metrics: Arc<Exposition>,
     ) -> Self {
-        Self { manager, worker, catalog, metrics, store }
+        Self { manager, workers, catalog, metrics, store }
     }
 
     /// Answers a request below `/_hearth/`, or for `/metrics`, of a caller who acts for `account`.
@@ -64,7 +64,7 @@ impl Operator {
             );
         }
         match path {
-            "/metrics" => text(self.metrics.render(&self.manager, &self.worker)),
+            "/metrics" => text(self.metrics.render(&self.manager, &self.workers)),
             "/_hearth/health" => json_answer(&json!({ "status": "ok" })),
             "/_hearth/ps" => json_answer(&self.instances()),
             "/_hearth/runtimes" => self.runtimes().await,
@@ -82,7 +82,7 @@ impl Operator {
     /// Every instance: what the manager decided of it, and what the worker measured.
     fn instances(&self) -> Value {
         let reports: HashMap<InstanceId, InstanceReport> =
-            self.worker.instances().into_iter().map(|report| (report.id, report)).collect();
+            self.workers.instances().into_iter().map(|report| (report.id, report)).collect();
         self.manager.inspect(|now, manager, placement| {
             let instances: Vec<Value> =
                 manager.instances().map(|view| instance(now, &view, reports.get(&view.id))).collect();
@@ -95,6 +95,8 @@ impl Operator {
                         "memory_promised_mb": worker.memory_promised_mb,
                         "memory_limit_mb": worker.memory_limit_mb,
                         "draining": worker.draining,
+                        "cpu_promised_millis": worker.cpu_promised_millis,
+                        "cpu_limit_millis": worker.cpu_limit_millis,
                     })
                 })
                 .collect();
@@ -139,12 +141,12 @@ impl Operator {
             }
         }
         let follow = parameter("follow") == Some("true");
-        let worker = self.worker.clone();
+        let logs = self.workers.logs().clone();
         let read = tokio::task::spawn_blocking(move || {
             if follow {
-                worker.logs().follow(&function, lines, 0).map(|(kept, follow)| (kept, Some(follow)))
+                logs.follow(&function, lines, 0).map(|(kept, follow)| (kept, Some(follow)))
             } else {
-                worker.logs().read(&function, lines, 0).map(|kept| (kept, None))
+                logs.read(&function, lines, 0).map(|kept| (kept, None))
             }
         });
         let (kept, follow) = match read.await {
@@ -177,6 +179,8 @@ fn instance(now: Time, view: &InstanceView<'_>, report: Option<&InstanceReport>)
         "state": view.state.as_str(),
         "leases": view.leases,
         "slots": view.slots,
+        "most_slots": view.hard,
+        "started_for": view.started_for.map(hearth_types::StartReason::as_str),
         "worker": view.worker.map(hearth_types::WorkerId::as_str),
         "age_ms": millis(now - view.since),
         "idle_ms": idle.then(|| millis(now - view.last_used)),

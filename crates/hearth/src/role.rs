@@ -6,7 +6,9 @@ mod backend;
 mod clock;
 mod launcher;
 mod manager;
+mod workers;
 
 pub(crate) use backend::LocalBackend;
 pub(crate) use launcher::LocalLauncher;
 pub(crate) use manager::{ManagerShell, ManagerShellConfig};
+pub(crate) use workers::Workers;

@@ -21,7 +21,7 @@ use hearth_types::{
     CodeDigest, Concurrency, FunctionId, FunctionSpec, InstanceId, Invocation, Isolation, KeepAlive, Queue,
     RequestId, RevisionId, Version, VersionId, WorkerId,
 };
-use hearth_worker::{Launch, LaunchError, Launcher, Worker, WorkerConfig, WorkerEvent};
+use hearth_worker::{Launch, LaunchError, Launcher, Logs, Worker, WorkerConfig, WorkerEvent};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -121,12 +121,11 @@ async fn measure() -> Result<(), Failure> {
     let (events, mut happened) = tokio::sync::mpsc::channel(64);
     let config = WorkerConfig {
         id: WorkerId::new("bench"),
-        logs: directory.join("logs"),
-        log_bytes_per_function: 64 << 20,
+        logs: Logs::open(directory.join("logs"), 64 << 20)?,
         events,
     };
     let launcher = Arc::new(ThisProgram { directory: code });
-    let worker = Worker::new(config, Arc::clone(&driver) as Arc<dyn Driver>, launcher)?;
+    let worker = Worker::new(config, Arc::clone(&driver) as Arc<dyn Driver>, launcher);
     for n in 0..instances {
         worker.create(InstanceId::new(1, n), Arc::new(spec()?));
         match happened.recv().await {

@@ -85,7 +85,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 // === impl Logs ===
 
 impl Logs {
-    pub(crate) fn open(root: PathBuf, bytes_per_function: u64) -> io::Result<Self> {
+    /// The logs in the folder `root`, which is made if it is not there; of each function `bytes_per_function` are kept.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn open(root: PathBuf, bytes_per_function: u64) -> io::Result<Self> {
         std::fs::create_dir_all(&root)?;
         let (ring, rung) = std_mpsc::sync_channel(1);
         let shared = Arc::new(Shared {

@@ -1,8 +1,6 @@
 //! The doors of the worker.
 
 use std::collections::HashMap;
-use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -22,10 +20,8 @@ use crate::output::Output;
 pub struct WorkerConfig {
     /// Its name.
     pub id: WorkerId,
-    /// The folder of functions' logs.
-    pub logs: PathBuf,
-    /// What is kept of each function's log, bytes.
-    pub log_bytes_per_function: u64,
+    /// The functions' logs, which it may share with other workers.
+    pub logs: Logs,
     /// Where it says what became of instances.
     pub events: mpsc::Sender<(WorkerId, WorkerEvent)>,
 }
@@ -40,6 +36,8 @@ pub enum WorkerEvent {
         instance: InstanceId,
         /// How long its init phase took.
         init: Duration,
+        /// Whether that succeeded.
+        initialized: bool,
     },
     /// It could not be made, or was ended before it was ready; nothing of it is left.
     InstanceFailed {
@@ -102,26 +100,19 @@ struct Shared {
 
 impl Worker {
     /// A worker with no instances.
-    ///
-    /// # Errors
-    /// When the folder of logs cannot be made.
-    pub fn new(
-        config: WorkerConfig,
-        driver: Arc<dyn Driver>,
-        launcher: Arc<dyn Launcher>,
-    ) -> io::Result<Self> {
-        let logs = Logs::open(config.logs, config.log_bytes_per_function)?;
+    #[must_use]
+    pub fn new(config: WorkerConfig, driver: Arc<dyn Driver>, launcher: Arc<dyn Launcher>) -> Self {
         let shared = Shared {
             id: config.id,
             driver,
             launcher,
-            logs,
+            logs: config.logs,
             events: config.events,
             counters: Arc::default(),
             instances: RwLock::default(),
             gone: Notify::new(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Self { shared: Arc::new(shared) }
     }
 
     /// Begins to make an instance. Returns at once; events follow. Must be called in an async runtime.

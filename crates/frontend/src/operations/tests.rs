@@ -61,7 +61,8 @@ fn refusals() -> String {
         Refusal::QueueFull { limit: 100 },
         Refusal::NoRoom { reason: reason() },
         Refusal::StartFailed { reason: reason() },
-        Refusal::TimedOut { waited: Duration::from_secs(10) },
+        Refusal::TimedOut { waited: Duration::from_secs(2) },
+        Refusal::InitFailing { failures: 3, retry_after: Duration::from_secs(1) },
         Refusal::FunctionDeleted,
         Refusal::Stopping,
     ];

@@ -53,7 +53,7 @@ impl Backend for Scripted {
         }
         let number = self.leases.fetch_add(1, Ordering::Relaxed);
         Ok(Lease {
-            id: LeaseId(number),
+            id: LeaseId(number.into()),
             instance: InstanceId::new(request.spec.revision.number, number),
             worker: WorkerId::new("w"),
             cold: true,

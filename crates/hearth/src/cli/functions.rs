@@ -171,7 +171,7 @@ fn ps_row(instance: &Value) -> Vec<String> {
         // The first half is the same for a server's whole life.
         text("instance").chars().skip(20).collect(),
         text("state"),
-        format!("{}/{}", number("leases").unwrap_or(0), number("slots").unwrap_or(0)),
+        slots(instance),
         seconds("age_ms"),
         seconds("idle_ms"),
         format!("{}/{} MB", mib("memory_bytes"), number("memory_mb").unwrap_or(0)),
@@ -179,6 +179,13 @@ fn ps_row(instance: &Value) -> Vec<String> {
         number("invocations").unwrap_or(0).to_string(),
         text("worker"),
     ]
+}
+
+/// Requests in hand, those it is given at once, and behind a `<` the most it may ever have, if it is held below that.
+fn slots(instance: &Value) -> String {
+    let number = |key: &str| instance[key].as_u64().unwrap_or(0);
+    let (leases, slots, most) = (number("leases"), number("slots"), number("most_slots"));
+    if slots < most { format!("{leases}/{slots}<{most}") } else { format!("{leases}/{slots}") }
 }
 
 /// What `hearth rm` can be told.

@@ -3,20 +3,21 @@
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 
-use hearth_worker::Worker;
+use hearth_manager::Savings;
+use hearth_worker::Metrics;
 use prometheus_client::registry::Registry;
 
-use crate::role::ManagerShell;
+use crate::role::{ManagerShell, Workers};
 
 /// The registry that parts count in, and the readings that are taken when somebody asks.
 #[derive(Debug, Default)]
-pub(crate) struct Metrics {
+pub(crate) struct Exposition {
     registry: OnceLock<Registry>,
 }
 
-// === impl Metrics ===
+// === impl Exposition ===
 
-impl Metrics {
+impl Exposition {
     /// Shows what is in `registry` from now on; the first one that is set stays.
     pub(crate) fn show(&self, registry: Registry) {
         // Set once, when the server is assembled.
@@ -24,7 +25,7 @@ impl Metrics {
     }
 
     /// Everything, as of now.
-    pub(crate) fn render(&self, manager: &Arc<ManagerShell>, worker: &Worker) -> String {
+    pub(crate) fn render(&self, manager: &Arc<ManagerShell>, workers: &Workers) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
         if let Some(registry) = self.registry.get() {
@@ -35,7 +36,7 @@ impl Metrics {
             text.truncate(text.len() - end.len());
         }
         render_manager(&mut text, manager);
-        render_worker(&mut text, worker);
+        render_workers(&mut text, workers);
         text.push_str(end);
         text
     }
@@ -55,6 +56,7 @@ fn render_manager(text: &mut String, manager: &Arc<ManagerShell>) {
         let states = [
             ("{state=\"starting\"}", counts.starting as u64),
             ("{state=\"idle\"}", counts.idle as u64),
+            ("{state=\"hibernating\"}", counts.hibernating as u64),
             ("{state=\"busy\"}", counts.busy as u64),
             ("{state=\"draining\"}", counts.draining as u64),
         ];
@@ -73,6 +75,7 @@ fn render_manager(text: &mut String, manager: &Arc<ManagerShell>) {
             "Requests that wait for a slot",
             &[("", counts.waiting as u64)],
         );
+        render_savings(text, manager.savings());
         let promised: u64 = placement.workers().map(|worker| worker.memory_promised_mb << 20).sum();
         let limit: u64 = placement.workers().map(|worker| worker.memory_limit_mb << 20).sum();
         let bytes = [("{kind=\"promised\"}", promised), ("{kind=\"limit\"}", limit)];
@@ -86,22 +89,52 @@ fn render_manager(text: &mut String, manager: &Arc<ManagerShell>) {
     });
 }
 
-fn render_worker(text: &mut String, worker: &Worker) {
-    let counts = worker.metrics();
-    let outcomes = [
-        ("{outcome=\"success\"}", counts.succeeded),
-        ("{outcome=\"function-error\"}", counts.function_errors),
-        ("{outcome=\"timeout\"}", counts.timeouts),
-        ("{outcome=\"crash\"}", counts.crashes),
-        ("{outcome=\"not-delivered\"}", counts.not_delivered),
+fn render_savings(text: &mut String, savings: Savings) {
+    let spared = [
+        ("{pool=\"provisioned\"}", savings.provisioned),
+        ("{pool=\"kept\"}", savings.kept),
+        ("{pool=\"prewarmed\"}", savings.prewarmed),
+        ("{pool=\"ahead\"}", savings.ahead),
     ];
-    metric(text, "hearth_worker_invocations", "counter", "Invocations by outcome", &outcomes);
-    let starts = [
-        ("{outcome=\"ready\"}", counts.instances_ready),
-        ("{outcome=\"init-failed\"}", counts.init_failures),
-        ("{outcome=\"not-made\"}", counts.instances_failed),
-    ];
-    metric(text, "hearth_worker_instance_starts", "counter", "Instances and init phases by outcome", &starts);
-    let bytes = [("{fate=\"kept\"}", counts.log_bytes), ("{fate=\"dropped\"}", counts.log_dropped_bytes)];
-    metric(text, "hearth_worker_log_bytes", "counter", "Bytes of functions' logs", &bytes);
+    let help = "Cold starts that instances ready before their request spared";
+    metric(text, "hearth_manager_cold_starts_spared", "counter", help, &spared);
+    let help =
+        "Cold starts of functions whose learned idle time was shorter than the fixed one would have been";
+    metric(text, "hearth_manager_cold_starts_given_up", "counter", help, &[("", savings.given_up)]);
+}
+
+fn render_workers(text: &mut String, workers: &Workers) {
+    let all = workers.metrics();
+    let mut by_worker = |name: &str, help: &str, samples: &dyn Fn(&Metrics) -> Vec<(&'static str, u64)>| {
+        let samples: Vec<_> = all
+            .iter()
+            .flat_map(|(id, counts)| {
+                let labelled = move |(label, value)| (format!("{{worker=\"{id}\",{label}}}"), value);
+                samples(counts).into_iter().map(labelled)
+            })
+            .collect();
+        let samples: Vec<_> = samples.iter().map(|(labels, value)| (labels.as_str(), *value)).collect();
+        metric(text, name, "counter", help, &samples);
+    };
+    by_worker("hearth_worker_invocations", "Invocations by outcome", &|counts| {
+        vec![
+            ("outcome=\"success\"", counts.succeeded),
+            ("outcome=\"function-error\"", counts.function_errors),
+            ("outcome=\"timeout\"", counts.timeouts),
+            ("outcome=\"crash\"", counts.crashes),
+            ("outcome=\"not-delivered\"", counts.not_delivered),
+        ]
+    });
+    by_worker("hearth_worker_instance_starts", "Instances and init phases by outcome", &|counts| {
+        vec![
+            ("outcome=\"ready\"", counts.instances_ready),
+            ("outcome=\"init-failed\"", counts.init_failures),
+            ("outcome=\"not-made\"", counts.instances_failed),
+        ]
+    });
+    // The workers of a process share the logs.
+    if let Some((_, counts)) = all.first() {
+        let bytes = [("{fate=\"kept\"}", counts.log_bytes), ("{fate=\"dropped\"}", counts.log_dropped_bytes)];
+        metric(text, "hearth_worker_log_bytes", "counter", "Bytes of functions' logs", &bytes);
+    }
 }

@@ -9,16 +9,15 @@ use hearth_types::{
     AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
     Refusal, RevisionId,
 };
-use hearth_worker::Worker;
 use http::{Method, Response};
 
 use crate::operator::Operator;
-use crate::role::ManagerShell;
+use crate::role::{ManagerShell, Workers};
 
-/// The manager and the worker of this process.
+/// The manager and the workers of this process.
 pub(crate) struct LocalBackend {
     manager: Arc<ManagerShell>,
-    worker: Worker,
+    workers: Workers,
     catalog: Arc<Catalog>,
     operator: Operator,
 }
@@ -26,11 +25,11 @@ pub(crate) struct LocalBackend {
 impl LocalBackend {
     pub(crate) fn new(
         manager: Arc<ManagerShell>,
-        worker: Worker,
+        workers: Workers,
         catalog: Arc<Catalog>,
         operator: Operator,
     ) -> Self {
-        Self { manager, worker, catalog, operator }
+        Self { manager, workers, catalog, operator }
     }
 }
 
@@ -44,7 +43,10 @@ impl Backend for LocalBackend {
     }
 
     async fn invoke(&self, lease: &Lease, invocation: Invocation) -> Result<Answer, InvokeError> {
-        self.worker.invoke(lease.instance, invocation).await
+        match self.workers.get(&lease.worker) {
+            Some(worker) => worker.invoke(lease.instance, invocation).await,
+            None => Err(InvokeError::NotDelivered { reason: format!("worker {} has gone", lease.worker) }),
+        }
     }
 
     async fn prepare(&self, spec: Arc<FunctionSpec>) -> Result<(), StateReason> {
@@ -65,9 +67,9 @@ impl Backend for LocalBackend {
 
     fn function_deleted(&self, function: &FunctionId) {
         self.manager.function_deleted(function.clone());
-        let (worker, function) = (self.worker.clone(), function.clone());
+        let (logs, function) = (self.workers.logs().clone(), function.clone());
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = worker.logs().remove(&function) {
+            if let Err(error) = logs.remove(&function) {
                 tracing::warn!(%function, %error, "cannot remove the log of a deleted function");
             }
         });

@@ -12,9 +12,10 @@ use hearth_types::{
     FunctionId, FunctionSpec, InstanceId, Lease, LeaseId, LeaseOutcome, LeaseRequest, Refusal, RevisionId,
     Time, WorkerId,
 };
-use hearth_worker::{Worker, WorkerEvent};
+use hearth_worker::WorkerEvent;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::role::Workers;
 use crate::role::clock::Clock;
 
 /// Manager and placement with the workers of this process.
@@ -23,7 +24,7 @@ pub(crate) struct ManagerShell {
     state: Mutex<State>,
     /// Rung when the next deadline is earlier than the one slept for.
     earlier_deadline: Notify,
-    workers: HashMap<WorkerId, Worker>,
+    workers: Workers,
 }
 
 struct State {
@@ -43,7 +44,11 @@ pub(crate) struct ManagerShellConfig {
     pub(crate) epoch: u64,
     /// Requests in flight at once, for each account.
     pub(crate) account_concurrency: u32,
-    /// What the worker has.
+    /// Whether idle instances are kept for as long as their functions' idle times say.
+    pub(crate) learn_idle_times: bool,
+    /// Whether instances are started ahead of a rising burst.
+    pub(crate) scale_ahead: bool,
+    /// What each worker has.
     pub(crate) capacity: Capacity,
     /// How much more it promises.
     pub(crate) oversubscription: Oversubscription,
@@ -52,28 +57,27 @@ pub(crate) struct ManagerShellConfig {
 // === impl ManagerShell ===
 
 impl ManagerShell {
-    pub(crate) fn new(config: ManagerShellConfig, id: WorkerId, worker: Worker) -> Self {
+    pub(crate) fn new(config: &ManagerShellConfig, workers: Workers) -> Self {
         let clock = Clock::start();
         let mut placement = Placement::new();
-        let joined = placement::Event::WorkerJoined {
-            worker: id.clone(),
-            capacity: config.capacity,
-            oversubscription: config.oversubscription,
-        };
-        placement.handle(clock.now(), joined);
+        for (id, _) in workers.iter() {
+            let joined = placement::Event::WorkerJoined {
+                worker: id.clone(),
+                capacity: config.capacity.clone(),
+                oversubscription: config.oversubscription,
+            };
+            placement.handle(clock.now(), joined);
+        }
         let manager = Manager::new(Config {
             epoch: config.epoch,
             account_concurrency: config.account_concurrency,
+            learn_idle_times: config.learn_idle_times,
+            scale_ahead: config.scale_ahead,
             ..Config::default()
         });
         let state =
             State { manager, placement, waiting: HashMap::new(), actions: Vec::new(), armed: Time::MAX };
-        Self {
-            clock,
-            state: Mutex::new(state),
-            earlier_deadline: Notify::new(),
-            workers: HashMap::from([(id, worker)]),
-        }
+        Self { clock, state: Mutex::new(state), earlier_deadline: Notify::new(), workers }
     }
 
     /// A slot for a request: at once if one is free, else when an instance has started.
@@ -139,8 +143,8 @@ impl ManagerShell {
         while let Some((worker, event)) = events.recv().await {
             let mut state = self.lock();
             let (event, ended) = match event {
-                WorkerEvent::InstanceReady { instance, .. } => {
-                    (Event::InstanceReady { instance, worker }, None)
+                WorkerEvent::InstanceReady { instance, initialized, .. } => {
+                    (Event::InstanceReady { instance, worker, initialized }, None)
                 }
                 WorkerEvent::InstanceFailed { instance, reason } => {
                     (Event::InstanceStartFailed { instance, reason }, Some(instance))
@@ -203,10 +207,12 @@ impl ManagerShell {
 
     fn carry_out_one(&self, state: &mut State, action: Action) {
         match action {
-            Action::StartInstance { instance, spec } => {
+            Action::StartInstance { instance, spec, .. } => {
                 let event = self.place(&mut state.placement, instance, spec);
                 state.manager.handle(self.clock.now(), event, &mut state.actions);
             }
+            // Asked for only when a worker says that it is short of memory, which none does yet.
+            Action::HibernateInstance { .. } => {}
             Action::EndInstance { instance, worker, reason } => match self.workers.get(&worker) {
                 Some(worker) => worker.end(instance, reason),
                 None => {

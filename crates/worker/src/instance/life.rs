@@ -65,7 +65,7 @@ impl Instance {
             }
         }
         count(&self.counters.instances_ready);
-        let ready = WorkerEvent::InstanceReady { instance, init };
+        let ready = WorkerEvent::InstanceReady { instance, init, initialized: session.is_some() };
         // Nobody listens when the worker's owner is gone; the instance ends with it.
         let _ = events.send((worker.clone(), ready)).await;
         let reason = match session {

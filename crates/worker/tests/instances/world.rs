@@ -12,7 +12,7 @@ use hearth_types::{
     Answer, CodeDigest, Concurrency, EndReason, FunctionId, FunctionSpec, InstanceId, Invocation,
     InvokeError, Isolation, KeepAlive, Queue, RequestId, RevisionId, Version, VersionId, WorkerId,
 };
-use hearth_worker::{Launch, LaunchError, Launcher, Worker, WorkerConfig, WorkerEvent};
+use hearth_worker::{Launch, LaunchError, Launcher, Logs, Worker, WorkerConfig, WorkerEvent};
 use libtest_mimic::{Failed, Trial};
 use tokio::sync::mpsc;
 
@@ -94,12 +94,10 @@ impl World {
         let (sender, events) = mpsc::channel(64);
         let config = WorkerConfig {
             id: WorkerId::new("test"),
-            logs: directory.path().join("logs"),
-            log_bytes_per_function: 1 << 20,
+            logs: Logs::open(directory.path().join("logs"), 1 << 20).unwrap(),
             events: sender,
         };
-        let worker =
-            Worker::new(config, Arc::clone(&driver) as Arc<dyn Driver>, Arc::new(TestLauncher)).unwrap();
+        let worker = Worker::new(config, Arc::clone(&driver) as Arc<dyn Driver>, Arc::new(TestLauncher));
         Self { worker, driver, events, directory, seen: VecDeque::new() }
     }
 
