@@ -123,6 +123,18 @@ fn apply(world: &mut World, step: &Step) {
             let spec = kind(function, world.revisions[function]);
             world.event(Event::InstanceFound { instance, worker: worker(number), spec });
         }
+        Step::Place { .. }
+        | Step::NoRoom { .. }
+        | Step::Ready { .. }
+        | Step::FailStart { .. }
+        | Step::Die { .. }
+        | Step::Confirm { .. } => apply_to_instance(world, step),
+    }
+}
+
+/// The steps that are reports of what became of an instance.
+fn apply_to_instance(world: &mut World, step: &Step) {
+    match *step {
         Step::Place { pick, worker: number } => {
             let event = |instance| Event::Placed { instance, worker: worker(number) };
             world.of_instance(pick, |life| life == Life::Asked, event);
@@ -151,6 +163,20 @@ fn apply(world: &mut World, step: &Step) {
             let event = |instance| Event::InstanceGone { instance };
             world.of_instance(pick, |life| life == Life::Ended, event);
         }
+        Step::Acquire { .. }
+        | Step::Release { .. }
+        | Step::Leave { .. }
+        | Step::LoseWorker { .. }
+        | Step::Find { .. }
+        | Step::Replace { .. }
+        | Step::Delete { .. }
+        | Step::Reserve { .. }
+        | Step::Provision { .. }
+        | Step::Press { .. }
+        | Step::Pass { .. }
+        | Step::Sleep
+        | Step::Repeat { .. }
+        | Step::Nonsense { .. } => {}
     }
 }
 

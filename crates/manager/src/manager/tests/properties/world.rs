@@ -254,7 +254,7 @@ impl World {
                 self.provisioned.clear();
             }
             Event::RevisionReplaced { revision: new } => {
-                self.provisioned.retain(|old, _| old.version != new.version || old.number >= new.number)
+                self.provisioned.retain(|old, _| old.version != new.version || old.number >= new.number);
             }
             Event::MemoryShort { .. } | Event::TimePassed => {}
         }
