@@ -1,5 +1,6 @@
-// Hearth's runtime client for Node.js: asks the Runtime API for invocations and answers them, one after another, with the
-// contract of AWS Lambda's own. CommonJS, because Node.js starts it sooner than an ES module.
+// Hearth's runtime client for Node.js: asks the Runtime API for invocations and answers them, one after another or as many
+// at once as AWS_LAMBDA_MAX_CONCURRENCY allows, with the contract of AWS Lambda's own. CommonJS, because Node.js starts it
+// sooner than an ES module.
 
 "use strict";
 
@@ -8,10 +9,14 @@ const { format } = require("node:util");
 const { loadHandler, RuntimeError, CALLBACKS } = require("./handler.cjs");
 const { RuntimeApi } = require("./runtime-api.cjs");
 
-const api = new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API);
+/** Invocations at once. */
+const SLOTS = Math.max(1, Math.trunc(Number(process.env.AWS_LAMBDA_MAX_CONCURRENCY)) || 1);
+/** With several at once: which of them the running code belongs to. */
+const current = SLOTS > 1 ? new (require("node:async_hooks").AsyncLocalStorage)() : null;
 /** Of the invocation under way or the last one; what Lambda prints before the first is just this. */
-let requestId = "undefined";
-/** What happens when the event loop has nothing left but this client. */
+let lastRequestId = "undefined";
+const requestId = () => current?.getStore() ?? lastRequestId;
+/** What happens when the event loop has nothing left but this client; with several invocations at once it always has. */
 let whenIdle = null;
 
 /** An error as Lambda reports it. */
@@ -40,7 +45,7 @@ function patchConsole() {
     console[method] = (...parts) => {
       // One write a call; line feeds inside become carriage returns, so that a call stays one entry of the log.
       const text = format(...parts).replaceAll("\n", "\r");
-      process.stdout.write(`${new Date().toISOString()}\t${requestId}\t${level}\t${text}\n`);
+      process.stdout.write(`${new Date().toISOString()}\t${requestId()}\t${level}\t${text}\n`);
     };
   }
 }
@@ -86,7 +91,7 @@ function run(handler, event, context) {
     const callback = (error, result) => {
       if (done || called) return;
       called = true;
-      if ((error === undefined || error === null) && context.callbackWaitsForEmptyEventLoop) {
+      if ((error === undefined || error === null) && context.callbackWaitsForEmptyEventLoop && SLOTS === 1) {
         whenIdle = () => finish(null, result);
       } else {
         finish(error, result);
@@ -115,10 +120,12 @@ function serialize(result) {
   }
 }
 
-async function invoke(handler, { headers, body }) {
-  requestId = headers["lambda-runtime-aws-request-id"];
+async function invoke(api, handler, { headers, body }) {
+  const id = headers["lambda-runtime-aws-request-id"];
+  lastRequestId = id;
   const trace = headers["lambda-runtime-trace-id"];
-  if (trace) process.env._X_AMZN_TRACE_ID = trace;
+  // The environment is one for all that run at once: with several, it is no place for what belongs to one.
+  if (trace && SLOTS === 1) process.env._X_AMZN_TRACE_ID = trace;
   else delete process.env._X_AMZN_TRACE_ID;
   let document;
   try {
@@ -126,10 +133,20 @@ async function invoke(handler, { headers, body }) {
   } catch (error) {
     const failure = errorDocument(error);
     logError("Invoke Error", failure);
-    await api.error(requestId, failure);
+    await api.error(id, failure);
     return;
   }
-  await api.response(requestId, document);
+  await api.response(id, document);
+}
+
+/** Takes one invocation after another, on a connection of its own. */
+async function serve(handler) {
+  const api = new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API);
+  for (;;) {
+    const next = await api.next();
+    const work = () => invoke(api, handler, next);
+    await (current ? current.run(next.headers["lambda-runtime-aws-request-id"], work) : work());
+  }
 }
 
 /** A failure that nobody caught ends the process; the caller hears of it first. */
@@ -139,7 +156,8 @@ function reportUncaught() {
     // An API that does not answer must not keep a broken process alive.
     setTimeout(() => process.exit(status), 1000);
     const other = new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API);
-    const told = requestId === "undefined" ? other.initError(document) : other.error(requestId, document);
+    const id = requestId();
+    const told = id === "undefined" ? other.initError(document) : other.error(id, document);
     await told.catch(() => {});
     process.exit(status);
   };
@@ -170,10 +188,10 @@ async function main() {
   } catch (error) {
     const document = errorDocument(error);
     logError("Uncaught Exception", document);
-    await api.initError(document);
+    await new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API).initError(document);
     process.exit(1);
   }
-  for (;;) await invoke(handler, await api.next());
+  for (let slot = 0; slot < SLOTS; slot += 1) serve(handler);
 }
 
 main();
