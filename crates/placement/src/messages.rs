@@ -1,27 +1,52 @@
 //! What goes into placement and what comes out of it.
 
-use hearth_types::{FunctionId, FunctionSpec, InstanceId, Isolation, Time, WorkerId, limits};
+use std::collections::BTreeMap;
+
+use hearth_types::{CodeDigest, FunctionId, FunctionSpec, InstanceId, Isolation, Time, WorkerId, limits};
+
+use crate::pressure::PressureLevel;
+
+/// Most instances that one worker may have, whatever it claims.
+pub const MAX_INSTANCES_PER_WORKER: u32 = 65_536;
+
+/// Most workers at once; one that joins above it is not heard.
+pub const MAX_WORKERS: usize = 65_536;
+
+/// Most labels of one worker; of more, the first by name count.
+pub const MAX_LABELS: usize = 64;
+
+/// What a worker is, in its operator's words: by name, such as `zone` to `a`.
+pub type Labels = BTreeMap<String, String>;
 
 /// What a worker really has for instances.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capacity {
     /// Memory, MiB.
     pub memory_mb: u64,
     /// CPU, thousandths of a vCPU.
     pub cpu_millis: u64,
-    /// Most instances at once, whatever their size.
+    /// Most instances at once, whatever their size; above [`MAX_INSTANCES_PER_WORKER`] it means that.
     pub instances: u32,
     /// Drivers that work on it.
     pub isolations: Vec<Isolation>,
+    /// What its operator calls it, at most [`MAX_LABELS`].
+    pub labels: Labels,
 }
 
 /// How much more than it has a worker promises, in percent of what it has: 100 promises exactly that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Oversubscription {
-    /// Of memory.
+    /// Of memory; above [`Oversubscription::MAX_MEMORY_PERCENT`] it means that.
     pub memory_percent: u32,
-    /// Of CPU.
+    /// Of CPU; above [`Oversubscription::MAX_CPU_PERCENT`] it means that.
     pub cpu_percent: u32,
+}
+
+impl Oversubscription {
+    /// Ten times: beyond it, the memory that idle instances really hold fills a worker before its promises do.
+    pub const MAX_MEMORY_PERCENT: u32 = 1_000;
+    /// A hundred times: an idle instance takes no CPU at all, so this only keeps the numbers sane.
+    pub const MAX_CPU_PERCENT: u32 = 10_000;
 }
 
 impl Default for Oversubscription {
@@ -44,6 +69,10 @@ pub struct PlaceRequest {
     pub cpu_millis: u32,
     /// Driver it must run on.
     pub isolation: Isolation,
+    /// The image it starts from.
+    pub code: CodeDigest,
+    /// Labels that its worker must have, with these values.
+    pub labels: Labels,
 }
 
 impl PlaceRequest {
@@ -58,6 +87,8 @@ impl PlaceRequest {
             memory_mb: spec.memory_mb,
             cpu_millis: u32::try_from(cpu_millis).unwrap_or(u32::MAX).max(1),
             isolation: spec.isolation,
+            code: spec.code,
+            labels: Labels::new(),
         }
     }
 }
@@ -65,7 +96,8 @@ impl PlaceRequest {
 /// What happened. Late, repeated and unknown ones are ignored.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A worker takes instances, or says anew what it has. What it was promised before stays promised.
+    /// A worker takes instances, or says anew what it has; if it drained or was under pressure, that is over. What it
+    /// was promised before stays promised.
     WorkerJoined {
         /// The worker.
         worker: WorkerId,
@@ -83,6 +115,27 @@ pub enum Event {
     WorkerLeft {
         /// The worker.
         worker: WorkerId,
+    },
+    /// A worker's machine is pressed harder or less. From [`PressureLevel::StopPlacing`] on it gets no new instances.
+    PressureChanged {
+        /// The worker.
+        worker: WorkerId,
+        /// How hard.
+        level: PressureLevel,
+    },
+    /// A worker has an image, so that instances start from it there without a fetch.
+    ImageCached {
+        /// The worker.
+        worker: WorkerId,
+        /// The image.
+        code: CodeDigest,
+    },
+    /// A worker has an image no more.
+    ImageDropped {
+        /// The worker.
+        worker: WorkerId,
+        /// The image.
+        code: CodeDigest,
     },
     /// A worker has an instance that was placed before this life of placement.
     InstanceFound {
@@ -115,8 +168,14 @@ pub struct WorkerView<'a> {
     pub cpu_promised_millis: u64,
     /// Most CPU that may be promised, thousandths of a vCPU.
     pub cpu_limit_millis: u64,
-    /// Whether it takes no new instances.
+    /// Whether it takes no new instances because it is to go.
     pub draining: bool,
+    /// Whether it is to go and has nothing left.
+    pub drained: bool,
+    /// How hard its machine is pressed.
+    pub pressure: PressureLevel,
+    /// Images it is known to have.
+    pub images: usize,
     /// When it joined.
     pub since: Time,
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use hearth_types::{Isolation, WorkerId};
 
+use crate::pressure::PressureLevel;
+
 /// What one worker lacks for an instance. Later variants are closer to success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {
@@ -13,6 +15,13 @@ pub enum Lack {
     Isolation {
         /// The driver.
         needed: Isolation,
+    },
+    /// It does not have the labels.
+    Labels,
+    /// Its machine is pressed; that passes.
+    Pressure {
+        /// How hard.
+        level: PressureLevel,
     },
     /// It has as many instances as it may.
     Instances {
@@ -47,12 +56,14 @@ impl Lack {
         match self {
             Self::Draining => (0, 0),
             Self::Isolation { .. } => (1, 0),
-            Self::Instances { .. } => (2, 1),
+            Self::Labels => (2, 0),
+            Self::Pressure { level } => (3, level as u64),
+            Self::Instances { .. } => (4, 1),
             Self::Memory { promised_mb, limit_mb, needed_mb } => {
-                (3, promised_mb.saturating_add(needed_mb).saturating_sub(limit_mb))
+                (5, promised_mb.saturating_add(needed_mb).saturating_sub(limit_mb))
             }
             Self::Cpu { promised_millis, limit_millis, needed_millis } => {
-                (4, promised_millis.saturating_add(needed_millis).saturating_sub(limit_millis))
+                (6, promised_millis.saturating_add(needed_millis).saturating_sub(limit_millis))
             }
         }
     }
@@ -63,6 +74,8 @@ impl fmt::Display for Lack {
         match self {
             Self::Draining => f.write_str("drains and takes no new instances"),
             Self::Isolation { needed } => write!(f, "does not have the driver {needed}"),
+            Self::Labels => f.write_str("does not have the labels that are asked for"),
+            Self::Pressure { level } => write!(f, "is under pressure ({level}) and takes no new instances"),
             Self::Instances { placed, limit } => write!(f, "{placed} of {limit} instances placed"),
             Self::Memory { promised_mb, limit_mb, needed_mb } => {
                 write!(f, "{promised_mb} of {limit_mb} MB promised, {needed_mb} MB needed")
@@ -85,13 +98,16 @@ pub struct HeldBack {
     pub lack: Lack,
 }
 
-/// Why no worker takes an instance.
+/// Why no worker takes an instance. That none does is certain; the reasons are a sample when there are many workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NoRoom {
     /// By filter, those nearest to success first. Empty when there is no worker at all.
     pub held_back: Vec<HeldBack>,
-    /// Whether a worker would take the instance if others on it made way.
+    /// Whether a worker would take the instance if others on it made way, or if its machine were pressed less.
     pub room_may_come: bool,
+    /// How many workers there are; `held_back` counts all of them, or the few dozen that were looked at for it, always
+    /// with the one that has the most memory left.
+    pub workers: usize,
 }
 
 impl std::error::Error for NoRoom {}
@@ -118,6 +134,10 @@ impl fmt::Display for NoRoom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.held_back.is_empty() {
             return f.write_str("no worker has joined");
+        }
+        let looked_at: usize = self.held_back.iter().map(|held| held.workers).sum();
+        if looked_at < self.workers {
+            write!(f, "none of {} workers has room; of {looked_at} looked at: ", self.workers)?;
         }
         for (i, HeldBack { workers, best, lack }) in self.held_back.iter().enumerate() {
             let separator = if i == 0 { "" } else { "; " };

@@ -1,144 +1,215 @@
 //! One worker: what it has, what it is promised for, and whether one more instance fits.
 
-use hearth_types::{Time, WorkerId};
+use std::collections::VecDeque;
 
-use crate::messages::{Capacity, Oversubscription, PlaceRequest, WorkerView};
+use hearth_types::{InstanceId, Time, WorkerId};
+
+use crate::messages::{
+    Capacity, MAX_INSTANCES_PER_WORKER, MAX_LABELS, Oversubscription, PlaceRequest, WorkerView,
+};
 use crate::no_room::Lack;
+use crate::pressure::PressureLevel;
+use crate::room::{Room, isolation_bit};
 
 /// What an instance was promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Promise {
-    memory_mb: u64,
-    cpu_millis: u64,
+    memory_mb: u32,
+    cpu_millis: u32,
 }
 
 impl From<&PlaceRequest> for Promise {
     fn from(request: &PlaceRequest) -> Self {
-        Self { memory_mb: u64::from(request.memory_mb), cpu_millis: u64::from(request.cpu_millis) }
+        Self { memory_mb: request.memory_mb, cpu_millis: request.cpu_millis }
     }
 }
 
-/// A worker and the sum of its promises.
+/// A worker and the sum of its promises. The sums cannot overflow: no more than 2^32 amounts of 32 bits each.
 #[derive(Debug)]
 pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
     capacity: Capacity,
     memory_limit_mb: u64,
     cpu_limit_millis: u64,
-    instances: u32,
     memory_promised_mb: u64,
     cpu_promised_millis: u64,
+    /// In no order.
+    pub(crate) instances: Vec<InstanceId>,
+    /// Hashes of the digests of its images, that noted longest ago first.
+    pub(crate) images: VecDeque<u64>,
     pub(crate) draining: bool,
+    pub(crate) pressure: PressureLevel,
     since: Time,
     last_placed: Time,
 }
 
-/// How good a worker is for an instance; the lowest wins. See [`Worker::score`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Score {
-    memory_share: u64,
-    last_placed: Time,
-}
-
 impl Worker {
-    pub(crate) fn new(now: Time, capacity: Capacity, oversubscription: Oversubscription) -> Self {
+    pub(crate) fn new(
+        now: Time,
+        id: WorkerId,
+        capacity: Capacity,
+        oversubscription: Oversubscription,
+    ) -> Self {
         let mut worker = Self {
-            capacity,
+            id,
+            capacity: Capacity::default(),
             memory_limit_mb: 0,
             cpu_limit_millis: 0,
-            instances: 0,
             memory_promised_mb: 0,
             cpu_promised_millis: 0,
+            instances: Vec::new(),
+            images: VecDeque::new(),
             draining: false,
+            pressure: PressureLevel::None,
             since: now,
             last_placed: Time::ZERO,
         };
-        worker.set_limits(oversubscription);
+        worker.restate(capacity, oversubscription);
         worker
     }
 
-    /// Takes a new statement of what the worker has; promises stay.
-    pub(crate) fn restate(&mut self, capacity: Capacity, oversubscription: Oversubscription) {
-        self.capacity = capacity;
-        self.draining = false;
-        self.set_limits(oversubscription);
-    }
-
-    fn set_limits(&mut self, oversubscription: Oversubscription) {
-        let times = |amount: u64, percent: u32| {
-            let limit = u128::from(amount) * u128::from(percent) / 100;
+    /// Takes a new statement of what the worker has, cut to what is sane; promises stay.
+    pub(crate) fn restate(&mut self, mut capacity: Capacity, oversubscription: Oversubscription) {
+        capacity.instances = capacity.instances.min(MAX_INSTANCES_PER_WORKER);
+        while capacity.labels.len() > MAX_LABELS {
+            capacity.labels.pop_last();
+        }
+        capacity.isolations.sort_unstable_by_key(|&isolation| isolation_bit(isolation));
+        capacity.isolations.dedup();
+        let times = |amount: u64, percent: u32, most: u32| {
+            let limit = u128::from(amount) * u128::from(percent.min(most)) / 100;
             u64::try_from(limit).unwrap_or(u64::MAX)
         };
-        self.memory_limit_mb = times(self.capacity.memory_mb, oversubscription.memory_percent);
-        self.cpu_limit_millis = times(self.capacity.cpu_millis, oversubscription.cpu_percent);
+        let Oversubscription { memory_percent, cpu_percent } = oversubscription;
+        self.memory_limit_mb =
+            times(capacity.memory_mb, memory_percent, Oversubscription::MAX_MEMORY_PERCENT);
+        self.cpu_limit_millis = times(capacity.cpu_millis, cpu_percent, Oversubscription::MAX_CPU_PERCENT);
+        self.capacity = capacity;
+        self.draining = false;
+        self.pressure = PressureLevel::None;
+    }
+
+    /// What is asked of a worker whatever is placed on it.
+    fn unsuited(&self, request: &PlaceRequest) -> Option<Lack> {
+        if self.draining {
+            return Some(Lack::Draining);
+        }
+        if !self.capacity.isolations.contains(&request.isolation) {
+            return Some(Lack::Isolation { needed: request.isolation });
+        }
+        let has = |(name, value): (&String, _)| self.capacity.labels.get(name) == Some(value);
+        (!request.labels.iter().all(has)).then_some(Lack::Labels)
     }
 
     /// The filters, one after the other: what the worker lacks for the instance, if anything.
     pub(crate) fn lack(&self, request: &PlaceRequest) -> Result<(), Lack> {
-        let Promise { memory_mb, cpu_millis } = request.into();
-        if self.draining {
-            return Err(Lack::Draining);
+        if let Some(lack) = self.unsuited(request) {
+            return Err(lack);
         }
-        if !self.capacity.isolations.contains(&request.isolation) {
-            return Err(Lack::Isolation { needed: request.isolation });
+        if self.pressure >= PressureLevel::StopPlacing {
+            return Err(Lack::Pressure { level: self.pressure });
         }
-        if self.instances >= self.capacity.instances {
-            return Err(Lack::Instances { placed: self.instances, limit: self.capacity.instances });
+        if self.count() >= self.capacity.instances {
+            return Err(Lack::Instances { placed: self.count(), limit: self.capacity.instances });
         }
-        let (promised, limit) = (self.memory_promised_mb, self.memory_limit_mb);
-        if promised.saturating_add(memory_mb) > limit {
-            return Err(Lack::Memory { promised_mb: promised, limit_mb: limit, needed_mb: memory_mb });
+        let (promised_mb, limit_mb) = (self.memory_promised_mb, self.memory_limit_mb);
+        let needed_mb = u64::from(request.memory_mb);
+        if promised_mb + needed_mb > limit_mb {
+            return Err(Lack::Memory { promised_mb, limit_mb, needed_mb });
         }
-        let (promised, limit) = (self.cpu_promised_millis, self.cpu_limit_millis);
-        if promised.saturating_add(cpu_millis) > limit {
-            return Err(Lack::Cpu {
-                promised_millis: promised,
-                limit_millis: limit,
-                needed_millis: cpu_millis,
-            });
+        let (promised_millis, limit_millis) = (self.cpu_promised_millis, self.cpu_limit_millis);
+        let needed_millis = u64::from(request.cpu_millis);
+        if promised_millis + needed_millis > limit_millis {
+            return Err(Lack::Cpu { promised_millis, limit_millis, needed_millis });
         }
         Ok(())
     }
 
-    /// Whether the instance would fit if the worker had no other.
+    /// Whether the instance would fit if the worker had no other and were not pressed.
     pub(crate) fn fits_alone(&self, request: &PlaceRequest) -> bool {
-        !self.draining
-            && self.capacity.isolations.contains(&request.isolation)
+        self.unsuited(request).is_none()
             && self.capacity.instances > 0
             && u64::from(request.memory_mb) <= self.memory_limit_mb
             && u64::from(request.cpu_millis) <= self.cpu_limit_millis
     }
 
-    /// The score: spread. The worker of whose memory the smallest share is promised wins, so that neighbours feel
-    /// each other least; among equals the one that was given an instance longest ago.
-    pub(crate) fn score(&self) -> Score {
-        // In millionths, for an order that needs no floating point.
-        let share = u128::from(self.memory_promised_mb) * 1_000_000 / u128::from(self.memory_limit_mb.max(1));
-        Score { memory_share: u64::try_from(share).unwrap_or(u64::MAX), last_placed: self.last_placed }
+    /// What is free for instances; `labels` is the hash of the worker's labels.
+    pub(crate) fn free(&self, labels: u64) -> Room {
+        if self.pressure >= PressureLevel::StopPlacing || self.count() >= self.capacity.instances {
+            return Room::default();
+        }
+        let memory = self.memory_limit_mb.saturating_sub(self.memory_promised_mb);
+        let cpu = self.cpu_limit_millis.saturating_sub(self.cpu_promised_millis);
+        Room::new(memory, cpu, self.isolations(), labels)
     }
 
-    pub(crate) fn promise(&mut self, now: Time, promise: Promise) {
-        self.instances += 1;
-        self.memory_promised_mb += promise.memory_mb;
-        self.cpu_promised_millis += promise.cpu_millis;
+    /// What would be free if the worker had no instance and were not pressed.
+    pub(crate) fn whole(&self, labels: u64) -> Room {
+        if self.capacity.instances == 0 {
+            return Room::default();
+        }
+        Room::new(self.memory_limit_mb, self.cpu_limit_millis, self.isolations(), labels)
+    }
+
+    fn isolations(&self) -> u32 {
+        let mine = if self.draining { &[][..] } else { &self.capacity.isolations };
+        mine.iter().fold(0, |bits, &isolation| bits | isolation_bit(isolation))
+    }
+
+    /// The larger of the shares of memory and CPU that are promised, in thousandths of what may be.
+    pub(crate) fn load(&self) -> u64 {
+        let share = |promised: u64, limit: u64| promised.saturating_mul(1_000) / limit.max(1);
+        share(self.memory_promised_mb, self.memory_limit_mb)
+            .max(share(self.cpu_promised_millis, self.cpu_limit_millis))
+            .min(1_000)
+    }
+
+    pub(crate) const fn labels(&self) -> &crate::Labels {
+        &self.capacity.labels
+    }
+
+    pub(crate) const fn last_placed(&self) -> Time {
+        self.last_placed
+    }
+
+    /// Records an instance, and says at which place of [`Worker::instances`] it is.
+    pub(crate) fn promise(&mut self, now: Time, instance: InstanceId, promise: Promise) -> usize {
+        self.memory_promised_mb += u64::from(promise.memory_mb);
+        self.cpu_promised_millis += u64::from(promise.cpu_millis);
         self.last_placed = now;
+        self.instances.push(instance);
+        self.instances.len() - 1
     }
 
-    pub(crate) fn take_back(&mut self, promise: Promise) {
-        self.instances -= 1;
-        self.memory_promised_mb -= promise.memory_mb;
-        self.cpu_promised_millis -= promise.cpu_millis;
+    /// Takes the instance at a place of [`Worker::instances`] out, and says which one is there now.
+    pub(crate) fn take_back(&mut self, place: usize, promise: Promise) -> Option<InstanceId> {
+        self.memory_promised_mb -= u64::from(promise.memory_mb);
+        self.cpu_promised_millis -= u64::from(promise.cpu_millis);
+        self.instances.swap_remove(place);
+        self.instances.get(place).copied()
     }
 
-    pub(crate) const fn view<'a>(&'a self, id: &'a WorkerId) -> WorkerView<'a> {
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.instances.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) const fn is_drained(&self) -> bool {
+        self.draining && self.instances.is_empty()
+    }
+
+    pub(crate) fn view(&self) -> WorkerView<'_> {
         WorkerView {
-            id,
+            id: &self.id,
             capacity: &self.capacity,
-            instances: self.instances,
+            instances: self.count(),
             memory_promised_mb: self.memory_promised_mb,
             memory_limit_mb: self.memory_limit_mb,
             cpu_promised_millis: self.cpu_promised_millis,
             cpu_limit_millis: self.cpu_limit_millis,
             draining: self.draining,
+            drained: self.is_drained(),
+            pressure: self.pressure,
+            images: self.images.len(),
             since: self.since,
         }
     }

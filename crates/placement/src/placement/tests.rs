@@ -1,12 +1,15 @@
 //! The rules of placement, one test each, and its invariants under every order of events.
 
+mod policy;
 mod properties;
 
 use std::sync::Arc;
 
-use hearth_types::{FunctionId, InstanceId, Isolation, Time, WorkerId};
+use hearth_types::{CodeDigest, FunctionId, InstanceId, Isolation, Time, WorkerId};
 
-use crate::{Capacity, Event, Lack, Oversubscription, PlaceRequest, Placement};
+use crate::{
+    Capacity, Event, Labels, Lack, Oversubscription, Packing, PlaceRequest, Placement, PressureLevel,
+};
 
 const NOW: Time = Time::ZERO;
 
@@ -17,11 +20,28 @@ fn request(instance: u64, memory_mb: u32) -> PlaceRequest {
         memory_mb,
         cpu_millis: memory_mb / 2,
         isolation: Isolation::Container,
+        code: CodeDigest([0; 32]),
+        labels: Labels::new(),
     }
 }
 
+/// A function and an image of its own for each instance, so that only load counts.
+fn stranger(instance: u64, memory_mb: u32) -> PlaceRequest {
+    let mut code = [1; 32];
+    code[..8].copy_from_slice(&instance.to_le_bytes());
+    let mut request = request(instance, memory_mb);
+    request.function.name = Arc::from(format!("f{instance}"));
+    request.code = CodeDigest(code);
+    request
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 fn capacity(memory_mb: u64) -> Capacity {
-    Capacity { memory_mb, cpu_millis: 2_000, instances: 100, isolations: vec![Isolation::Container] }
+    let isolations = vec![Isolation::Container];
+    Capacity { memory_mb, cpu_millis: 2_000, instances: 100, isolations, labels: Labels::new() }
 }
 
 fn join(placement: &mut Placement, name: &str, capacity: Capacity) {
@@ -59,7 +79,7 @@ fn the_worker_with_the_smallest_share_promised_is_chosen() {
     let mut placement = Placement::new();
     join(&mut placement, "large", capacity(4096));
     join(&mut placement, "small", capacity(1024));
-    let mut on = |instance| placement.place(NOW, &request(instance, 512)).unwrap().as_str().to_owned();
+    let mut on = |instance| placement.place(NOW, &stranger(instance, 512)).unwrap().as_str().to_owned();
     let order: Vec<_> = (0..5).map(&mut on).collect();
     assert_eq!(order, ["large", "small", "large", "large", "large"]);
 }
@@ -72,7 +92,7 @@ fn among_equal_workers_the_one_used_longest_ago_is_chosen() {
     }
     let mut seen = Vec::new();
     for i in 1..=6 {
-        let worker = placement.place(Time::from_millis(i), &request(i, 128)).unwrap();
+        let worker = placement.place(Time::from_millis(i), &stranger(i, 128)).unwrap();
         seen.push(worker.as_str().to_owned());
         end(&mut placement, i);
     }

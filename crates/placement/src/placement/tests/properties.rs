@@ -125,6 +125,6 @@ proptest! {
         for number in 0..4 {
             apply(&mut placement, &mut book, Time::MAX, &Step::Leave { worker: number });
         }
-        prop_assert!(placement.placed.is_empty() && placement.workers.is_empty());
+        prop_assert!(placement.placed.is_empty() && placement.together.is_empty() && placement.fleet.is_empty());
     }
 }

@@ -1,0 +1,184 @@
+//! All workers, each in a slot that stays its own while it is there, with the indexes that find them.
+
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+
+use hearth_types::{Time, WorkerId};
+
+use crate::images::Images;
+use crate::messages::{Capacity, Labels, MAX_WORKERS, Oversubscription, PlaceRequest};
+use crate::random::Seeded;
+use crate::room::{Found, Room, RoomTree, isolation_bit};
+use crate::worker::Worker;
+
+/// Most requests remembered that no worker has room for.
+const BARREN: usize = 8;
+/// A search that looked at more nodes than this and found nothing is remembered.
+const LONG_SEARCH: usize = 64;
+
+/// The workers and where to find them.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    slots: Vec<Option<Worker>>,
+    empty: Vec<usize>,
+    names: BTreeMap<WorkerId, usize>,
+    /// What each has free.
+    free: RoomTree,
+    /// What each would have free without instances and pressure.
+    whole: RoomTree,
+    pub(crate) images: Images,
+    /// Requests for which a long search found that no worker fits; each leaves as soon as one does.
+    barren: Vec<PlaceRequest>,
+    hash: Seeded,
+}
+
+impl Fleet {
+    pub(crate) fn new(hash: Seeded) -> Self {
+        Self {
+            slots: Vec::new(),
+            empty: Vec::new(),
+            names: BTreeMap::new(),
+            free: RoomTree::new(),
+            whole: RoomTree::new(),
+            images: Images::new(hash),
+            barren: Vec::new(),
+            hash,
+        }
+    }
+
+    /// How many workers there are.
+    pub(crate) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// How many slots there are, empty ones included.
+    pub(crate) const fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn get(&self, slot: usize) -> Option<&Worker> {
+        self.slots.get(slot)?.as_ref()
+    }
+
+    /// Changes the worker in `slot`, and then what the indexes say of its room.
+    pub(crate) fn change<T>(&mut self, slot: usize, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
+        let worker = self.slots.get_mut(slot)?.as_mut()?;
+        let result = change(worker);
+        let labels = hash_labels(self.hash, worker.labels());
+        self.free.set(slot, worker.free(labels));
+        self.whole.set(slot, worker.whole(labels));
+        self.barren.retain(|request| worker.lack(request).is_err());
+        Some(result)
+    }
+
+    /// Changes which images the worker in `slot` is known to have.
+    pub(crate) fn note_image(&mut self, slot: usize, image: u64, has: bool) {
+        if let Some(Some(worker)) = self.slots.get_mut(slot)
+            && let Ok(slot) = u32::try_from(slot)
+        {
+            if has {
+                self.images.add(slot, &mut worker.images, image);
+            } else {
+                self.images.remove(slot, &mut worker.images, image);
+            }
+        }
+    }
+
+    pub(crate) fn slot_of(&self, worker: &WorkerId) -> Option<usize> {
+        self.names.get(worker).copied()
+    }
+
+    pub(crate) fn by_name(&self) -> impl Iterator<Item = &Worker> {
+        self.names.values().filter_map(|&slot| self.get(slot))
+    }
+
+    pub(crate) fn join(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        capacity: Capacity,
+        oversubscription: Oversubscription,
+    ) {
+        if let Some(slot) = self.slot_of(&worker) {
+            self.change(slot, |worker| worker.restate(capacity, oversubscription));
+            return;
+        }
+        if self.names.len() >= MAX_WORKERS {
+            return;
+        }
+        let slot = self.empty.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.names.insert(worker.clone(), slot);
+        self.slots[slot] = Some(Worker::new(now, worker, capacity, oversubscription));
+        self.change(slot, |_| ());
+    }
+
+    /// Takes a worker out, with the slot that it had.
+    pub(crate) fn leave(&mut self, worker: &WorkerId) -> Option<(usize, Worker)> {
+        let slot = self.names.remove(worker)?;
+        let worker = self.slots[slot].take()?;
+        self.free.set(slot, Room::default());
+        self.whole.set(slot, Room::default());
+        if let Ok(slot) = u32::try_from(slot) {
+            worker.images.iter().for_each(|&image| self.images.forget(slot, image));
+        }
+        self.empty.push(slot);
+        Some((slot, worker))
+    }
+
+    /// A worker that the instance fits on. It is found if there is one; `turns` says which way to look first.
+    pub(crate) fn find(&mut self, request: &PlaceRequest, turns: u64) -> Option<usize> {
+        if self.barren.iter().any(|barren| asks_no_less(request, barren)) {
+            return None;
+        }
+        let fits = |slot| self.get(slot).is_some_and(|worker| worker.lack(request).is_ok());
+        let Found { slot, visited } = self.free.find(&self.need(request), turns, fits);
+        if slot.is_none() && visited > LONG_SEARCH {
+            if self.barren.len() >= BARREN {
+                self.barren.remove(0);
+            }
+            self.barren.push(request.clone());
+        }
+        slot
+    }
+
+    /// Whether the instance would fit on a worker without others and without pressure.
+    pub(crate) fn fits_alone(&self, request: &PlaceRequest) -> bool {
+        let fits = |slot| self.get(slot).is_some_and(|worker| worker.fits_alone(request));
+        self.whole.find(&self.need(request), 0, fits).slot.is_some()
+    }
+
+    /// The slot with the most memory left.
+    pub(crate) fn roomiest(&self) -> usize {
+        self.free.roomiest()
+    }
+
+    fn need(&self, request: &PlaceRequest) -> Room {
+        Room::new(
+            u64::from(request.memory_mb),
+            u64::from(request.cpu_millis),
+            isolation_bit(request.isolation),
+            hash_labels(self.hash, &request.labels),
+        )
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.images.is_empty() && self.slots.iter().all(Option::is_none)
+    }
+}
+
+/// A bit for each label, so that a set of labels has all the bits of its subsets.
+fn hash_labels(hash: Seeded, labels: &Labels) -> u64 {
+    labels.iter().fold(0, |bits, label| bits | 1 << (hash.hash_one(label) % 64))
+}
+
+/// Whether a worker that fits `request` fits `other` as well.
+fn asks_no_less(request: &PlaceRequest, other: &PlaceRequest) -> bool {
+    request.isolation == other.isolation
+        && request.memory_mb >= other.memory_mb
+        && request.cpu_millis >= other.cpu_millis
+        && other.labels.iter().all(|(name, value)| request.labels.get(name) == Some(value))
+}
