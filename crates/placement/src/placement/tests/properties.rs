@@ -2,30 +2,46 @@
 
 use std::collections::BTreeMap;
 
-use hearth_types::{InstanceId, Time, WorkerId};
 use proptest::prelude::*;
 
-use super::{capacity, request};
-use crate::{Capacity, Event, Oversubscription, Placement};
+use super::*;
+use crate::WorkerView;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Join { worker: usize, memory_mb: u64, instances: u32, percent: u32 },
+    Join { worker: usize, memory_mb: u64, instances: u32, percent: u32, zone: usize },
     Drain { worker: usize },
     Leave { worker: usize },
-    Place { instance: u64, memory_mb: u32 },
+    Press { worker: usize, level: PressureLevel },
+    Image { worker: usize, image: u64, has: bool },
+    Place { instance: u64, memory_mb: u32, zone: usize },
     Find { worker: usize, instance: u64, memory_mb: u32 },
     End { instance: u64 },
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let (worker, instance, memory) = (0..4_usize, 0..40_u64, 0..600_u32);
+/// Steps on so many workers and instances.
+fn step(workers: usize, instances: u64) -> impl Strategy<Value = Step> {
+    let worker = 0..workers;
+    let (instance, memory, zone) = (0..instances, 0..600_u32, 0..4_usize);
+    let percent = prop_oneof![Just(100), Just(1_000), 0..300_u32];
+    let level = prop_oneof![
+        2 => Just(PressureLevel::None),
+        1 => Just(PressureLevel::StopPlacing),
+        1 => Just(PressureLevel::Evict),
+    ];
     prop_oneof![
-        2 => (worker.clone(), 0..2_000_u64, 0..12_u32, prop_oneof![Just(100), Just(1_000), 0..300_u32])
-            .prop_map(|(worker, memory_mb, instances, percent)| Step::Join { worker, memory_mb, instances, percent }),
+        4 => (worker.clone(), 0..2_000_u64, 0..12_u32, percent, zone.clone()).prop_map(
+            |(worker, memory_mb, instances, percent, zone)| Step::Join {
+                worker, memory_mb, instances, percent, zone
+            }
+        ),
         1 => worker.clone().prop_map(|worker| Step::Drain { worker }),
         1 => worker.clone().prop_map(|worker| Step::Leave { worker }),
-        12 => (instance.clone(), memory.clone()).prop_map(|(instance, memory_mb)| Step::Place { instance, memory_mb }),
+        1 => (worker.clone(), level).prop_map(|(worker, level)| Step::Press { worker, level }),
+        1 => (worker.clone(), 0..6_u64, any::<bool>())
+            .prop_map(|(worker, image, has)| Step::Image { worker, image, has }),
+        16 => (instance.clone(), memory.clone(), zone)
+            .prop_map(|(instance, memory_mb, zone)| Step::Place { instance, memory_mb, zone }),
         1 => (worker, instance.clone(), memory)
             .prop_map(|(worker, instance, memory_mb)| Step::Find { worker, instance, memory_mb }),
         6 => instance.prop_map(|instance| Step::End { instance }),
@@ -36,95 +52,188 @@ fn worker(number: usize) -> WorkerId {
     WorkerId::new(&format!("w{number}"))
 }
 
-/// What should be placed: instance to worker and memory.
-type Book = BTreeMap<InstanceId, (WorkerId, u64)>;
+/// Zone 0 is none.
+fn zone(number: usize) -> Labels {
+    let name = ["", "a", "b", "c"][number];
+    if number == 0 { Labels::new() } else { labels(&[("zone", name)]) }
+}
+
+/// What should be placed: instance to worker, memory and CPU.
+type Book = BTreeMap<InstanceId, (WorkerId, u64, u64)>;
+
+fn event(step: &Step) -> Option<Event> {
+    Some(match *step {
+        Step::Join { worker: number, memory_mb, instances, percent, zone: labels } => {
+            let oversubscription = Oversubscription { memory_percent: percent, cpu_percent: percent };
+            let capacity = Capacity { instances, labels: zone(labels), ..capacity(memory_mb) };
+            Event::WorkerJoined { worker: worker(number), capacity, oversubscription }
+        }
+        Step::Drain { worker: number } => Event::WorkerDraining { worker: worker(number) },
+        Step::Leave { worker: number } => Event::WorkerLeft { worker: worker(number) },
+        Step::Press { worker: number, level } => Event::PressureChanged { worker: worker(number), level },
+        Step::Image { worker: number, image, has } => {
+            let (worker, code) = (worker(number), some_function(image, 0).code);
+            if has { Event::ImageCached { worker, code } } else { Event::ImageDropped { worker, code } }
+        }
+        Step::Place { .. } => return None,
+        Step::Find { worker: number, instance, memory_mb } => {
+            Event::InstanceFound { worker: worker(number), request: some_function(instance, memory_mb) }
+        }
+        Step::End { instance } => Event::InstanceEnded { instance: InstanceId::new(0, instance) },
+    })
+}
+
+/// One of six functions with an image each.
+fn some_function(instance: u64, memory_mb: u32) -> PlaceRequest {
+    PlaceRequest { instance: InstanceId::new(0, instance), ..stranger(instance % 6, memory_mb) }
+}
+
+fn wanted(instance: u64, memory_mb: u32, labels: usize) -> PlaceRequest {
+    PlaceRequest { labels: zone(labels), ..some_function(instance, memory_mb) }
+}
 
 fn apply(placement: &mut Placement, book: &mut Book, now: Time, step: &Step) {
-    match *step {
-        Step::Join { worker: number, memory_mb, instances, percent } => {
-            let oversubscription = Oversubscription { memory_percent: percent, cpu_percent: 1_000 };
-            let capacity = Capacity { instances, ..capacity(memory_mb) };
-            placement.handle(now, Event::WorkerJoined { worker: worker(number), capacity, oversubscription });
-        }
-        Step::Drain { worker: number } => {
-            placement.handle(now, Event::WorkerDraining { worker: worker(number) });
-        }
-        Step::Leave { worker: number } => {
-            placement.handle(now, Event::WorkerLeft { worker: worker(number) });
-            book.retain(|_, (on, _)| *on != worker(number));
-        }
-        Step::Place { instance, memory_mb } => place(placement, book, now, instance, memory_mb),
-        Step::Find { worker: number, instance, memory_mb } => {
-            let request = request(instance, memory_mb);
-            let known = placement.workers().any(|view| *view.id == worker(number));
-            placement.handle(now, Event::InstanceFound { worker: worker(number), request: request.clone() });
-            if known {
-                book.entry(request.instance).or_insert_with(|| (worker(number), u64::from(memory_mb)));
+    if let Some(event) = event(step) {
+        match &event {
+            Event::WorkerLeft { worker } => book.retain(|_, (on, ..)| on != worker),
+            Event::InstanceFound { worker, request } if placement.worker(worker).is_some() => {
+                let (memory, cpu) = (u64::from(request.memory_mb), u64::from(request.cpu_millis));
+                book.entry(request.instance).or_insert_with(|| (worker.clone(), memory, cpu));
             }
+            Event::InstanceEnded { instance } => drop(book.remove(instance)),
+            _ => {}
         }
-        Step::End { instance } => {
-            let instance = InstanceId::new(0, instance);
-            placement.handle(now, Event::InstanceEnded { instance });
-            book.remove(&instance);
-        }
+        placement.handle(now, event);
+    }
+    if let Step::Place { instance, memory_mb, zone } = *step {
+        place(placement, book, now, &wanted(instance, memory_mb, zone));
     }
 }
 
-fn place(placement: &mut Placement, book: &mut Book, now: Time, instance: u64, memory_mb: u32) {
-    let request = request(instance, memory_mb);
-    let fits = placement.workers().any(|view| {
-        !view.draining
-            && view.instances < view.capacity.instances
-            && view.memory_promised_mb + u64::from(memory_mb) <= view.memory_limit_mb
-            && view.cpu_promised_millis + u64::from(request.cpu_millis) <= view.cpu_limit_millis
-    });
+/// What the filters say, in other words.
+fn fits(view: &WorkerView<'_>, request: &PlaceRequest) -> bool {
+    !view.draining
+        && view.pressure == PressureLevel::None
+        && request.labels.iter().all(|label| view.capacity.labels.iter().any(|has| has == label))
+        && view.instances < view.capacity.instances
+        && view.memory_promised_mb + u64::from(request.memory_mb) <= view.memory_limit_mb
+        && view.cpu_promised_millis + u64::from(request.cpu_millis) <= view.cpu_limit_millis
+}
+
+fn place(placement: &mut Placement, book: &mut Book, now: Time, request: &PlaceRequest) {
+    let fitting: Vec<_> =
+        placement.workers().filter(|view| fits(view, request)).map(|view| view.id.clone()).collect();
     let before = book.get(&request.instance).cloned();
-    match (before, placement.place(now, &request)) {
-        (Some((on, _)), answer) => assert_eq!(answer, Ok(on), "placed before"),
+    match (before, placement.place(now, request)) {
+        (Some((on, ..)), answer) => assert_eq!(answer, Ok(on), "placed before"),
         (None, Ok(worker)) => {
-            assert!(fits, "no worker had room");
-            let view = placement.workers().find(|view| *view.id == worker).unwrap();
-            assert!(!view.draining);
-            assert!(view.memory_promised_mb <= view.memory_limit_mb);
-            assert!(view.cpu_promised_millis <= view.cpu_limit_millis);
-            assert!(view.instances <= view.capacity.instances);
-            book.insert(request.instance, (worker, u64::from(memory_mb)));
+            assert!(fitting.contains(&worker), "{worker} had no room");
+            let (memory, cpu) = (u64::from(request.memory_mb), u64::from(request.cpu_millis));
+            book.insert(request.instance, (worker, memory, cpu));
         }
         (None, Err(no_room)) => {
-            assert!(!fits, "a worker had room, yet: {no_room}");
+            assert_eq!(fitting, [], "had room, yet: {no_room}");
             let held_back: usize = no_room.held_back.iter().map(|held| held.workers).sum();
-            assert_eq!(held_back, placement.workers().count(), "each worker is counted once");
-            let nobody_has_any = placement.workers().all(|view| view.instances == 0);
-            assert!(!(no_room.room_may_come && nobody_has_any), "nobody is there to make way");
+            assert_eq!(held_back, placement.workers().count().min(64), "each worker is counted once");
+            let may_come = placement.workers().any(|view| {
+                let (instances, pressure) = (0, PressureLevel::None);
+                let (memory_promised_mb, cpu_promised_millis) = (0, 0);
+                fits(
+                    &WorkerView { instances, pressure, memory_promised_mb, cpu_promised_millis, ..view },
+                    request,
+                )
+            });
+            assert_eq!(no_room.room_may_come, may_come);
         }
     }
 }
 
 fn recount(placement: &Placement, book: &Book) {
+    let mut sums = BTreeMap::<_, (u32, u64, u64)>::new();
+    for (on, memory, cpu) in book.values() {
+        let sum = sums.entry(on).or_default();
+        *sum = (sum.0 + 1, sum.1 + memory, sum.2 + cpu);
+    }
     for view in placement.workers() {
-        let mine = book.values().filter(|(on, _)| on == view.id);
-        let (count, memory) = mine.fold((0, 0), |(n, sum), (_, memory)| (n + 1, sum + memory));
-        assert_eq!((view.instances, view.memory_promised_mb), (count, memory), "{}", view.id);
+        let sum = sums.get(view.id).copied().unwrap_or_default();
+        assert_eq!((view.instances, view.memory_promised_mb, view.cpu_promised_millis), sum, "{}", view.id);
+        assert_eq!(view.drained, view.draining && sum.0 == 0);
     }
     assert_eq!(placement.placed.len(), book.len());
-    for (&instance, (on, _)) in book {
+    let together: u32 = book.keys().filter_map(|id| placement.placed.get(id)).map(|_| 1).sum();
+    assert_eq!(placement.together.values().sum::<u32>(), together);
+    for (&instance, (on, ..)) in book {
         assert_eq!(placement.worker_of(instance), Some(on));
     }
 }
 
+/// Runs the steps with a recount after each, then ends everything one way or the other.
+fn run(placement: &mut Placement, workers: usize, steps: &[Step]) {
+    let mut book = Book::new();
+    for (i, step) in (1..).zip(steps) {
+        apply(placement, &mut book, Time::from_millis(i), step);
+        recount(placement, &book);
+    }
+    for (i, instance) in book.clone().keys().enumerate() {
+        if i % 2 == 0 {
+            placement.handle(Time::MAX, Event::InstanceEnded { instance: *instance });
+            book.remove(instance);
+        }
+    }
+    recount(placement, &book);
+    for number in 0..workers {
+        apply(placement, &mut book, Time::MAX, &Step::Leave { worker: number });
+    }
+    assert!(placement.placed.is_empty() && placement.together.is_empty() && placement.fleet.is_empty());
+}
+
+/// The answers to a run's requests, in words.
+fn answers(seed: u64, steps: &[Step]) -> Vec<String> {
+    let mut placement = Placement::with_seed(seed, Packing::Even);
+    let mut answers = Vec::new();
+    for (i, step) in (1..).zip(steps) {
+        let now = Time::from_millis(i);
+        if let Some(event) = event(step) {
+            placement.handle(now, event);
+        }
+        if let Step::Place { instance, memory_mb, zone } = *step {
+            answers.push(match placement.place(now, &wanted(instance, memory_mb, zone)) {
+                Ok(worker) => worker.to_string(),
+                Err(no_room) => no_room.to_string(),
+            });
+        }
+    }
+    answers
+}
+
 proptest! {
     #[test]
-    fn promises_are_the_sum_of_what_is_placed_and_never_above_the_limit(
-        steps in prop::collection::vec(step(), 1..200)
+    fn a_small_fleet_keeps_the_book_and_finds_all_room(
+        steps in prop::collection::vec(step(4, 40), 1..200),
+        tight: bool,
     ) {
-        let (mut placement, mut book) = (Placement::new(), Book::new());
-        for (i, step) in (1..).zip(&steps) {
-            apply(&mut placement, &mut book, Time::from_millis(i), step);
-            recount(&placement, &book);
-        }
-        for number in 0..4 {
-            apply(&mut placement, &mut book, Time::MAX, &Step::Leave { worker: number });
-        }
-        prop_assert!(placement.placed.is_empty() && placement.together.is_empty() && placement.fleet.is_empty());
+        let packing = if tight { Packing::Tight } else { Packing::Even };
+        run(&mut Placement::with_seed(7, packing), 4, &steps);
+    }
+
+    #[test]
+    fn a_fleet_that_is_drawn_from_keeps_the_book_and_finds_all_room(
+        seed: u64,
+        steps in prop::collection::vec(step(90, 300), 1..400),
+        tight: bool,
+        begin in 20..90_usize,
+    ) {
+        let join = |worker| Step::Join { worker, memory_mb: 300, instances: 2, percent: 100, zone: worker % 4 };
+        let steps: Vec<_> = (0..begin).map(join).chain(steps).collect();
+        let packing = if tight { Packing::Tight } else { Packing::Even };
+        run(&mut Placement::with_seed(seed, packing), 90, &steps);
+    }
+
+    #[test]
+    fn the_same_seed_and_events_give_the_same_answers(
+        seed: u64,
+        steps in prop::collection::vec(step(60, 300), 1..300),
+    ) {
+        prop_assert_eq!(answers(seed, &steps), answers(seed, &steps));
     }
 }
