@@ -1,14 +1,13 @@
 //! All workers, each in a slot that stays its own while it is there, with the indexes that find them.
 
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
 
 use hearth_types::{Time, WorkerId};
 
 use crate::images::Images;
-use crate::messages::{Capacity, Labels, MAX_WORKERS, Oversubscription, PlaceRequest};
+use crate::messages::{Capacity, MAX_WORKERS, Oversubscription, PlaceRequest};
 use crate::random::Seeded;
-use crate::room::{Found, Room, RoomTree, isolation_bit};
+use crate::room::{Found, Room, RoomTree, isolation_bit, label_bits};
 use crate::worker::Worker;
 
 /// Most requests remembered that no worker has room for.
@@ -60,15 +59,20 @@ impl Fleet {
         self.slots.get(slot)?.as_ref()
     }
 
-    /// Changes the worker in `slot`, and then what the indexes say of its room.
+    /// Changes what the worker in `slot` is promised, and then what the index says is free.
     pub(crate) fn change<T>(&mut self, slot: usize, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
         let worker = self.slots.get_mut(slot)?.as_mut()?;
         let result = change(worker);
-        let labels = hash_labels(self.hash, worker.labels());
-        self.free.set(slot, worker.free(labels));
-        self.whole.set(slot, worker.whole(labels));
+        self.free.set(slot, worker.free());
         self.barren.retain(|request| worker.lack(request).is_err());
         Some(result)
+    }
+
+    /// Changes on what terms the worker in `slot` takes instances, and then what the indexes say.
+    pub(crate) fn change_terms(&mut self, slot: usize, change: impl FnOnce(&mut Worker)) {
+        self.change(slot, change);
+        let whole = self.get(slot).map(Worker::whole).unwrap_or_default();
+        self.whole.set(slot, whole);
     }
 
     /// Changes which images the worker in `slot` is known to have.
@@ -100,7 +104,8 @@ impl Fleet {
         oversubscription: Oversubscription,
     ) {
         if let Some(slot) = self.slot_of(&worker) {
-            self.change(slot, |worker| worker.restate(capacity, oversubscription));
+            let hash = self.hash;
+            self.change_terms(slot, |worker| worker.restate(capacity, oversubscription, hash));
             return;
         }
         if self.names.len() >= MAX_WORKERS {
@@ -111,8 +116,8 @@ impl Fleet {
             self.slots.len() - 1
         });
         self.names.insert(worker.clone(), slot);
-        self.slots[slot] = Some(Worker::new(now, worker, capacity, oversubscription));
-        self.change(slot, |_| ());
+        self.slots[slot] = Some(Worker::new(now, worker, capacity, oversubscription, self.hash));
+        self.change_terms(slot, |_| ());
     }
 
     /// Takes a worker out, with the slot that it had.
@@ -160,7 +165,7 @@ impl Fleet {
             u64::from(request.memory_mb),
             u64::from(request.cpu_millis),
             isolation_bit(request.isolation),
-            hash_labels(self.hash, &request.labels),
+            label_bits(self.hash, &request.labels),
         )
     }
 
@@ -168,11 +173,6 @@ impl Fleet {
     pub(crate) fn is_empty(&self) -> bool {
         self.names.is_empty() && self.images.is_empty() && self.slots.iter().all(Option::is_none)
     }
-}
-
-/// A bit for each label, so that a set of labels has all the bits of its subsets.
-fn hash_labels(hash: Seeded, labels: &Labels) -> u64 {
-    labels.iter().fold(0, |bits, label| bits | 1 << (hash.hash_one(label) % 64))
 }
 
 /// Whether a worker that fits `request` fits `other` as well.

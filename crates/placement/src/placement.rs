@@ -67,6 +67,13 @@ struct Placed {
     function: u64,
 }
 
+/// A request, with the hashes that the indexes know its function and image by.
+struct Asked<'a> {
+    request: &'a PlaceRequest,
+    function: u64,
+    image: u64,
+}
+
 /// How good a worker is for an instance; the lowest wins.
 type Score = (u64, Time, usize);
 
@@ -122,9 +129,14 @@ impl Placement {
     pub fn place(&mut self, now: Time, request: &PlaceRequest) -> Result<WorkerId, NoRoom> {
         let known = self.placed.get(&request.instance).map(|placed| placed.slot);
         let slot = known.or_else(|| {
-            let slot = self.choose(request)?;
-            self.put(now, slot, request);
-            self.fleet.note_image(slot, self.hash.hash_one(request.code), true);
+            let asked = Asked {
+                request,
+                function: self.hash.hash_one(&request.function),
+                image: self.hash.hash_one(request.code),
+            };
+            let slot = self.choose(&asked)?;
+            self.put(now, slot, request, asked.function);
+            self.fleet.note_image(slot, asked.image, true);
             self.last = slot;
             Some(slot)
         });
@@ -142,13 +154,13 @@ impl Placement {
             }
             Event::WorkerDraining { worker } => {
                 if let Some(slot) = self.fleet.slot_of(&worker) {
-                    self.fleet.change(slot, |worker| worker.draining = true);
+                    self.fleet.change_terms(slot, |worker| worker.draining = true);
                 }
             }
             Event::WorkerLeft { worker } => self.left(&worker),
             Event::PressureChanged { worker, level } => {
                 if let Some(slot) = self.fleet.slot_of(&worker) {
-                    self.fleet.change(slot, |worker| worker.pressure = level);
+                    self.fleet.change_terms(slot, |worker| worker.pressure = level);
                 }
             }
             Event::ImageCached { worker, code } => self.note_image(&worker, code, true),
@@ -181,65 +193,49 @@ impl Placement {
         Some(&self.fleet.get(self.placed.get(&instance)?.slot)?.id)
     }
 
-    fn choose(&mut self, request: &PlaceRequest) -> Option<usize> {
-        let (function, image) = (self.hash.hash_one(&request.function), self.hash.hash_one(request.code));
-        let mut best = None;
-        if self.fleet.slots() <= FEW {
-            for slot in 0..self.fleet.slots() {
-                self.consider(&mut best, slot, request, function, image);
-            }
-            return best.map(|(_, _, slot)| slot);
+    fn choose(&mut self, asked: &Asked<'_>) -> Option<usize> {
+        let slots = self.fleet.slots();
+        if slots <= FEW {
+            return self.best_of(asked, 0..slots);
         }
-        for _ in 0..WITH_IMAGE {
-            let holders = self.fleet.images.holders(image);
-            if let Some(&slot) = holders.get(self.random.below(holders.len())) {
-                self.consider(&mut best, slot as usize, request, function, image);
-            }
+        let holders = self.fleet.images.holders(asked.image);
+        let mut drawn = [None; WITH_IMAGE + AT_RANDOM + 1];
+        for draw in &mut drawn[..WITH_IMAGE] {
+            *draw = holders.get(self.random.below(holders.len())).map(|&slot| slot as usize);
         }
-        for _ in 0..AT_RANDOM {
-            let slot = self.random.below(self.fleet.slots());
-            self.consider(&mut best, slot, request, function, image);
+        for draw in &mut drawn[WITH_IMAGE..WITH_IMAGE + AT_RANDOM] {
+            *draw = Some(self.random.below(slots));
         }
         if self.packing == Packing::Tight {
-            self.consider(&mut best, self.last, request, function, image);
+            drawn[WITH_IMAGE + AT_RANDOM] = Some(self.last);
         }
-        let searches = if best.is_none() { SEARCHED } else { 0 };
-        for _ in 0..searches {
-            let Some(slot) = self.fleet.find(request, self.random.next()) else { break };
-            self.consider(&mut best, slot, request, function, image);
-        }
-        best.map(|(_, _, slot)| slot)
+        self.best_of(asked, drawn.into_iter().flatten()).or_else(|| {
+            let found = [(); SEARCHED].map(|()| self.fleet.find(asked.request, self.random.next()));
+            self.best_of(asked, found.into_iter().flatten())
+        })
     }
 
-    fn consider(
-        &self,
-        best: &mut Option<Score>,
-        slot: usize,
-        request: &PlaceRequest,
-        function: u64,
-        image: u64,
-    ) {
-        let Some(worker) = self.fleet.get(slot) else { return };
-        if worker.lack(request).is_err() {
-            return;
-        }
+    /// The best of those in the slots that the instance fits on.
+    fn best_of(&self, asked: &Asked<'_>, slots: impl Iterator<Item = usize>) -> Option<usize> {
+        let holders = self.fleet.images.holders(asked.image);
+        slots.filter_map(|slot| self.score(asked, holders, slot)).min().map(|(_, _, slot)| slot)
+    }
+
+    fn score(&self, asked: &Asked<'_>, holders: &[u32], slot: usize) -> Option<Score> {
+        let worker = self.fleet.get(slot)?;
+        worker.lack(asked.request).ok()?;
         let load = match self.packing {
             Packing::Even => worker.load(),
             Packing::Tight => 1_000 - worker.load(),
         };
-        let has = u32::try_from(slot)
-            .is_ok_and(|slot| self.fleet.images.holders(image).binary_search(&slot).is_ok());
-        let same = u64::from(self.together.get(&(slot, function)).copied().unwrap_or(0));
+        let has = u32::try_from(slot).is_ok_and(|slot| holders.binary_search(&slot).is_ok());
+        let same = u64::from(self.together.get(&(slot, asked.function)).copied().unwrap_or(0));
         let cost = load + if has { 0 } else { FETCH } + same.min(MOST_SAME) * SAME_FUNCTION;
-        let score = (cost, worker.last_placed(), slot);
-        if best.is_none_or(|best| score < best) {
-            *best = Some(score);
-        }
+        Some((cost, worker.last_placed(), slot))
     }
 
-    fn put(&mut self, now: Time, slot: usize, request: &PlaceRequest) {
+    fn put(&mut self, now: Time, slot: usize, request: &PlaceRequest, function: u64) {
         let promise = Promise::from(request);
-        let function = self.hash.hash_one(&request.function);
         let place = self.fleet.change(slot, |worker| worker.promise(now, request.instance, promise));
         if let Some(place) = place {
             self.placed.insert(request.instance, Placed { slot, place, promise, function });
@@ -287,7 +283,7 @@ impl Placement {
             && self.fleet.get(slot).is_some_and(|worker| worker.count() < MAX_INSTANCES_PER_WORKER)
             && !self.placed.contains_key(&request.instance)
         {
-            self.put(now, slot, request);
+            self.put(now, slot, request, self.hash.hash_one(&request.function));
         }
     }
 

@@ -5,7 +5,12 @@
 //! branch is searched in vain. The worst of these cases, workers short of memory beside workers short of CPU, is cut
 //! off by a third maximum, of both together in the proportion that requests have.
 
+use std::hash::BuildHasher;
+
 use hearth_types::{Isolation, limits};
+
+use crate::messages::Labels;
+use crate::random::Seeded;
 
 /// What one worker has, or the most that any of several has; also what an instance needs.
 ///
@@ -58,6 +63,11 @@ impl Room {
 /// The bit of a driver in [`Room`].
 pub(crate) const fn isolation_bit(isolation: Isolation) -> u32 {
     1 << isolation as u32
+}
+
+/// A bit for each label, so that a set of labels has all the bits of its subsets.
+pub(crate) fn label_bits(hash: Seeded, labels: &Labels) -> u64 {
+    labels.iter().fold(0, |bits, label| bits | 1 << (hash.hash_one(label) % 64))
 }
 
 /// The tree: node `i` has the children `2i` and `2i + 1`, the leaves are the upper half.

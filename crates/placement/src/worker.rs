@@ -9,7 +9,8 @@ use crate::messages::{
 };
 use crate::no_room::Lack;
 use crate::pressure::PressureLevel;
-use crate::room::{Room, isolation_bit};
+use crate::random::Seeded;
+use crate::room::{Room, isolation_bit, label_bits};
 
 /// What an instance was promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,9 @@ impl From<&PlaceRequest> for Promise {
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     capacity: Capacity,
+    /// The bits of its drivers and labels in the indexes, so that the way of a request neither hashes nor searches.
+    isolation_bits: u32,
+    label_bits: u64,
     memory_limit_mb: u64,
     cpu_limit_millis: u64,
     memory_promised_mb: u64,
@@ -49,10 +53,13 @@ impl Worker {
         id: WorkerId,
         capacity: Capacity,
         oversubscription: Oversubscription,
+        hash: Seeded,
     ) -> Self {
         let mut worker = Self {
             id,
             capacity: Capacity::default(),
+            isolation_bits: 0,
+            label_bits: 0,
             memory_limit_mb: 0,
             cpu_limit_millis: 0,
             memory_promised_mb: 0,
@@ -64,12 +71,17 @@ impl Worker {
             since: now,
             last_placed: Time::ZERO,
         };
-        worker.restate(capacity, oversubscription);
+        worker.restate(capacity, oversubscription, hash);
         worker
     }
 
     /// Takes a new statement of what the worker has, cut to what is sane; promises stay.
-    pub(crate) fn restate(&mut self, mut capacity: Capacity, oversubscription: Oversubscription) {
+    pub(crate) fn restate(
+        &mut self,
+        mut capacity: Capacity,
+        oversubscription: Oversubscription,
+        hash: Seeded,
+    ) {
         capacity.instances = capacity.instances.min(MAX_INSTANCES_PER_WORKER);
         while capacity.labels.len() > MAX_LABELS {
             capacity.labels.pop_last();
@@ -84,6 +96,9 @@ impl Worker {
         self.memory_limit_mb =
             times(capacity.memory_mb, memory_percent, Oversubscription::MAX_MEMORY_PERCENT);
         self.cpu_limit_millis = times(capacity.cpu_millis, cpu_percent, Oversubscription::MAX_CPU_PERCENT);
+        self.isolation_bits =
+            capacity.isolations.iter().fold(0, |bits, &isolation| bits | isolation_bit(isolation));
+        self.label_bits = label_bits(hash, &capacity.labels);
         self.capacity = capacity;
         self.draining = false;
         self.pressure = PressureLevel::None;
@@ -94,7 +109,7 @@ impl Worker {
         if self.draining {
             return Some(Lack::Draining);
         }
-        if !self.capacity.isolations.contains(&request.isolation) {
+        if self.isolation_bits & isolation_bit(request.isolation) == 0 {
             return Some(Lack::Isolation { needed: request.isolation });
         }
         let has = |(name, value): (&String, _)| self.capacity.labels.get(name) == Some(value);
@@ -133,27 +148,23 @@ impl Worker {
             && u64::from(request.cpu_millis) <= self.cpu_limit_millis
     }
 
-    /// What is free for instances; `labels` is the hash of the worker's labels.
-    pub(crate) fn free(&self, labels: u64) -> Room {
-        if self.pressure >= PressureLevel::StopPlacing || self.count() >= self.capacity.instances {
+    /// What is free for instances.
+    pub(crate) fn free(&self) -> Room {
+        let pressed = self.pressure >= PressureLevel::StopPlacing;
+        if self.draining || pressed || self.count() >= self.capacity.instances {
             return Room::default();
         }
         let memory = self.memory_limit_mb.saturating_sub(self.memory_promised_mb);
         let cpu = self.cpu_limit_millis.saturating_sub(self.cpu_promised_millis);
-        Room::new(memory, cpu, self.isolations(), labels)
+        Room::new(memory, cpu, self.isolation_bits, self.label_bits)
     }
 
     /// What would be free if the worker had no instance and were not pressed.
-    pub(crate) fn whole(&self, labels: u64) -> Room {
-        if self.capacity.instances == 0 {
+    pub(crate) fn whole(&self) -> Room {
+        if self.draining || self.capacity.instances == 0 {
             return Room::default();
         }
-        Room::new(self.memory_limit_mb, self.cpu_limit_millis, self.isolations(), labels)
-    }
-
-    fn isolations(&self) -> u32 {
-        let mine = if self.draining { &[][..] } else { &self.capacity.isolations };
-        mine.iter().fold(0, |bits, &isolation| bits | isolation_bit(isolation))
+        Room::new(self.memory_limit_mb, self.cpu_limit_millis, self.isolation_bits, self.label_bits)
     }
 
     /// The larger of the shares of memory and CPU that are promised, in thousandths of what may be.
@@ -162,10 +173,6 @@ impl Worker {
         share(self.memory_promised_mb, self.memory_limit_mb)
             .max(share(self.cpu_promised_millis, self.cpu_limit_millis))
             .min(1_000)
-    }
-
-    pub(crate) const fn labels(&self) -> &crate::Labels {
-        &self.capacity.labels
     }
 
     pub(crate) const fn last_placed(&self) -> Time {

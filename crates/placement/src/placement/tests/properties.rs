@@ -94,14 +94,17 @@ fn wanted(instance: u64, memory_mb: u32, labels: usize) -> PlaceRequest {
 
 fn apply(placement: &mut Placement, book: &mut Book, now: Time, step: &Step) {
     if let Some(event) = event(step) {
-        match &event {
-            Event::WorkerLeft { worker } => book.retain(|_, (on, ..)| on != worker),
-            Event::InstanceFound { worker, request } if placement.worker(worker).is_some() => {
-                let (memory, cpu) = (u64::from(request.memory_mb), u64::from(request.cpu_millis));
-                book.entry(request.instance).or_insert_with(|| (worker.clone(), memory, cpu));
-            }
-            Event::InstanceEnded { instance } => drop(book.remove(instance)),
-            _ => {}
+        if let Event::WorkerLeft { worker } = &event {
+            book.retain(|_, (on, ..)| on != worker);
+        }
+        if let Event::InstanceFound { worker, request } = &event
+            && placement.worker(worker).is_some()
+        {
+            let (memory, cpu) = (u64::from(request.memory_mb), u64::from(request.cpu_millis));
+            book.entry(request.instance).or_insert_with(|| (worker.clone(), memory, cpu));
+        }
+        if let Event::InstanceEnded { instance } = &event {
+            book.remove(instance);
         }
         placement.handle(now, event);
     }
