@@ -6,7 +6,7 @@ use hearth_types::{Time, WorkerId};
 
 use crate::images::Images;
 use crate::messages::{Capacity, MAX_WORKERS, Oversubscription, PlaceRequest};
-use crate::random::Seeded;
+use crate::random::{Mixed, Seeded};
 use crate::room::{Found, Room, RoomTree, isolation_bit, label_bits};
 use crate::worker::Worker;
 
@@ -32,14 +32,14 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    pub(crate) fn new(hash: Seeded) -> Self {
+    pub(crate) fn new(hash: Seeded, numbers: Mixed) -> Self {
         Self {
             slots: Vec::new(),
             empty: Vec::new(),
             names: BTreeMap::new(),
             free: RoomTree::new(),
             whole: RoomTree::new(),
-            images: Images::new(hash),
+            images: Images::new(numbers),
             barren: Vec::new(),
             hash,
         }
@@ -134,12 +134,12 @@ impl Fleet {
     }
 
     /// A worker that the instance fits on. It is found if there is one; `turns` says which way to look first.
-    pub(crate) fn find(&mut self, request: &PlaceRequest, turns: u64) -> Option<usize> {
+    pub(crate) fn find(&mut self, request: &PlaceRequest, need: &Room, turns: u64) -> Option<usize> {
         if self.barren.iter().any(|barren| asks_no_less(request, barren)) {
             return None;
         }
         let fits = |slot| self.get(slot).is_some_and(|worker| worker.lack(request).is_ok());
-        let Found { slot, visited } = self.free.find(&self.need(request), turns, fits);
+        let Found { slot, visited } = self.free.find(need, turns, fits);
         if slot.is_none() && visited > LONG_SEARCH {
             if self.barren.len() >= BARREN {
                 self.barren.remove(0);
@@ -160,7 +160,13 @@ impl Fleet {
         self.free.roomiest()
     }
 
-    fn need(&self, request: &PlaceRequest) -> Room {
+    /// The worker in `slot`, unless the index says that it has no room.
+    pub(crate) fn get_with_room(&self, slot: usize, need: &Room) -> Option<&Worker> {
+        // The index is small enough to stay in the processor's caches; the workers are not.
+        if self.free.may_hold(slot, need) { self.get(slot) } else { None }
+    }
+
+    pub(crate) fn need(&self, request: &PlaceRequest) -> Room {
         Room::new(
             u64::from(request.memory_mb),
             u64::from(request.cpu_millis),

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::random::{Seeded, SeededMap};
+use crate::random::{Mixed, NumberMap};
 
 /// Most images remembered for one worker.
 pub(crate) const IMAGES_PER_WORKER: usize = 256;
@@ -13,12 +13,12 @@ pub(crate) const IMAGES_PER_WORKER: usize = 256;
 /// Workers by image, each list in ascending order.
 #[derive(Debug)]
 pub(crate) struct Images {
-    holders: SeededMap<u64, Vec<u32>>,
+    holders: NumberMap<u64, Vec<u32>>,
 }
 
 impl Images {
-    pub(crate) fn new(hash: Seeded) -> Self {
-        Self { holders: SeededMap::with_hasher(hash) }
+    pub(crate) fn new(hash: Mixed) -> Self {
+        Self { holders: NumberMap::with_hasher(hash) }
     }
 
     /// The slots of the workers that have the image.

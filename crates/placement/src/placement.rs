@@ -26,7 +26,8 @@ use hearth_types::{CodeDigest, InstanceId, Time, WorkerId};
 use crate::fleet::Fleet;
 use crate::messages::{Event, MAX_INSTANCES_PER_WORKER, PlaceRequest, WorkerView};
 use crate::no_room::NoRoom;
-use crate::random::{Random, Seeded, SeededMap};
+use crate::random::{Mixed, NumberMap, Random, Seeded};
+use crate::room::Room;
 use crate::worker::{Promise, Worker};
 
 /// Up to so many slots, every worker is looked at.
@@ -34,7 +35,7 @@ const FEW: usize = 16;
 /// Workers with the image that are looked at.
 const WITH_IMAGE: usize = 2;
 /// Workers that are drawn from all.
-const AT_RANDOM: usize = 4;
+const AT_RANDOM: usize = 2;
 /// Workers that are searched for when none of those drawn fits.
 const SEARCHED: usize = 2;
 /// Workers that are looked at for the reasons of a refusal.
@@ -67,9 +68,10 @@ struct Placed {
     function: u64,
 }
 
-/// A request, with the hashes that the indexes know its function and image by.
+/// A request in the words of the indexes.
 struct Asked<'a> {
     request: &'a PlaceRequest,
+    need: Room,
     function: u64,
     image: u64,
 }
@@ -81,9 +83,9 @@ type Score = (u64, Time, usize);
 #[derive(Debug)]
 pub struct Placement {
     fleet: Fleet,
-    placed: SeededMap<InstanceId, Placed>,
+    placed: NumberMap<InstanceId, Placed>,
     /// How many instances of a function, by its hash, a slot's worker has.
-    together: SeededMap<(usize, u64), u32>,
+    together: NumberMap<(usize, u64), u32>,
     /// Where the last instance went: with [`Packing::Tight`] always looked at again.
     last: usize,
     packing: Packing,
@@ -109,11 +111,11 @@ impl Placement {
     #[must_use]
     pub fn with_seed(seed: u64, packing: Packing) -> Self {
         let mut random = Random::new(seed);
-        let hash = Seeded::new(random.next());
+        let (hash, numbers) = (Seeded::new(random.next()), Mixed::new(random.next()));
         Self {
-            fleet: Fleet::new(hash),
-            placed: SeededMap::with_hasher(hash),
-            together: SeededMap::with_hasher(hash),
+            fleet: Fleet::new(hash, numbers),
+            placed: NumberMap::with_hasher(numbers),
+            together: NumberMap::with_hasher(numbers),
             last: 0,
             packing,
             random,
@@ -131,6 +133,7 @@ impl Placement {
         let slot = known.or_else(|| {
             let asked = Asked {
                 request,
+                need: self.fleet.need(request),
                 function: self.hash.hash_one(&request.function),
                 image: self.hash.hash_one(request.code),
             };
@@ -210,7 +213,8 @@ impl Placement {
             drawn[WITH_IMAGE + AT_RANDOM] = Some(self.last);
         }
         self.best_of(asked, drawn.into_iter().flatten()).or_else(|| {
-            let found = [(); SEARCHED].map(|()| self.fleet.find(asked.request, self.random.next()));
+            let found =
+                [(); SEARCHED].map(|()| self.fleet.find(asked.request, &asked.need, self.random.next()));
             self.best_of(asked, found.into_iter().flatten())
         })
     }
@@ -222,7 +226,7 @@ impl Placement {
     }
 
     fn score(&self, asked: &Asked<'_>, holders: &[u32], slot: usize) -> Option<Score> {
-        let worker = self.fleet.get(slot)?;
+        let worker = self.fleet.get_with_room(slot, &asked.need)?;
         worker.lack(asked.request).ok()?;
         let load = match self.packing {
             Packing::Even => worker.load(),

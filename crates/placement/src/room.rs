@@ -110,6 +110,11 @@ impl RoomTree {
         }
     }
 
+    /// Whether the worker in `slot` may have what is needed; never wrongly no.
+    pub(crate) fn may_hold(&self, slot: usize, need: &Room) -> bool {
+        self.nodes.get(self.leaves() + slot).is_some_and(|room| room.may_hold(need))
+    }
+
     fn grow(&mut self, slot: usize) {
         let (old, leaves) = (self.leaves(), (slot + 1).next_power_of_two());
         let mut nodes = vec![Room::default(); 2 * leaves];
