@@ -14,7 +14,8 @@ use hearth_placement::{
 use hearth_types::{CodeDigest, FunctionId, InstanceId, Isolation, Time, WorkerId};
 
 const FUNCTIONS: usize = 1_000;
-const PER_WORKER: u64 = 80;
+/// Room for so many instances in all, so that only the number of workers differs.
+const ROOM: u64 = 200_000;
 const WORKERS: [u64; 3] = [100, 1_000, 10_000];
 
 /// A request of each function; which instance it is for is filled in later.
@@ -42,14 +43,15 @@ struct Load {
 }
 
 impl Load {
-    /// Workers with room for [`PER_WORKER`] instances each, and so many instances on each.
-    fn new(workers: u64, each: u64) -> Self {
+    /// Workers with room for [`ROOM`] instances, of which so many are there.
+    fn new(workers: u64, instances: u64) -> Self {
+        let each = ROOM / workers;
         let mut placement = Placement::with_seed(1, Packing::Even);
         for number in 0..workers {
             let capacity = Capacity {
-                memory_mb: 128 * PER_WORKER,
-                cpu_millis: 72 * PER_WORKER,
-                instances: 1_000,
+                memory_mb: 128 * each,
+                cpu_millis: 72 * each,
+                instances: 10_000,
                 isolations: vec![Isolation::Container],
                 labels: [("zone".to_owned(), format!("z{}", number % 3))].into(),
             };
@@ -58,7 +60,7 @@ impl Load {
             placement.handle(Time::ZERO, Event::WorkerJoined { worker, capacity, oversubscription });
         }
         let mut load = Self { placement, requests: requests(), next: 0 };
-        for _ in 0..workers * each {
+        for _ in 0..instances {
             assert!(load.place());
         }
         load
@@ -80,10 +82,10 @@ impl Load {
 }
 
 fn place_and_end(c: &mut Criterion) {
-    for (fill, each) in [("half full", PER_WORKER / 2), ("nearly full", PER_WORKER - 1)] {
+    for (fill, instances) in [("half full", ROOM / 2), ("nearly full", ROOM - ROOM / 50)] {
         let mut group = c.benchmark_group(format!("place and end, {fill}"));
         for workers in WORKERS {
-            let mut load = Load::new(workers, each);
+            let mut load = Load::new(workers, instances);
             // Each place ends the oldest instance, so that workers change all the time.
             let live = load.next;
             group.bench_function(BenchmarkId::from_parameter(workers), |b| {
@@ -100,7 +102,7 @@ fn place_and_end(c: &mut Criterion) {
 fn refuse(c: &mut Criterion) {
     let mut group = c.benchmark_group("refuse, full");
     for workers in WORKERS {
-        let mut load = Load::new(workers, PER_WORKER);
+        let mut load = Load::new(workers, ROOM);
         group.bench_function(BenchmarkId::from_parameter(workers), |b| b.iter(|| assert!(!load.place())));
     }
     group.finish();
