@@ -155,7 +155,7 @@ impl Container {
 /// Every group in this worker's is of a sandbox that is over: its processes died with the worker that made it.
 fn remove_left_groups(hierarchies: &Hierarchies) -> usize {
     let mut names = std::collections::BTreeSet::new();
-    for place in hierarchies.directories() {
+    for place in hierarchies.all_directories() {
         for entry in fs::read_dir(&place.directory).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 cgroup::kill_and_remove(&entry.path());
@@ -194,6 +194,10 @@ impl Driver for Container {
         })
     }
 
+    fn memory_bytes(&self) -> u64 {
+        self.shared.hierarchies.get("memory").map_or(0, cgroup::memory_bytes)
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.shared.closed.store(true, Ordering::Release);
@@ -206,7 +210,7 @@ impl Driver for Container {
                 if let Some(scratch) = &shared.scratch {
                     scratch.close();
                 }
-                for place in shared.hierarchies.directories() {
+                for place in shared.hierarchies.all_directories() {
                     cgroup::kill_and_remove(&place.directory);
                     // The top is shared with other workers: the last one removes it.
                     if let Some(top) = place.directory.parent() {

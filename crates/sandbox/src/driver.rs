@@ -131,6 +131,26 @@ pub enum SpawnError {
     Gone,
 }
 
+/// Why a sandbox cannot be stopped and gone on with.
+#[derive(Debug, thiserror::Error)]
+pub enum PauseError {
+    /// This machine gives the driver no means to.
+    #[error("this machine's cgroups cannot freeze processes; `hearth doctor` says what it lacks")]
+    Unsupported,
+    /// A step failed.
+    #[error("cannot {step}")]
+    Step {
+        /// What was being done, as an infinitive.
+        step: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The sandbox is gone.
+    #[error("the sandbox is gone")]
+    Gone,
+}
+
 /// What a starting driver found of its predecessor and removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -148,6 +168,9 @@ pub trait Driver: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be made; nothing of it is left then.
     fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>>;
+
+    /// Memory that all sandboxes together have and the kernel cannot simply drop, bytes; zero if that is not known.
+    fn memory_bytes(&self) -> u64;
 
     /// Ends all sandboxes and removes every trace of the driver. Makes nothing afterwards.
     fn close(&self) -> BoxFuture<'_, ()>;
@@ -169,6 +192,19 @@ pub trait Sandbox: Send + Sync {
 
     /// Sends SIGTERM to every process inside. Processes that ignore it stay.
     fn terminate(&self) -> BoxFuture<'_, ()>;
+
+    /// Stops every process inside where it is and gives back what memory can be had without them: with [`Sandbox::resume`]
+    /// the two halves of hibernation. Of a sandbox that is paused already, nothing more happens.
+    ///
+    /// # Errors
+    /// When the machine cannot, or the sandbox is gone; its processes run on then.
+    fn pause(&self) -> BoxFuture<'_, Result<(), PauseError>>;
+
+    /// Lets the processes of a paused sandbox go on; of another, nothing happens.
+    ///
+    /// # Errors
+    /// When the machine cannot, or the sandbox is gone.
+    fn resume(&self) -> BoxFuture<'_, Result<(), PauseError>>;
 
     /// What it uses. Zeros once it is gone.
     fn stats(&self) -> Stats;

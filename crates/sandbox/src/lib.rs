@@ -10,6 +10,6 @@ pub mod probe;
 
 pub use container::{Container, ContainerConfig, OpenError, ZYGOTE_ARGUMENT, zygote_main};
 pub use driver::{
-    BoxFuture, CreateError, Driver, Exit, Io, Process, ProcessSpec, ReadOnlyMount, Recovered, Sandbox,
-    SandboxSpec, SpawnError, Stats,
+    BoxFuture, CreateError, Driver, Exit, Io, PauseError, Process, ProcessSpec, ReadOnlyMount, Recovered,
+    Sandbox, SandboxSpec, SpawnError, Stats,
 };

@@ -11,6 +11,8 @@
 
 #[path = "container/conformance.rs"]
 mod conformance;
+#[path = "container/pause.rs"]
+mod pause;
 #[path = "container/remains.rs"]
 mod remains;
 #[path = "container/walls.rs"]
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(conformance::trials());
     trials.extend(walls::trials());
+    trials.extend(pause::trials());
     trials.extend(remains::trials());
     if !rustix::process::geteuid().is_root() {
         println!("skipped: the container driver's tests need root");

@@ -1,5 +1,6 @@
-//! Limits and accounts of a sandbox: one small interface over cgroup v1, v2 and the mix of both.
+//! Limits, accounts and the stopping of a sandbox: one small interface over cgroup v1, v2 and the mix of both.
 
+mod freezer;
 mod hierarchy;
 
 use std::fs::{self, File};
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 use crate::driver::{SandboxSpec, Stats};
 
-pub(crate) use hierarchy::{Hierarchies, Version, find_on_this_machine};
+use freezer::Freezer;
+pub(crate) use hierarchy::{Hierarchies, Place, Version, find_on_this_machine};
 
 /// Period over which CPU time is counted against the ceiling, microseconds (the kernel's own default).
 const CPU_PERIOD_US: u64 = 100_000;
@@ -26,11 +28,14 @@ pub(crate) struct Group {
     directories: Vec<PathBuf>,
     memory: Option<Memory>,
     cpu: Option<(File, Version)>,
+    freezer: Option<Freezer>,
 }
 
 /// Open files that the memory's numbers are read from.
 #[derive(Debug)]
 struct Memory {
+    version: Version,
+    directory: PathBuf,
     current: File,
     peak: Option<File>,
     events: Option<File>,
@@ -41,7 +46,7 @@ struct Memory {
 impl Group {
     /// Makes a sandbox's groups and sets its limits.
     pub(crate) fn create(hierarchies: &Hierarchies, name: &str, spec: &SandboxSpec) -> io::Result<Self> {
-        let mut group = Self { directories: Vec::new(), memory: None, cpu: None };
+        let mut group = Self { directories: Vec::new(), memory: None, cpu: None, freezer: None };
         let made = group.make(hierarchies, name, spec);
         if made.is_err() {
             group.remove();
@@ -72,6 +77,9 @@ impl Group {
         if let Some(place) = hierarchies.get("pids") {
             fs::write(place.directory.join(name).join("pids.max"), spec.processes.to_string())?;
         }
+        if let (Some(place), Some(members)) = (hierarchies.freezer(), self.directories.first()) {
+            self.freezer = Some(Freezer::new(place, name, members));
+        }
         Ok(())
     }
 
@@ -80,6 +88,17 @@ impl Group {
         self.directories
             .iter()
             .try_for_each(|directory| fs::write(directory.join("cgroup.procs"), pid.to_string()))
+    }
+
+    /// What stops its processes, if they can be stopped.
+    pub(crate) fn freezer(&self) -> Option<Freezer> {
+        self.freezer.clone()
+    }
+
+    /// What gives memory back that its processes can do without: pages that the kernel has on disk too.
+    pub(crate) fn reclaimer(&self) -> Option<Reclaimer> {
+        let memory = self.memory.as_ref()?;
+        Some(Reclaimer { version: memory.version, directory: memory.directory.clone() })
     }
 
     /// What its processes use and have used.
@@ -103,7 +122,45 @@ impl Group {
         for directory in self.directories.drain(..) {
             remove(&directory);
         }
+        if let Some(directory) = self.freezer.take().as_ref().and_then(Freezer::own_directory) {
+            remove(directory);
+        }
     }
+}
+
+/// Gives memory of a sandbox back.
+#[derive(Clone, Debug)]
+pub(crate) struct Reclaimer {
+    version: Version,
+    directory: PathBuf,
+}
+
+impl Reclaimer {
+    /// Has the kernel take what it can, to swap if there is some. It is no error that this is little.
+    pub(crate) fn reclaim(&self) {
+        let written = match self.version {
+            // Both fail with EAGAIN or EBUSY when not all could be taken, which is the usual outcome.
+            Version::V1 => fs::write(self.directory.join("memory.force_empty"), "0"),
+            Version::V2 => fs::read_to_string(self.directory.join("memory.current"))
+                .and_then(|bytes| fs::write(self.directory.join("memory.reclaim"), bytes.trim())),
+        };
+        if let Err(error) = written {
+            tracing::debug!(%error, path = %self.directory.display(), "not all memory was given back");
+        }
+    }
+}
+
+/// Memory of a group and those in it, without the pages of files that nobody used of late.
+pub(crate) fn memory_bytes(place: &Place) -> u64 {
+    let (usage, inactive) = match place.version {
+        Version::V1 => ("memory.usage_in_bytes", "total_inactive_file "),
+        Version::V2 => ("memory.current", "inactive_file "),
+    };
+    let read = |file: &str| fs::read_to_string(place.directory.join(file)).unwrap_or_default();
+    let usage: u64 = read(usage).trim().parse().unwrap_or(0);
+    let stat = read("memory.stat");
+    let droppable = stat.lines().find_map(|line| line.strip_prefix(inactive)?.trim().parse().ok());
+    usage.saturating_sub(droppable.unwrap_or(0))
 }
 
 /// Kills what is in a group, then removes it and the groups in it.
@@ -117,6 +174,7 @@ pub(crate) fn kill_and_remove(directory: &Path) {
     for pid in processes.lines().filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?)) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
+    freezer::thaw_left(directory);
     remove(directory);
 }
 
@@ -179,6 +237,8 @@ impl Memory {
             Version::V2 => ["memory.current", "memory.peak", "memory.events"],
         };
         Ok(Self {
+            version,
+            directory: directory.to_owned(),
             current: File::open(directory.join(current))?,
             // Newer than the rest: Linux 5.19 for v2's peak.
             peak: File::open(directory.join(peak)).ok(),

@@ -17,7 +17,8 @@ use super::protocol::{Clone as CloneOrder, Order, Report};
 use super::users::write_maps;
 use super::{Shared, channel};
 use crate::driver::{
-    BoxFuture, CreateError, Exit, Io, Process, ProcessSpec, Sandbox, SandboxSpec, SpawnError, Stats,
+    BoxFuture, CreateError, Exit, Io, PauseError, Process, ProcessSpec, Sandbox, SandboxSpec, SpawnError,
+    Stats,
 };
 
 mod connection;
@@ -26,6 +27,8 @@ use connection::Counted;
 
 /// A set-up that takes longer hangs.
 const SET_UP_DEADLINE: Duration = Duration::from_secs(10);
+/// A first process that takes longer to start another is stuck: it lacks memory, or is stopped.
+const SPAWN_DEADLINE: Duration = Duration::from_secs(10);
 /// Connections to the Runtime API that a sandbox may hold; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
 
@@ -217,14 +220,19 @@ impl ContainerSandbox {
         let listener = std::net::TcpListener::from(listener);
         listener.set_nonblocking(true).map_err(step("watch the Runtime API's socket"))?;
         let listener = TcpListener::from_std(listener).map_err(step("watch the Runtime API's socket"))?;
-        let (Some(pidfd), Some(group)) = (making.pidfd.take(), making.group.take()) else {
+        // Until all is in the sandbox's hands, what was made is taken back by `making`.
+        let pidfd = making.pidfd.as_ref().map(OwnedFd::try_clone).transpose();
+        let pidfd = pidfd.map_err(step("watch the sandbox"))?;
+        let pidfd = pidfd.map(super::sys::watch).transpose().map_err(step("watch the sandbox"))?;
+        let (Some(pidfd), Some(group)) = (pidfd, making.group.take()) else {
             return Err(CreateError::SetUp { reason: "it was not started".into() });
         };
+        making.pidfd = None;
         making.pid = -1;
         let inner = Arc::new(Inner {
             shared: Arc::clone(shared),
             control,
-            pidfd: super::sys::watch(pidfd).map_err(step("watch the sandbox"))?,
+            pidfd,
             listener,
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             processes: Mutex::default(),
@@ -327,10 +335,19 @@ impl Inner {
             });
         }
         drop(writer);
-        match started.await {
-            Ok(Ok(())) => Ok(Process { output, exit }),
-            Ok(Err(error)) => Err(exec(error)),
-            Err(_) => Err(SpawnError::Gone),
+        match tokio::time::timeout(SPAWN_DEADLINE, started).await {
+            Ok(Ok(Ok(()))) => Ok(Process { output, exit }),
+            Ok(Ok(Err(error))) => Err(exec(error)),
+            Ok(Err(_)) => Err(SpawnError::Gone),
+            Err(_) => {
+                let mut processes = lock(&self.processes);
+                processes.starting.remove(&number);
+                processes.running.remove(&number);
+                Err(exec(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the sandbox's first process does not answer",
+                )))
+            }
         }
     }
 
@@ -347,10 +364,36 @@ impl Inner {
         }
     }
 
+    /// Freezes or thaws, and gives memory back in between; all of it blocks.
+    async fn set_paused(&self, paused: bool) -> Result<(), PauseError> {
+        if self.remains.lock().await.is_none() {
+            return Err(PauseError::Gone);
+        }
+        let (freezer, reclaimer) = {
+            let group = lock(&self.group);
+            (group.freezer().ok_or(PauseError::Unsupported)?, group.reclaimer())
+        };
+        let work = move || {
+            let step =
+                if paused { "stop the sandbox's processes" } else { "let the sandbox's processes go on" };
+            let done = if paused { freezer.freeze() } else { freezer.thaw() };
+            done.map_err(|source| PauseError::Step { step, source })?;
+            if paused && let Some(reclaimer) = reclaimer {
+                reclaimer.reclaim();
+            }
+            Ok(())
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or(Err(PauseError::Gone))
+    }
+
     pub(super) async fn destroy(&self) {
         let mut remains = self.remains.lock().await;
         let Some(Remains { user_range }) = remains.take() else { return };
         let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
+        let freezer = lock(&self.group).freezer();
+        if let Some(Err(error)) = freezer.map(|freezer| freezer.thaw()) {
+            tracing::warn!(%error, "cannot let a killed sandbox go on; it ends when somebody does");
+        }
         // Readable means ended; the kernel ends the rest of the pid namespace first.
         let _ = self.pidfd.readable().await;
         let group = Arc::clone(&self.group);
@@ -375,6 +418,14 @@ impl Sandbox for ContainerSandbox {
             // If it cannot be told, it is gone already.
             let _ = channel::send(self.inner.control.get_ref(), &Order::Terminate, &[]);
         })
+    }
+
+    fn pause(&self) -> BoxFuture<'_, Result<(), PauseError>> {
+        Box::pin(self.inner.set_paused(true))
+    }
+
+    fn resume(&self) -> BoxFuture<'_, Result<(), PauseError>> {
+        Box::pin(self.inner.set_paused(false))
     }
 
     fn stats(&self) -> Stats {

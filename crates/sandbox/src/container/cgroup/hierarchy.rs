@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// What Hearth limits and counts.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
+/// What it stops processes with, where that has a hierarchy of its own.
+const FREEZER: &str = "freezer";
 /// The group that all of Hearth's groups are in.
 const TOP: &str = "hearth";
 
@@ -32,6 +34,7 @@ pub(crate) struct Place {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hierarchies {
     places: BTreeMap<&'static str, Place>,
+    freezer: Option<Place>,
 }
 
 // === impl Hierarchies ===
@@ -51,7 +54,15 @@ impl Hierarchies {
                 }
             }
         }
-        Ok(Self { places })
+        // Without a hierarchy of its own the freezer is in every group of v2.
+        let unified = places.values().find(|place: &&Place| place.version == Version::V2).cloned();
+        let freezer = places.remove(FREEZER).or(unified);
+        Ok(Self { places, freezer })
+    }
+
+    /// Where processes are stopped, if they can be.
+    pub(crate) fn freezer(&self) -> Option<&Place> {
+        self.freezer.as_ref()
     }
 
     /// Where `controller`'s groups go, if it can be used.
@@ -59,16 +70,26 @@ impl Hierarchies {
         self.places.get(controller)
     }
 
-    /// This worker's directories, each once.
+    /// The directories that every sandbox of this worker has a group in, each once.
     pub(crate) fn directories(&self) -> Vec<&Place> {
-        let mut places: Vec<&Place> = Vec::new();
-        for place in self.places.values() {
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        }
-        places
+        distinct(self.places.values())
     }
+
+    /// All directories that a sandbox of this worker may have a group in, each once; the freezer's first, for in v1 what
+    /// is frozen cannot be killed.
+    pub(crate) fn all_directories(&self) -> Vec<&Place> {
+        distinct(self.freezer.iter().chain(self.places.values()))
+    }
+}
+
+fn distinct<'a>(all: impl Iterator<Item = &'a Place>) -> Vec<&'a Place> {
+    let mut places: Vec<&Place> = Vec::new();
+    for place in all {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
 }
 
 /// What [`find`] finds here.
@@ -89,7 +110,7 @@ fn find(mounts: &str, own: &str, root: bool) -> Vec<(&'static str, Version, Path
         let (kind, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
         match kind {
             "cgroup" => {
-                for controller in CONTROLLERS {
+                for controller in CONTROLLERS.into_iter().chain([FREEZER]) {
                     let has = options.split(',').any(|option| option == controller);
                     if has && !found.iter().any(|(known, _, _)| *known == controller) {
                         found.push((controller, Version::V1, base(point, own, Some(controller), root)));
