@@ -31,6 +31,7 @@ use tokio::task::JoinSet;
 use crate::cli::{default_listen, runtime::HomeArgs, runtimes_home};
 use crate::data_dir::{DataDir, random_u64};
 use crate::operator::{Exposition, Operator};
+use crate::role::pressure::{self, MemoryLimit};
 use crate::role::{LocalBackend, LocalLauncher, ManagerShell, ManagerShellConfig, Workers};
 
 /// Requests in flight have this long to finish when the server stops.
@@ -213,6 +214,8 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
     ));
     tokio::spawn(Arc::clone(&manager).follow(received));
     tokio::spawn(Arc::clone(&manager).keep_time());
+    let limit = args.memory.map_or(MemoryLimit::Machine, |mb| MemoryLimit::Instances(u64::from(mb) << 20));
+    tokio::spawn(pressure::watch(Arc::clone(&manager), Arc::clone(&driver), limit));
     let endpoint = format!("http://{address}");
     let frontend_config = FrontendConfig {
         region: args.region.clone(),
@@ -276,6 +279,7 @@ fn capacity(args: &DevArgs) -> anyhow::Result<Capacity> {
         cpu_millis: 1_000 * cpus as u64 / share,
         instances: MAX_INSTANCES / args.workers,
         isolations: vec![args.isolation],
+        ..Capacity::default()
     })
 }
 

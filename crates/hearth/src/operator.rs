@@ -95,6 +95,8 @@ impl Operator {
                         "memory_promised_mb": worker.memory_promised_mb,
                         "memory_limit_mb": worker.memory_limit_mb,
                         "draining": worker.draining,
+                        "drained": worker.drained,
+                        "pressure": worker.pressure.to_string(),
                         "cpu_promised_millis": worker.cpu_promised_millis,
                         "cpu_limit_millis": worker.cpu_limit_millis,
                     })

@@ -6,6 +6,7 @@ mod backend;
 mod clock;
 mod launcher;
 mod manager;
+pub(crate) mod pressure;
 mod workers;
 
 pub(crate) use backend::LocalBackend;

@@ -120,10 +120,11 @@ pub struct PressureConfig {
     pub memory_some: Thresholds,
     /// Of all tasks stalled for memory, hundredths of a percent: time in which nothing was done at all.
     pub memory_full: Thresholds,
-    /// Of some task stalled for CPU, hundredths of a percent. It only stops placing: idle instances take no CPU, so to
-    /// hibernate or end them gives none back.
+    /// Of some task stalled for CPU, hundredths of a percent. By default it asks for nothing: a machine that lacks CPU is
+    /// slow and nothing worse, the scheduler shares it by what was promised, and idle instances take none. Where other
+    /// workers have CPU to spare, stopping to place is worth it.
     pub cpu_some: Thresholds,
-    /// Of all tasks stalled for block devices, hundredths of a percent. It only stops placing: hibernating writes.
+    /// Of all tasks stalled for block devices, hundredths of a percent. By default it asks for nothing, as for CPU.
     pub io_full: Thresholds,
     /// Of memory in use, hundredths of a percent of the limit.
     pub memory_used: Thresholds,
@@ -142,8 +143,8 @@ impl Default for PressureConfig {
         Self {
             memory_some: at(new(1_000, 500), new(2_500, 1_200), new(4_000, 2_000)),
             memory_full: at(new(500, 200), new(1_500, 700), new(3_000, 1_500)),
-            cpu_some: at(new(7_000, 5_000), never, never),
-            io_full: at(new(4_000, 2_000), never, never),
+            cpu_some: at(never, never, never),
+            io_full: at(never, never, never),
             memory_used: at(new(8_500, 8_000), new(9_000, 8_500), new(9_500, 9_000)),
             swap_in: at(new(2_000, 1_000), new(20_000, 10_000), never),
             dwell: Duration::from_secs(15),

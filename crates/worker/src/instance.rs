@@ -23,7 +23,9 @@ mod doors;
 mod finish;
 mod life;
 mod session;
+mod sleep;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -118,6 +120,10 @@ pub(crate) struct Instance {
     usage: Mutex<Usage>,
     /// Rung when the instance's task has something to decide.
     changed: Notify,
+    /// Whether its sandbox is paused, or about to be.
+    asleep: AtomicBool,
+    /// Held by who pauses or resumes the sandbox.
+    sleeping: tokio::sync::Mutex<()>,
 }
 
 /// What the sandbox used, as last asked.
@@ -173,6 +179,8 @@ impl Instance {
             sandbox: Mutex::default(),
             usage: Mutex::new(Usage { asked: None, stats: Stats::default() }),
             changed: Notify::new(),
+            asleep: AtomicBool::new(false),
+            sleeping: tokio::sync::Mutex::default(),
         }
     }
 
@@ -185,8 +193,9 @@ impl Instance {
     }
 
     /// Asks the instance to end. The first reason stands.
-    pub(crate) fn end(&self, reason: EndReason) {
+    pub(crate) fn end(self: &Arc<Self>, reason: EndReason) {
         lock(&self.state).end.get_or_insert(reason);
+        self.wake();
         self.changed.notify_one();
     }
 
@@ -195,6 +204,7 @@ impl Instance {
         let state = lock(&self.state);
         let word = match state.phase {
             Phase::Making | Phase::Initializing => "starting",
+            Phase::Serving if self.asleep.load(Ordering::SeqCst) => "hibernating",
             Phase::Waiting | Phase::Serving if state.flights.is_empty() => "idle",
             Phase::Waiting | Phase::Serving => "busy",
             Phase::Ending => "draining",

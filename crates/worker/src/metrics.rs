@@ -21,6 +21,8 @@ pub struct Metrics {
     pub instances_ready: u64,
     /// Instances that could not be made.
     pub instances_failed: u64,
+    /// Times that an instance was stopped and gave its memory back.
+    pub hibernated: u64,
     /// Bytes of logs written to disk.
     pub log_bytes: u64,
     /// Bytes of logs dropped, because disk or queue was full.
@@ -38,6 +40,7 @@ pub(crate) struct Counters {
     pub(crate) init_failures: AtomicU64,
     pub(crate) instances_ready: AtomicU64,
     pub(crate) instances_failed: AtomicU64,
+    pub(crate) hibernated: AtomicU64,
 }
 
 /// Adds one.
@@ -59,6 +62,7 @@ impl Counters {
             init_failures: read(&self.init_failures),
             instances_ready: read(&self.instances_ready),
             instances_failed: read(&self.instances_failed),
+            hibernated: read(&self.hibernated),
             log_bytes,
             log_dropped_bytes,
         }

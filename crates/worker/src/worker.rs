@@ -62,7 +62,7 @@ pub struct InstanceReport {
     pub id: InstanceId,
     /// What it runs.
     pub spec: Arc<FunctionSpec>,
-    /// Starting, idle, busy or draining.
+    /// Starting, idle, hibernating, busy or draining.
     pub state: &'static str,
     /// Time since its making began.
     pub age: Duration,
@@ -172,6 +172,14 @@ impl Worker {
     pub fn end(&self, instance: InstanceId, reason: EndReason) {
         if let Some(instance) = self.shared.read().get(&instance) {
             instance.end(reason);
+        }
+    }
+
+    /// Stops an instance that has no invocation and gives its memory back. The next invocation, or its end, wakes it.
+    /// Returns at once; whether it came to that is seen in its report. Must be called in an async runtime.
+    pub fn hibernate(&self, instance: InstanceId) {
+        if let Some(instance) = self.shared.read().get(&instance).cloned() {
+            tokio::spawn(async move { instance.hibernate().await });
         }
     }
 

@@ -132,6 +132,9 @@ fn render_workers(text: &mut String, workers: &Workers) {
             ("outcome=\"not-made\"", counts.instances_failed),
         ]
     });
+    by_worker("hearth_worker_hibernations", "Instances stopped to give their memory back", &|counts| {
+        vec![("outcome=\"asleep\"", counts.hibernated)]
+    });
     // The workers of a process share the logs.
     if let Some((_, counts)) = all.first() {
         let bytes = [("{fate=\"kept\"}", counts.log_bytes), ("{fate=\"dropped\"}", counts.log_dropped_bytes)];

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hearth_manager::{Acquired, Action, Config, Event, Manager, WaitId};
-use hearth_placement::{self as placement, Capacity, Oversubscription, PlaceRequest, Placement};
+use hearth_manager::{Acquired, Action, Config, Event, Manager, Relief, WaitId};
+use hearth_placement::pressure::PressureLevel;
+use hearth_placement::{self as placement, Capacity, Oversubscription, Packing, PlaceRequest, Placement};
 use hearth_types::{
     FunctionId, FunctionSpec, InstanceId, Lease, LeaseId, LeaseOutcome, LeaseRequest, Refusal, RevisionId,
     Time, WorkerId,
@@ -35,6 +36,7 @@ struct State {
     actions: Vec<Action>,
     /// The deadline that the timer sleeps for.
     armed: Time,
+    pressure: PressureLevel,
 }
 
 /// What the shell is made with.
@@ -59,7 +61,7 @@ pub(crate) struct ManagerShellConfig {
 impl ManagerShell {
     pub(crate) fn new(config: &ManagerShellConfig, workers: Workers) -> Self {
         let clock = Clock::start();
-        let mut placement = Placement::new();
+        let mut placement = Placement::with_seed(config.epoch, Packing::Even);
         for (id, _) in workers.iter() {
             let joined = placement::Event::WorkerJoined {
                 worker: id.clone(),
@@ -75,8 +77,14 @@ impl ManagerShell {
             scale_ahead: config.scale_ahead,
             ..Config::default()
         });
-        let state =
-            State { manager, placement, waiting: HashMap::new(), actions: Vec::new(), armed: Time::MAX };
+        let state = State {
+            manager,
+            placement,
+            waiting: HashMap::new(),
+            actions: Vec::new(),
+            armed: Time::MAX,
+            pressure: PressureLevel::None,
+        };
         Self { clock, state: Mutex::new(state), earlier_deadline: Notify::new(), workers }
     }
 
@@ -136,6 +144,32 @@ impl ManagerShell {
     pub(crate) fn inspect<T>(&self, look: impl FnOnce(Time, &Manager, &Placement) -> T) -> T {
         let state = self.lock();
         look(self.clock.now(), &state.manager, &state.placement)
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// The machine, and so each worker on it, is pressed for memory that hard; said again and again.
+    pub(crate) fn pressed(&self, level: PressureLevel) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        if state.pressure != level {
+            tracing::info!(before = %state.pressure, now = %level, "memory pressure");
+            state.pressure = level;
+            for (worker, _) in self.workers.iter() {
+                let changed = placement::Event::PressureChanged { worker: worker.clone(), level };
+                state.placement.handle(now, changed);
+            }
+        }
+        let relief = match level {
+            PressureLevel::None | PressureLevel::StopPlacing => return,
+            PressureLevel::Hibernate => Relief::Hibernate,
+            PressureLevel::Evict => Relief::Evict,
+        };
+        for (worker, _) in self.workers.iter() {
+            self.handle(&mut state, Event::MemoryShort { worker: worker.clone(), relief });
+        }
     }
 
     /// Takes what the workers report until they are gone.
@@ -211,8 +245,11 @@ impl ManagerShell {
                 let event = self.place(&mut state.placement, instance, spec);
                 state.manager.handle(self.clock.now(), event, &mut state.actions);
             }
-            // Asked for only when a worker says that it is short of memory, which none does yet.
-            Action::HibernateInstance { .. } => {}
+            Action::HibernateInstance { instance, worker } => {
+                if let Some(worker) = self.workers.get(&worker) {
+                    worker.hibernate(instance);
+                }
+            }
             Action::EndInstance { instance, worker, reason } => match self.workers.get(&worker) {
                 Some(worker) => worker.end(instance, reason),
                 None => {

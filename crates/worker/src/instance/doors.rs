@@ -1,5 +1,7 @@
 //! The doors of an instance: invocations from the worker, calls from the sandbox. None of them waits.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hearth_types::{Invocation, InvokeError, RequestId};
 use tokio::sync::oneshot;
@@ -43,7 +45,10 @@ pub(super) fn shutdown_event(reason: &str, deadline_ms: u64) -> Bytes {
 
 impl Instance {
     /// Takes an invocation in hand.
-    pub(crate) fn invoke(&self, invocation: Invocation) -> Result<oneshot::Receiver<Invoked>, InvokeError> {
+    pub(crate) fn invoke(
+        self: &Arc<Self>,
+        invocation: Invocation,
+    ) -> Result<oneshot::Receiver<Invoked>, InvokeError> {
         let not_delivered = |reason: &str| {
             count(&self.counters.not_delivered);
             Err(InvokeError::NotDelivered { reason: reason.to_owned() })
@@ -82,6 +87,8 @@ impl Instance {
         } else {
             self.deliver(&mut state);
         }
+        drop(state);
+        self.wake();
         Ok(answered)
     }
 

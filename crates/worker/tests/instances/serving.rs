@@ -143,6 +143,30 @@ pub(crate) fn trials() -> Vec<Trial> {
             }
             world
         }),
+        trial("an_idle_instance_hibernates_and_an_invocation_or_its_end_wakes_it", |mut world| async move {
+            let program = "count = [0]\ndef work():\n    while True: count[0] += 1; time.sleep(0.001)\nthreading.Thread(target=work, daemon=True).start()\nserve(lambda event, id, headers: count[0])";
+            let id = world.ready(world.python(program)).await;
+            for round in 0..3 {
+                let before = world.value(id, "1").await.as_u64().unwrap();
+                world.worker.hibernate(id);
+                world.until_state(id, "hibernating").await;
+                world.until(|worker| worker.metrics().hibernated == round + 1).await;
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                let after = world.value(id, "2").await.as_u64().unwrap();
+                assert!(after - before < 300, "it ran on for {} ms", after - before);
+                assert_eq!(world.worker.instances()[0].state, "idle");
+            }
+            // Whoever comes while it falls asleep is not forgotten.
+            for _ in 0..20 {
+                world.worker.hibernate(id);
+                world.value(id, "3").await;
+            }
+            world.worker.hibernate(id);
+            world.until_state(id, "hibernating").await;
+            world.worker.end(id, EndReason::Idle);
+            assert!(matches!(world.event_of(id).await, WorkerEvent::InstanceGone { .. }));
+            world
+        }),
         trial("a_launcher_without_code_makes_no_instance", |mut world| async move {
             let mut spec = world.python(ECHO);
             spec.environment.clear();

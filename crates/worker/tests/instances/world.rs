@@ -170,6 +170,20 @@ impl World {
         serde_json::from_slice(&answer.payload).unwrap()
     }
 
+    /// Waits until something holds of the worker.
+    pub(crate) async fn until(&self, holds: impl Fn(&Worker) -> bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !holds(&self.worker) {
+            assert!(tokio::time::Instant::now() < deadline, "it did not come about");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until an instance is in a state.
+    pub(crate) async fn until_state(&self, id: InstanceId, state: &str) {
+        self.until(|worker| worker.instances().iter().any(|one| one.id == id && one.state == state)).await;
+    }
+
     pub(crate) async fn log(&self) -> Vec<String> {
         let logs = self.worker.logs().clone();
         let lines = tokio::task::spawn_blocking(move || logs.read(&function(), usize::MAX, 0))

@@ -1,0 +1,69 @@
+//! Hibernation: an instance without invocations is stopped and gives its memory back, until the next one wakes it.
+//!
+//! Who puts it to sleep and who wakes it may cross. So both take a lock one after the other, and who is second sees what
+//! the first has done: an invocation is in hand before it asks whether the instance sleeps, and the instance looks for
+//! invocations once more after it has been stopped.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hearth_sandbox::Sandbox;
+
+use super::{Instance, Phase, lock};
+use crate::metrics::count;
+
+impl Instance {
+    /// Stops the instance if it has nothing to do.
+    pub(crate) async fn hibernate(&self) {
+        let _turn = self.sleeping.lock().await;
+        let Some(sandbox) = self.begin_sleep() else { return };
+        if let Err(error) = sandbox.pause().await {
+            tracing::warn!(instance = %self.id, error = &error as &dyn std::error::Error, "cannot hibernate");
+            self.asleep.store(false, Ordering::SeqCst);
+            return;
+        }
+        count(&self.counters.hibernated);
+        if self.is_wanted() {
+            self.resume(&*sandbox).await;
+        }
+    }
+
+    /// Marks the instance as asleep; its sandbox, if that is all right.
+    fn begin_sleep(&self) -> Option<Arc<dyn Sandbox>> {
+        let sandbox = lock(&self.sandbox).clone()?;
+        let state = lock(&self.state);
+        let rests = state.phase == Phase::Serving && state.flights.is_empty() && state.end.is_none();
+        (rests && !self.asleep.swap(true, Ordering::SeqCst)).then_some(sandbox)
+    }
+
+    /// Whether it has an invocation in hand, or is to end.
+    fn is_wanted(&self) -> bool {
+        let state = lock(&self.state);
+        !state.flights.is_empty() || state.end.is_some() || state.failure.is_some()
+    }
+
+    /// Wakes the instance if it sleeps or is about to. Returns at once.
+    pub(super) fn wake(self: &Arc<Self>) {
+        if !self.asleep.load(Ordering::SeqCst) {
+            return;
+        }
+        let instance = Arc::clone(self);
+        tokio::spawn(async move {
+            let _turn = instance.sleeping.lock().await;
+            let sandbox = lock(&instance.sandbox).clone();
+            if let Some(sandbox) = sandbox
+                && instance.asleep.load(Ordering::SeqCst)
+            {
+                instance.resume(&*sandbox).await;
+            }
+        });
+    }
+
+    async fn resume(&self, sandbox: &dyn Sandbox) {
+        self.asleep.store(false, Ordering::SeqCst);
+        if let Err(error) = sandbox.resume().await {
+            // It will not answer: its invocations time out, and that ends it.
+            tracing::warn!(instance = %self.id, error = &error as &dyn std::error::Error, "cannot wake");
+        }
+    }
+}
