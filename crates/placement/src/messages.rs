@@ -174,6 +174,8 @@ pub struct WorkerView<'a> {
     pub drained: bool,
     /// How hard its machine is pressed.
     pub pressure: PressureLevel,
+    /// Memory of instances that ended since it was pressed, MiB: as much is still placed on it, unless it evicts.
+    pub replaceable_mb: u64,
     /// Images it is known to have.
     pub images: usize,
     /// When it joined.

@@ -75,7 +75,9 @@ impl fmt::Display for Lack {
             Self::Draining => f.write_str("drains and takes no new instances"),
             Self::Isolation { needed } => write!(f, "does not have the driver {needed}"),
             Self::Labels => f.write_str("does not have the labels that are asked for"),
-            Self::Pressure { level } => write!(f, "is under pressure ({level}) and takes no new instances"),
+            Self::Pressure { level } => {
+                write!(f, "is under memory pressure ({level}) and takes no more instances")
+            }
             Self::Instances { placed, limit } => write!(f, "{placed} of {limit} instances placed"),
             Self::Memory { promised_mb, limit_mb, needed_mb } => {
                 write!(f, "{promised_mb} of {limit_mb} MB promised, {needed_mb} MB needed")

@@ -163,7 +163,7 @@ impl Placement {
             Event::WorkerLeft { worker } => self.left(&worker),
             Event::PressureChanged { worker, level } => {
                 if let Some(slot) = self.fleet.slot_of(&worker) {
-                    self.fleet.change_terms(slot, |worker| worker.pressure = level);
+                    self.fleet.change_terms(slot, |worker| worker.press(level));
                 }
             }
             Event::ImageCached { worker, code } => self.note_image(&worker, code, true),

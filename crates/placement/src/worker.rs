@@ -42,7 +42,9 @@ pub(crate) struct Worker {
     /// Hashes of the digests of its images, that noted longest ago first.
     pub(crate) images: VecDeque<u64>,
     pub(crate) draining: bool,
-    pub(crate) pressure: PressureLevel,
+    pressure: PressureLevel,
+    /// Memory of instances that ended since the worker was pressed, MiB: as much may be placed in their stead.
+    replaceable_mb: u64,
     since: Time,
     last_placed: Time,
 }
@@ -68,6 +70,7 @@ impl Worker {
             images: VecDeque::new(),
             draining: false,
             pressure: PressureLevel::None,
+            replaceable_mb: 0,
             since: now,
             last_placed: Time::ZERO,
         };
@@ -104,6 +107,25 @@ impl Worker {
         self.pressure = PressureLevel::None;
     }
 
+    /// Takes note of how hard the worker is pressed.
+    pub(crate) fn press(&mut self, level: PressureLevel) {
+        if self.pressure == PressureLevel::None || level == PressureLevel::Evict {
+            self.replaceable_mb = 0;
+        }
+        self.pressure = level;
+    }
+
+    /// Memory that may be placed on the worker for all that pressure says, MiB. While it takes no new instances, some may
+    /// still come in the stead of others that ended, or a request would be turned away for the sake of idle ones; but
+    /// not while even idle ones are ended to have their memory.
+    const fn bearable_mb(&self) -> u64 {
+        match self.pressure {
+            PressureLevel::None => u64::MAX,
+            PressureLevel::StopPlacing | PressureLevel::Hibernate => self.replaceable_mb,
+            PressureLevel::Evict => 0,
+        }
+    }
+
     /// What is asked of a worker whatever is placed on it.
     fn unsuited(&self, request: &PlaceRequest) -> Option<Lack> {
         if self.draining {
@@ -121,7 +143,7 @@ impl Worker {
         if let Some(lack) = self.unsuited(request) {
             return Err(lack);
         }
-        if self.pressure >= PressureLevel::StopPlacing {
+        if self.pressure == PressureLevel::Evict || u64::from(request.memory_mb) > self.bearable_mb() {
             return Err(Lack::Pressure { level: self.pressure });
         }
         if self.count() >= self.capacity.instances {
@@ -150,11 +172,11 @@ impl Worker {
 
     /// What is free for instances.
     pub(crate) fn free(&self) -> Room {
-        let pressed = self.pressure >= PressureLevel::StopPlacing;
-        if self.draining || pressed || self.count() >= self.capacity.instances {
+        let evicts = self.pressure == PressureLevel::Evict;
+        if self.draining || evicts || self.count() >= self.capacity.instances {
             return Room::default();
         }
-        let memory = self.memory_limit_mb.saturating_sub(self.memory_promised_mb);
+        let memory = self.memory_limit_mb.saturating_sub(self.memory_promised_mb).min(self.bearable_mb());
         let cpu = self.cpu_limit_millis.saturating_sub(self.cpu_promised_millis);
         Room::new(memory, cpu, self.isolation_bits, self.label_bits)
     }
@@ -183,6 +205,7 @@ impl Worker {
     pub(crate) fn promise(&mut self, now: Time, instance: InstanceId, promise: Promise) -> usize {
         self.memory_promised_mb += u64::from(promise.memory_mb);
         self.cpu_promised_millis += u64::from(promise.cpu_millis);
+        self.replaceable_mb = self.replaceable_mb.saturating_sub(u64::from(promise.memory_mb));
         self.last_placed = now;
         self.instances.push(instance);
         self.instances.len() - 1
@@ -192,6 +215,9 @@ impl Worker {
     pub(crate) fn take_back(&mut self, place: usize, promise: Promise) -> Option<InstanceId> {
         self.memory_promised_mb -= u64::from(promise.memory_mb);
         self.cpu_promised_millis -= u64::from(promise.cpu_millis);
+        if matches!(self.pressure, PressureLevel::StopPlacing | PressureLevel::Hibernate) {
+            self.replaceable_mb += u64::from(promise.memory_mb);
+        }
         self.instances.swap_remove(place);
         self.instances.get(place).copied()
     }
@@ -216,6 +242,7 @@ impl Worker {
             draining: self.draining,
             drained: self.is_drained(),
             pressure: self.pressure,
+            replaceable_mb: self.replaceable_mb,
             images: self.images.len(),
             since: self.since,
         }

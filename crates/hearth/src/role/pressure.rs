@@ -5,13 +5,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_placement::pressure::{PressureGauge, PressureSample, Stall};
+use hearth_placement::pressure::{PressureConfig, PressureGauge, PressureSample, Stall};
 use hearth_sandbox::Driver;
 
 use crate::role::ManagerShell;
 
 /// Time between looks: often enough to be ahead of programs that take memory as fast as they can.
 const INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long all must be calm before a level is left. Short, for requests wait meanwhile; the kernel's averages fall
+/// slowly by themselves.
+const DWELL: Duration = Duration::from_secs(2);
 
 /// What the machine's memory is held against.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +28,8 @@ pub(crate) enum MemoryLimit {
 
 /// Looks at the machine for as long as the server lives.
 pub(crate) async fn watch(shell: Arc<ManagerShell>, driver: Arc<dyn Driver>, limit: MemoryLimit) {
-    let (mut gauge, mut swapped) = (PressureGauge::default(), None);
+    let (mut gauge, mut swapped) =
+        (PressureGauge::new(PressureConfig { dwell: DWELL, ..PressureConfig::default() }), None);
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -40,13 +40,13 @@ fn between_the_thresholds_a_level_stays_for_ever() {
 }
 
 #[test]
-fn what_idle_instances_cannot_give_back_only_stops_placing() {
+fn what_idle_instances_cannot_give_back_is_nothing_to_turn_requests_away_for() {
     let stall = Stall { some: 10_000, full: 10_000 };
     for sample in [
         PressureSample { cpu: stall, ..PressureSample::default() },
         PressureSample { io: stall, ..PressureSample::default() },
     ] {
-        assert_eq!(PressureGauge::default().sample(Time::ZERO, &sample), PressureLevel::StopPlacing);
+        assert_eq!(PressureGauge::default().sample(Time::ZERO, &sample), PressureLevel::None);
     }
 }
 

@@ -27,6 +27,7 @@ fn step(workers: usize, instances: u64) -> impl Strategy<Value = Step> {
     let level = prop_oneof![
         2 => Just(PressureLevel::None),
         1 => Just(PressureLevel::StopPlacing),
+        1 => Just(PressureLevel::Hibernate),
         1 => Just(PressureLevel::Evict),
     ];
     prop_oneof![
@@ -116,7 +117,13 @@ fn apply(placement: &mut Placement, book: &mut Book, now: Time, step: &Step) {
 /// What the filters say, in other words.
 fn fits(view: &WorkerView<'_>, request: &PlaceRequest) -> bool {
     !view.draining
-        && view.pressure == PressureLevel::None
+        && match view.pressure {
+            PressureLevel::None => true,
+            PressureLevel::StopPlacing | PressureLevel::Hibernate => {
+                u64::from(request.memory_mb) <= view.replaceable_mb
+            }
+            PressureLevel::Evict => false,
+        }
         && request.labels.iter().all(|label| view.capacity.labels.iter().any(|has| has == label))
         && view.instances < view.capacity.instances
         && view.memory_promised_mb + u64::from(request.memory_mb) <= view.memory_limit_mb

@@ -1,0 +1,93 @@
+"""Memory that is promised many times over, and what happens when it is asked for."""
+
+import json
+
+import pytest
+
+from harness import archives
+from harness.server import invoke
+from harness.wait import wait_for
+
+# Takes as many MiB as it is told, and keeps them.
+HOLDS = """
+import os
+kept = []
+def handler(event, context):
+    for _ in range(event.get("mb", 0)):
+        kept.append(os.urandom(1 << 20))
+    return {"mb": len(kept), "log": os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]}
+"""
+
+
+@pytest.fixture
+def pressed(own):
+    """Half a gibibyte for instances, promised ten times."""
+    return own("--memory", "512", "--oversubscription", "1000")
+
+
+def functions(server, client, python, count, memory=256):
+    archive = archives.pack({"app.py": HOLDS})
+    names = [f"hold-{n}" for n in range(count)]
+    for name in names:
+        server.create(client, name, archive, python, MemorySize=memory, Timeout=30)
+    return names
+
+
+def test_ten_times_the_memory_is_promised_and_no_more(pressed, python):
+    client = pressed.client()
+    names = functions(pressed, client, python, 21)
+    for name in names[:20]:
+        assert invoke(client, name)[0]["mb"] == 0
+    assert len(pressed.instances()) == 20
+    [worker] = json.loads(pressed.get("/_hearth/ps"))["workers"]
+    assert worker["memory_promised_mb"] == 5120 == worker["memory_limit_mb"]
+    # One more is served too: the one that was idle longest makes way.
+    assert invoke(client, names[20])[0]["mb"] == 0
+    assert len(pressed.instances()) == 20
+
+
+def test_idle_instances_make_way_before_memory_runs_out(pressed, python):
+    """Twelve functions take 60 MiB each of 512 in all: idle ones hibernate, then end; no busy one is harmed."""
+    client = pressed.client()
+    for name in functions(pressed, client, python, 12):
+        answer, raw = invoke(client, name, {"mb": 60})
+        assert answer["mb"] == 60 and "FunctionError" not in raw, (name, answer)
+    seen = pressed.log()
+    assert "memory pressure" in seen
+    evicted = 12 - len(pressed.instances())
+    assert evicted >= 3, "what is over was given back"
+    metrics = pressed.metrics()
+    assert metrics['hearth_worker_invocations_total{worker="local",outcome="success"}'] == 12
+    assert metrics['hearth_worker_invocations_total{worker="local",outcome="crash"}'] == 0
+
+
+def test_a_hibernating_instance_answers_with_what_it_remembers(own, python):
+    """Just enough memory is used for idle instances to hibernate, and too little for them to end."""
+    server = own("--memory", "512", "--oversubscription", "1000")
+    client = server.client()
+    names = functions(server, client, python, 9)
+    for name in names:
+        assert invoke(client, name, {"mb": 45})[0]["mb"] == 45
+        asleep = [i for i in server.instances() if i["state"] == "hibernating"]
+        if asleep:
+            break
+    else:
+        asleep = wait_for(
+            lambda: [i for i in server.instances() if i["state"] == "hibernating"], "one hibernates", 10
+        )
+    first = asleep[0]
+    answer, _ = invoke(client, first["function"], {})
+    assert answer["mb"] == 45 and answer["log"].endswith(first["instance"]), "the very same instance"
+    assert server.metrics()['hearth_worker_hibernations_total{worker="local",outcome="asleep"}'] >= 1
+
+
+def test_several_workers_share_the_machine(own, python):
+    server = own("--workers", "3", "--memory", "1536", "--oversubscription", "100")
+    client = server.client()
+    for name in functions(server, client, python, 6):
+        invoke(client, name)
+    workers = json.loads(server.get("/_hearth/ps"))["workers"]
+    assert [w["worker"] for w in workers] == ["local-0", "local-1", "local-2"]
+    assert [w["memory_limit_mb"] for w in workers] == [512] * 3
+    assert [w["instances"] for w in workers] == [2] * 3, "spread evenly, and full"
+    assert {i["worker"] for i in server.instances()} == {"local-0", "local-1", "local-2"}
