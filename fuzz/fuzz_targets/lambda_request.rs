@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_frontend::{Backend, Body, Frontend, FrontendConfig, full};
+use hearth_frontend::{Backend, Body, Frontend, FrontendConfig, Provisioned, full};
 use hearth_image::ImageStore;
 use hearth_store::{SqliteStore, StateReason};
 use hearth_types::{
@@ -62,6 +62,14 @@ impl Backend for Empty {
     fn revision_replaced(&self, _: &RevisionId) {}
 
     fn function_deleted(&self, _: &FunctionId) {}
+
+    fn concurrency_reserved(&self, _: &FunctionId, _: Option<u32>) {}
+
+    fn provision(&self, _: Arc<FunctionSpec>, _: u32) {}
+
+    fn provisioned(&self, _: &RevisionId) -> Provisioned {
+        Provisioned::default()
+    }
 
     async fn operator(&self, _: &Method, _: &str, _: &str, _: AccountId) -> Response<Body> {
         Response::new(full(Bytes::new()))

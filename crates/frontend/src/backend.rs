@@ -36,6 +36,16 @@ pub trait Backend: Send + Sync + 'static {
     /// The function is gone; so are its instances when they are idle.
     fn function_deleted(&self, function: &FunctionId);
 
+    /// A function's reserved concurrency was read at start or changed; nothing if it has none.
+    fn concurrency_reserved(&self, function: &FunctionId, reserved: Option<u32>);
+
+    /// Instances of this revision are to be ready for `count` requests at once, from now on and at all times; zero
+    /// ends that. Told again at start, and whenever the spec or the number changes.
+    fn provision(&self, spec: Arc<FunctionSpec>, count: u32);
+
+    /// What became of that.
+    fn provisioned(&self, revision: &RevisionId) -> Provisioned;
+
     /// Answers the operator's own paths: `/metrics` and what is below `/_hearth/`.
     fn operator(
         &self,
@@ -44,4 +54,15 @@ pub trait Backend: Send + Sync + 'static {
         query: &str,
         account: AccountId,
     ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// How far the provisioning of a revision has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provisioned {
+    /// Requests at once that instances are ready for, in use or not.
+    pub allocated: u32,
+    /// How many of those are free.
+    pub available: u32,
+    /// Why there cannot be as many as were asked for.
+    pub failure: Option<String>,
 }

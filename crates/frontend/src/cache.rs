@@ -1,15 +1,18 @@
-//! Which revision of each function serves, in memory, so that a warm invocation never asks the store.
-//!
-//! It also remembers the revision before an update while the new one is prepared, and after it failed; after a
-//! restart that one is no longer known and the record's own takes its place.
+//! Which revision of each function serves, and where each of its qualifiers leads, in memory, so that a warm
+//! invocation never asks the store.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use hearth_store::{FunctionRecord, State, UpdateStatus};
+use hearth_store::{FunctionRecord, State};
 use hearth_types::{FunctionId, FunctionSpec};
 
-use crate::spec;
+use crate::names::Qualifier;
+use crate::route::Route;
+use crate::spec::{self, Source};
+
+/// Qualifiers of one function whose routes are kept.
+const ROUTES: usize = 64;
 
 /// What an invocation needs to know of a function.
 #[derive(Clone, Debug)]
@@ -22,9 +25,10 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The entry of a record of which nothing else is known.
+    /// The entry of a record.
     pub(crate) fn of(record: &FunctionRecord, region: &str) -> Self {
-        let serving = spec::of(record, region).ok().filter(|_| record.state == State::Active);
+        let serving = spec::of(record, Source::serving(record), region).ok();
+        let serving = serving.filter(|_| record.state == State::Active);
         Self { generation: record.generation, state: record.state, serving }
     }
 }
@@ -32,6 +36,8 @@ impl Entry {
 #[derive(Debug, Default)]
 struct Inner {
     entries: HashMap<FunctionId, Entry>,
+    /// Those of the entries with the same key, and gone when that changes.
+    routes: HashMap<FunctionId, HashMap<Qualifier, Arc<Route>>>,
     removals: u64,
 }
 
@@ -56,24 +62,56 @@ impl Cache {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).entries.get(id).cloned()
     }
 
+    /// Where a qualifier leads.
+    pub(crate) fn route(&self, id: &FunctionId, qualifier: &Qualifier) -> Option<Arc<Route>> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.routes.get(id)?.get(qualifier).cloned()
+    }
+
     /// Takes note of a record that the store gave after `epoch`. What was read before some function was removed may
     /// be that function, so it is not kept then; the next one who asks reads it again.
     pub(crate) fn put(&self, epoch: Epoch, record: &FunctionRecord, region: &str) {
-        let mut entry = Entry::of(record, region);
+        let entry = Entry::of(record, region);
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         if inner.removals != epoch.0 {
             inner.entries.remove(&record.id);
+            inner.routes.remove(&record.id);
             return;
         }
-        let old = inner.entries.get(&record.id);
-        if old.is_some_and(|old| old.generation > record.generation) {
+        if inner.entries.get(&record.id).is_some_and(|old| old.generation > record.generation) {
             return;
         }
-        let settled = record.last_update.status == UpdateStatus::Successful;
-        if let Some(serving) = old.and_then(|old| old.serving.as_ref()).filter(|_| !settled) {
-            entry.serving = Some(spec::adjusted(serving, record));
-        }
+        inner.routes.remove(&record.id);
         inner.entries.insert(record.id.clone(), entry);
+    }
+
+    /// Takes note of a route that was made after `epoch` from `record` and what hangs on it.
+    pub(crate) fn put_route(
+        &self,
+        epoch: Epoch,
+        record: &FunctionRecord,
+        qualifier: Qualifier,
+        route: Arc<Route>,
+    ) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let current =
+            inner.entries.get(&record.id).is_some_and(|entry| entry.generation == record.generation);
+        if inner.removals != epoch.0 || !current {
+            return;
+        }
+        let routes = inner.routes.entry(record.id.clone()).or_default();
+        // Starting over beats bookkeeping.
+        if routes.len() >= ROUTES {
+            routes.clear();
+        }
+        routes.insert(qualifier, route);
+    }
+
+    /// Forgets where the qualifiers of a function lead, because one leads elsewhere now.
+    pub(crate) fn forget_routes(&self, id: &FunctionId) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        inner.removals += 1;
+        inner.routes.remove(id);
     }
 
     /// Forgets a function that the store no longer has.
@@ -81,6 +119,7 @@ impl Cache {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         inner.removals += 1;
         inner.entries.remove(id);
+        inner.routes.remove(id);
     }
 }
 
@@ -88,10 +127,11 @@ impl Cache {
 mod tests {
     use std::collections::BTreeMap;
 
-    use hearth_store::{CodeRef, FunctionConfig, LastUpdate, LoggingConfig};
+    use hearth_store::{CodeRef, FunctionConfig, LastUpdate, LoggingConfig, Served, UpdateStatus};
     use hearth_types::CodeDigest;
 
     use super::*;
+    use crate::route::Branch;
 
     fn record(generation: u64, revision: u64, state: State, status: UpdateStatus) -> FunctionRecord {
         FunctionRecord {
@@ -125,6 +165,7 @@ mod tests {
             modified_ms: 0,
             tags: BTreeMap::new(),
             reserved_concurrency: None,
+            serving: None,
         }
     }
 
@@ -133,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_revision_serves_until_the_new_one_is_ready_and_when_it_fails() {
+    fn what_serves_is_the_newest_revision_unless_the_record_says_otherwise() {
         let cache = Cache::default();
         let put = |record: &FunctionRecord| cache.put(cache.epoch(), record, "us-east-1");
         let first = record(1, 1, State::Pending, UpdateStatus::InProgress);
@@ -141,18 +182,44 @@ mod tests {
         assert_eq!(serving(&cache, &first.id), None);
         put(&record(2, 1, State::Active, UpdateStatus::Successful));
         assert_eq!(serving(&cache, &first.id), Some(1));
-        let mut tagged = record(3, 2, State::Active, UpdateStatus::InProgress);
-        tagged.reserved_concurrency = Some(7);
-        put(&tagged);
+        let mut updated = record(3, 2, State::Active, UpdateStatus::InProgress);
+        let (config, code) = (updated.config.clone(), updated.code);
+        updated.serving = Some(Served { revision: 1, config, code });
+        updated.reserved_concurrency = Some(7);
+        put(&updated);
         assert_eq!(serving(&cache, &first.id), Some(1));
         assert_eq!(cache.get(&first.id).unwrap().serving.unwrap().reserved_concurrency, Some(7));
-        put(&record(4, 2, State::Active, UpdateStatus::Failed));
-        assert_eq!(serving(&cache, &first.id), Some(1));
         put(&record(6, 3, State::Active, UpdateStatus::Successful));
         assert_eq!(serving(&cache, &first.id), Some(3));
         // News that come late are no news.
-        put(&record(5, 3, State::Active, UpdateStatus::InProgress));
+        put(&updated);
         assert_eq!(serving(&cache, &first.id), Some(3));
+    }
+
+    #[test]
+    fn a_route_is_kept_until_the_function_or_one_of_its_qualifiers_changes() {
+        let cache = Cache::default();
+        let first = record(1, 1, State::Active, UpdateStatus::Successful);
+        let live = Qualifier::Alias("live".to_owned());
+        let route = || Arc::new(Route::new(Branch { state: State::Active, spec: None }, None, 0));
+        cache.put(cache.epoch(), &first, "us-east-1");
+        for change in [
+            (|cache, first| Cache::forget_routes(cache, &first.id)) as fn(&Cache, &FunctionRecord),
+            |cache, first| cache.put(cache.epoch(), first, "us-east-1"),
+        ] {
+            let before = cache.epoch();
+            cache.put_route(before, &first, live.clone(), route());
+            assert!(cache.route(&first.id, &live).is_some());
+            change(&cache, &first);
+            assert!(cache.route(&first.id, &live).is_none());
+        }
+        let before = cache.epoch();
+        cache.forget_routes(&first.id);
+        cache.put_route(before, &first, live.clone(), route());
+        assert!(cache.route(&first.id, &live).is_none());
+        let older = record(0, 1, State::Active, UpdateStatus::Successful);
+        cache.put_route(cache.epoch(), &older, live.clone(), route());
+        assert!(cache.route(&first.id, &live).is_none());
     }
 
     #[test]

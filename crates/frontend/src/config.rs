@@ -9,16 +9,16 @@ use serde_json::Value;
 use crate::error::ApiError;
 use crate::request::{Members, text_map};
 
-/// Settings that are kept and given back but do nothing here.
-const PASSIVE: [&str; 4] = ["VpcConfig", "DeadLetterConfig", "KMSKeyArn", "SnapStart"];
+/// Settings that are kept and given back but do nothing here; of the first, the requests at once in an instance count.
+const PASSIVE: [&str; 5] = [CAPACITY, "VpcConfig", "DeadLetterConfig", "KMSKeyArn", "SnapStart"];
+const CAPACITY: &str = "CapacityProviderConfig";
 /// Settings without which a function would not do what its owner expects, so they are refused.
-const MISSING: [&str; 10] = [
+const MISSING: [&str; 9] = [
     "Layers",
     "FileSystemConfigs",
     "ImageConfig",
     "CodeSigningConfigArn",
     "TenancyConfig",
-    "CapacityProviderConfig",
     "DurableConfig",
     "RuntimeConfig",
     "AcceleratorConfig",
@@ -136,6 +136,13 @@ pub(crate) fn change(config: &mut FunctionConfig, members: &Members) -> Result<(
         }
     }
     change_logging(&mut config.logging, members.given("LoggingConfig"))
+}
+
+/// Requests at once in one instance, if `CapacityProviderConfig` says how many.
+pub(crate) fn concurrency(config: &FunctionConfig) -> Option<u32> {
+    let capacity: Value = serde_json::from_str(config.passive.get(CAPACITY)?).ok()?;
+    let managed = capacity.get("LambdaManagedInstancesCapacityProviderConfig")?;
+    u32::try_from(managed.get("PerExecutionEnvironmentMaxConcurrency")?.as_u64()?).ok()
 }
 
 /// Applies `Architectures`, which comes with the code.

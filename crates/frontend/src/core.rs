@@ -14,7 +14,8 @@ use crate::error::ApiError;
 use crate::names::Scope;
 use crate::read::{CODE_UPLOADS, MEMORY_KIB};
 use crate::router::Router;
-use crate::{Backend, FrontendConfig, FrontendMetrics, spec};
+use crate::spec::{self, Source};
+use crate::{Backend, FrontendConfig, FrontendMetrics};
 
 /// Times a change is tried again because somebody else changed the record in between.
 const ATTEMPTS: usize = 16;
@@ -34,7 +35,8 @@ pub(crate) struct Core<B> {
     pub(crate) uploads: Semaphore,
     /// KiB of large bodies in memory at once.
     pub(crate) memory: Semaphore,
-    /// Held while the sum of an account's reservations is checked and changed.
+    /// Held while what an account reserves or provisions is checked and changed, and with it versions and aliases,
+    /// which decide what is provisioned.
     pub(crate) reserving: Mutex<()>,
 }
 
@@ -72,11 +74,24 @@ impl<B: Backend> Core<B> {
             tracing::info!(function = %record.id, "taking up again what was interrupted");
             self.settle(record);
         }
+        for (function, reserved) in self.store.reservations().await? {
+            self.backend.concurrency_reserved(&function, Some(reserved));
+        }
+        for function in self.store.provisioned_functions().await? {
+            if let Err(error) = self.provision_again(&function).await {
+                tracing::warn!(%function, ?error, "what is provisioned for it is not made ready");
+            }
+        }
         Ok(())
     }
 
-    fn arn(&self, id: &FunctionId) -> String {
-        Scope { region: Arc::clone(&self.region), account: id.account.clone() }.arn(id)
+    /// The scope of a function's owner.
+    pub(crate) fn scope(&self, id: &FunctionId) -> Scope {
+        Scope { region: Arc::clone(&self.region), account: id.account.clone() }
+    }
+
+    pub(crate) fn arn(&self, id: &FunctionId) -> String {
+        self.scope(id).arn(id)
     }
 
     /// A function's record.
@@ -139,11 +154,12 @@ impl<B: Backend> Core<B> {
     pub(crate) fn settle(self: &Arc<Self>, record: FunctionRecord) {
         let core = Arc::clone(self);
         tokio::spawn(async move {
-            let prepared = match spec::of(&record, &core.region) {
+            let prepared = match spec::of(&record, Source::newest(&record), &core.region) {
                 Ok(spec) => core.prepare(spec).await,
                 Err(reason) => Err(reason),
             };
             let outcome = prepared.as_ref().err().cloned();
+            core.settle_versions(&record, outcome.clone()).await;
             let noted = core
                 .modify(&record.id, Change::Bookkeeping, |kept| {
                     note_outcome(kept, record.revision, &prepared)
@@ -156,7 +172,7 @@ impl<B: Backend> Core<B> {
                 }
                 (Ok(kept), None) => {
                     tracing::info!(function = %record.id, revision = record.revision, "ready");
-                    if let Ok(spec) = spec::of(&kept, &core.region) {
+                    if let Ok(spec) = spec::of(&kept, Source::newest(&kept), &core.region) {
                         core.backend.revision_replaced(&spec.revision);
                     }
                 }
@@ -189,6 +205,7 @@ fn note_outcome(
             record.state = State::Active;
             record.state_reason = None;
             record.last_update = LastUpdate { status: UpdateStatus::Successful, reason: None };
+            record.serving = None;
         }
         Err(reason) => {
             // A function that ran before goes on running as it was.

@@ -2,25 +2,24 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hearth_image::ArchiveError;
 use hearth_store::{
-    Change, CodeRef, FunctionRecord, LastUpdate, NewFunction, State, StateReason, StoreError, UpdateStatus,
+    Change, CodeRef, FunctionRecord, LastUpdate, NewFunction, Served, State, StateReason, StoreError,
+    UpdateStatus,
 };
-use hearth_types::limits;
+use hearth_types::{Version, limits};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::body::{Body, empty, json as answer};
 use crate::core::{Core, now_ms};
 use crate::error::ApiError;
-use crate::names::{Named, query_value};
+use crate::names::{Named, Qualifier, Scope, query_value};
 use crate::request::Members;
-use crate::service::Call;
+use crate::service::{Call, mark};
 use crate::tags::Settings;
 use crate::validate::Violations;
-use crate::{Backend, config, render, shapes};
+use crate::{Backend, config, render, shapes, versions};
 
 /// Functions on one page of ListFunctions.
 const PAGE: usize = 50;
@@ -37,12 +36,15 @@ impl<B: Backend> Core<B> {
         let named = scope.function(&name, &shapes::FUNCTION_NAME, &mut violations)?;
         violations.body(&members.fields, &shapes::CREATE_FUNCTION_REQUEST)?;
         violations.finish()?;
-        scope.qualified(&named, None)?;
-        note_publish(&members);
+        let arn = scope.arn(&named.id);
+        if Scope::qualifier(&named, None)? != Qualifier::None {
+            return Err(ApiError::parameter(format!(
+                "A new function's name cannot have a qualifier: {name}"
+            )));
+        }
         let config = config::create(&named.id.name, &members)?;
         let tags = members.texts("Tags").unwrap_or_default();
         Settings::read(&tags)?;
-        let arn = scope.arn(&named.id);
         let found = self.store.function(&named.id).await.map_err(|error| ApiError::store(&error, &arn))?;
         if found.is_some() {
             return Err(ApiError::store(&StoreError::Exists(named.id), &arn));
@@ -53,9 +55,16 @@ impl<B: Backend> Core<B> {
         let epoch = self.cache.epoch();
         let kept = self.store.create_function(new).await.map_err(|error| ApiError::store(&error, &arn))?;
         self.cache.put(epoch, &kept, &self.region);
-        let document = render::configuration(&kept, &arn);
+        let document = match members.flag("Publish") {
+            false => Ok(render::configuration(&kept, Version::Latest, &arn)),
+            true => self.publish(&kept).await.map(|version| {
+                let number = Version::Published(version.number);
+                render::configuration(&versions::as_record(version, kept.clone()), number, &arn)
+            }),
+        };
+        // Even if the version was not kept, the function was, and has to be made ready.
         self.settle(kept);
-        Ok(answer(StatusCode::CREATED, &document))
+        Ok(answer(StatusCode::CREATED, &document?))
     }
 
     /// Unpacks and keeps the code of a request.
@@ -95,9 +104,11 @@ impl<B: Backend> Core<B> {
     }
 
     pub(crate) async fn get_function(&self, call: Call) -> Answer {
-        let (record, arn) = self.named_record(&call).await?;
+        let (named, qualifier) = call.qualified_function()?;
+        let (record, version) = self.resolve(&named.id, &qualifier).await?;
+        let arn = qualifier.behind(&call.scope.arn(&named.id));
         let mut document = json!({
-            "Configuration": render::configuration(&record, &arn),
+            "Configuration": render::configuration(&record, version, &arn),
             "Code": {"RepositoryType": "S3", "Location": self.location(record.code.digest)},
         });
         if !record.tags.is_empty() {
@@ -110,16 +121,10 @@ impl<B: Backend> Core<B> {
     }
 
     pub(crate) async fn get_function_configuration(&self, call: Call) -> Answer {
-        let (record, arn) = self.named_record(&call).await?;
-        Ok(answer(StatusCode::OK, &render::configuration(&record, &arn)))
-    }
-
-    /// The function that a path and its query name, and its ARN as far as they qualify it.
-    async fn named_record(&self, call: &Call) -> Result<(FunctionRecord, String), ApiError> {
-        let (named, latest) = call.qualified_function()?;
-        let record = self.record(&named.id).await?;
-        let arn = call.scope.arn(&named.id);
-        Ok((record, if latest { format!("{arn}:$LATEST") } else { arn }))
+        let (named, qualifier) = call.qualified_function()?;
+        let (record, version) = self.resolve(&named.id, &qualifier).await?;
+        let arn = qualifier.behind(&call.scope.arn(&named.id));
+        Ok(answer(StatusCode::OK, &render::configuration(&record, version, &arn)))
     }
 
     pub(crate) async fn list_functions(&self, call: Call) -> Answer {
@@ -128,35 +133,16 @@ impl<B: Backend> Core<B> {
         if let Some(version) = &version {
             violations.text(version, "functionVersion", &shapes::FUNCTION_VERSION);
         }
-        let limit = match query_value(&call.query, "MaxItems") {
-            None => PAGE,
-            Some(text) => {
-                let number: i64 = text.parse().map_err(|_| {
-                    ApiError::serialization(format!("MaxItems {text:?} can not be converted to an Integer"))
-                })?;
-                violations.number(number, "maxItems", &shapes::MAX_LIST_ITEMS);
-                usize::try_from(number).map_or(PAGE, |number| number.min(PAGE))
-            }
-        };
+        let limit = call.page(&shapes::MAX_LIST_ITEMS, PAGE, &mut violations)?;
         violations.finish()?;
-        let after = match query_value(&call.query, "Marker").filter(|marker| !marker.is_empty()) {
-            None => None,
-            Some(marker) => Some(unmark(&marker).ok_or_else(|| {
-                ApiError::parameter("The provided marker is not valid; use the NextMarker of an answer")
-            })?),
-        };
+        let after = call.marker()?;
         let listed = self.store.list_functions(&call.scope.account, after.as_deref(), limit + 1).await;
         let mut records = listed.map_err(|error| ApiError::store(&error, ""))?;
         let more = records.len() > limit;
         records.truncate(limit);
         let suffix = if version.is_some() { ":$LATEST" } else { "" };
         let shown = |record: &FunctionRecord| {
-            let mut document = render::configuration(record, &(call.scope.arn(&record.id) + suffix));
-            // Lambda leaves the state out of lists.
-            if let Value::Object(members) = &mut document {
-                members.retain(|name, _| !name.starts_with("State") && !name.starts_with("LastUpdate"));
-            }
-            document
+            render::listed(record, Version::Latest, &(call.scope.arn(&record.id) + suffix))
         };
         let mut document = json!({"Functions": records.iter().map(shown).collect::<Vec<_>>()});
         if let Some(last) = records.last().filter(|_| more) {
@@ -169,7 +155,6 @@ impl<B: Backend> Core<B> {
         let mut members = Members::parse(&call.body)?;
         call.body = bytes::Bytes::new();
         let named = call.changed_function(&members, &shapes::UPDATE_FUNCTION_CODE_REQUEST)?;
-        note_publish(&members);
         let mut current = self.record(&named.id).await?;
         check_changeable(&current, &members, &call.scope.arn(&named.id))?;
         config::change_architecture(&mut current.config, &members)?;
@@ -177,7 +162,8 @@ impl<B: Backend> Core<B> {
         let code = self.take_code(&source, members.zip.take(), "UpdateFunctionCode").await?;
         if members.flag("DryRun") {
             current.code = code;
-            return Ok(answer(StatusCode::OK, &render::configuration(&current, &call.scope.arn(&named.id))));
+            let arn = call.scope.arn(&named.id);
+            return Ok(answer(StatusCode::OK, &render::configuration(&current, Version::Latest, &arn)));
         }
         self.replace(&call, &named, &members, |record| {
             record.code = code;
@@ -204,11 +190,16 @@ impl<B: Backend> Core<B> {
         F: FnMut(&mut FunctionRecord) -> Result<(), ApiError> + Send,
     {
         let arn = call.scope.arn(&named.id);
-        // The revision that serves goes on serving, so it must be known before its record is overwritten.
-        self.entry(&named.id).await?;
         let change = |record: &mut FunctionRecord| {
             check_changeable(record, members, &arn)?;
+            // The revision that serves goes on serving until the new one can.
+            let served = (record.last_update.status == UpdateStatus::Successful).then(|| Served {
+                revision: record.revision,
+                config: record.config.clone(),
+                code: record.code,
+            });
             edit(record)?;
+            record.serving = served.or_else(|| record.serving.take());
             record.modified_ms = now_ms();
             let reason = StateReason {
                 code: "Creating".to_owned(),
@@ -218,35 +209,43 @@ impl<B: Backend> Core<B> {
             Ok(())
         };
         let kept = self.modify(&named.id, Change::Revision, change).await?;
-        let document = render::configuration(&kept, &arn);
+        let document = match members.flag("Publish") {
+            false => Ok(render::configuration(&kept, Version::Latest, &arn)),
+            true => self.publish(&kept).await.map(|version| versions::render(version, kept.clone(), &arn)),
+        };
         self.settle(kept);
-        Ok(answer(StatusCode::OK, &document))
+        Ok(answer(StatusCode::OK, &document?))
     }
 
     pub(crate) async fn delete_function(&self, call: Call) -> Answer {
-        let (named, latest) = call.qualified_function()?;
+        let (named, qualifier) = call.qualified_function()?;
         let arn = call.scope.arn(&named.id);
-        if latest {
-            return Err(ApiError::parameter(
-                "$LATEST version cannot be deleted without deleting the function.",
-            ));
+        match qualifier {
+            Qualifier::None => {}
+            Qualifier::Latest => {
+                let text = "$LATEST version cannot be deleted without deleting the function.";
+                return Err(ApiError::parameter(text));
+            }
+            Qualifier::Published(number) => return self.delete_version(&named.id, number).await,
+            Qualifier::Alias(_) => {
+                return Err(ApiError::parameter("Deletion of aliases is not currently supported."));
+            }
         }
+        let _one_at_a_time = self.reserving.lock().await;
         self.store.delete_function(&named.id).await.map_err(|error| ApiError::store(&error, &arn))?;
         self.cache.remove(&named.id);
         self.backend.function_deleted(&named.id);
+        self.backend.concurrency_reserved(&named.id, None);
         Ok(empty(StatusCode::NO_CONTENT))
     }
 }
 
-/// Tools such as cargo-lambda always ask to publish, and need no version of it: `$LATEST` answers.
-fn note_publish(members: &Members) {
-    if members.flag("Publish") {
-        tracing::info!("Publish was asked for and makes no version yet: $LATEST serves");
-    }
-}
-
 /// Whether a record may get a new revision now.
-fn check_changeable(record: &FunctionRecord, members: &Members, arn: &str) -> Result<(), ApiError> {
+pub(crate) fn check_changeable(
+    record: &FunctionRecord,
+    members: &Members,
+    arn: &str,
+) -> Result<(), ApiError> {
     if members.text("RevisionId").is_some_and(|wanted| wanted != record.revision_id) {
         return Err(ApiError::precondition());
     }
@@ -262,15 +261,6 @@ fn check_changeable(record: &FunctionRecord, members: &Members, arn: &str) -> Re
         )));
     }
     Ok(())
-}
-
-/// The marker of the page after `name`.
-pub(crate) fn mark(name: &str) -> String {
-    URL_SAFE_NO_PAD.encode(name)
-}
-
-pub(crate) fn unmark(marker: &str) -> Option<String> {
-    String::from_utf8(URL_SAFE_NO_PAD.decode(marker).ok()?).ok()
 }
 
 /// Lambda's words for an archive that is not taken, and behind them what exactly is wrong.

@@ -10,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hearth_store::State;
 use hearth_types::{
-    Answer, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest, RequestId,
+    Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest, RequestId,
+    Version,
 };
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -20,6 +21,7 @@ use crate::Backend;
 use crate::body::{Body, empty, full};
 use crate::core::{Core, now_ms};
 use crate::error::ApiError;
+use crate::names::Qualifier;
 use crate::render::state_word;
 use crate::service::Call;
 use crate::shapes;
@@ -62,30 +64,41 @@ impl<B: Backend> Core<B> {
         &self,
         call: Call,
     ) -> Result<(&'static str, Result<Response<Body>, ApiError>), ApiError> {
-        let (named, latest) = call.qualified_function()?;
+        let (named, qualifier) = call.qualified_function()?;
         let wanted = Wanted::read(&call.headers)?;
         let payload = payload(call.body)?;
-        let spec = self.serving(&named.id).await?;
+        let spec = self.serving(&named.id, &qualifier).await?;
         if wanted.dry_run {
             return Ok(("dry_run", Ok(empty(StatusCode::NO_CONTENT))));
         }
         let invocation = Invocation {
             request_id: call.request_id,
             payload,
-            invoked_arn: if latest { format!("{}:$LATEST", spec.arn) } else { spec.arn.clone() },
+            invoked_arn: qualifier.behind(&spec.arn),
             client_context: wanted.client_context,
             trace: Some(wanted.trace.unwrap_or_else(|| new_trace(call.request_id))),
             wants_log_tail: wanted.log_tail,
         };
+        let version = spec.revision.version.version;
         let answer = self.run(spec, invocation).await?;
         let outcome = if answer.error.is_some() { "function_error" } else { "success" };
-        Ok((outcome, Ok(response(answer))))
+        Ok((outcome, Ok(response(answer, version))))
     }
 
-    /// The revision that serves.
-    async fn serving(&self, id: &hearth_types::FunctionId) -> Result<Arc<FunctionSpec>, ApiError> {
-        let entry = self.entry(id).await?;
-        match (entry.state, entry.serving) {
+    /// The revision that serves what a qualifier leads to.
+    async fn serving(&self, id: &FunctionId, qualifier: &Qualifier) -> Result<Arc<FunctionSpec>, ApiError> {
+        let (state, serving) = match qualifier {
+            Qualifier::None | Qualifier::Latest => {
+                let entry = self.entry(id).await?;
+                (entry.state, entry.serving)
+            }
+            _ => {
+                let route = self.routed(id, qualifier).await?;
+                let branch = route.pick();
+                (branch.state, branch.spec.clone())
+            }
+        };
+        match (state, serving) {
             (State::Active, Some(spec)) => Ok(spec),
             (State::Active, None) => {
                 Err(ApiError::internal("The function's record cannot be run by this Hearth"))
@@ -208,11 +221,15 @@ fn new_trace(request_id: RequestId) -> String {
     format!("Root=1-{:08x}-{};Parent={};Sampled=0", now_ms() / 1_000, &random[..24], &random[16..])
 }
 
-fn response(answer: Answer) -> Response<Body> {
+fn response(answer: Answer, version: Version) -> Response<Body> {
     let mut response = Response::new(full(answer.payload));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert("x-amz-executed-version", HeaderValue::from_static("$LATEST"));
+    let version = match version {
+        Version::Latest => HeaderValue::from_static("$LATEST"),
+        Version::Published(number) => HeaderValue::from(number),
+    };
+    headers.insert("x-amz-executed-version", version);
     if let Some(error) = answer.error {
         headers.insert("x-amz-function-error", HeaderValue::from_static(error.as_str()));
     }

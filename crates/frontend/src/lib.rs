@@ -4,6 +4,7 @@
 //! neither instances nor workers, and nothing that it remembers is lost with it: the store has the functions, the
 //! manager has the leases.
 
+mod aliases;
 mod backend;
 mod body;
 mod cache;
@@ -18,9 +19,11 @@ mod names;
 mod operations;
 #[cfg(test)]
 mod properties;
+mod provisioned;
 mod read;
 mod render;
 mod request;
+mod route;
 mod router;
 mod server;
 mod service;
@@ -29,6 +32,7 @@ mod shapes;
 mod spec;
 mod tags;
 mod validate;
+mod versions;
 
 use std::sync::Arc;
 
@@ -38,7 +42,7 @@ use hearth_types::AccountId;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub use backend::Backend;
+pub use backend::{Backend, Provisioned};
 pub use body::{Body, full, stream};
 pub use metrics::FrontendMetrics;
 
@@ -75,8 +79,8 @@ impl<B: Backend> Frontend<B> {
         Self { core: Arc::new(Core::new(config, store, images, backend)) }
     }
 
-    /// Takes up again what a stop interrupted: functions that are being created or updated. To be called once,
-    /// before [`Self::serve`].
+    /// Takes up again what a stop interrupted, functions that are being created or updated, and tells the backend
+    /// what is reserved and provisioned. To be called once, before [`Self::serve`].
     ///
     /// # Errors
     /// The store cannot be read.

@@ -12,8 +12,8 @@ use crate::validate::{Shape, Violations};
 
 /// Characters of a function's bare name.
 const NAME_LENGTH: usize = 64;
-/// The only version there is yet.
-const LATEST: &str = "$LATEST";
+/// The version that changes.
+pub(crate) const LATEST: &str = "$LATEST";
 
 /// Where and for whom names are read.
 #[derive(Clone, Debug)]
@@ -126,11 +126,11 @@ impl Scope {
         Ok(named.id)
     }
 
-    /// Whether the caller asked for `$LATEST` by name; the name and the query must not contradict each other.
+    /// Which version the caller asked for; the name and the query must not contradict each other.
     ///
     /// # Errors
-    /// A contradiction, or a version or alias, of which there are none yet.
-    pub(crate) fn qualified(&self, named: &Named, query: Option<&str>) -> Result<bool, ApiError> {
+    /// A contradiction.
+    pub(crate) fn qualifier(named: &Named, query: Option<&str>) -> Result<Qualifier, ApiError> {
         let qualifier = match (named.qualifier.as_deref(), query) {
             (Some(own), Some(other)) if own != other => {
                 return Err(ApiError::parameter(
@@ -139,10 +139,50 @@ impl Scope {
             }
             (own, other) => own.or(other),
         };
-        match qualifier {
-            None => Ok(false),
-            Some(LATEST) => Ok(true),
-            Some(other) => Err(ApiError::function_not_found(&format!("{}:{other}", self.arn(&named.id)))),
+        Ok(qualifier.map_or(Qualifier::None, Qualifier::read))
+    }
+
+    /// That something does not exist to which a qualifier would lead.
+    pub(crate) fn missing(&self, id: &FunctionId, qualifier: &str) -> ApiError {
+        let arn = format!("{}:{qualifier}", self.arn(id));
+        if qualifier == LATEST || qualifier.bytes().all(|byte| byte.is_ascii_digit()) {
+            ApiError::function_not_found(&arn)
+        } else {
+            ApiError::not_found(format!("Cannot find alias arn: {arn}"))
+        }
+    }
+}
+
+/// Which version of a function is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Qualifier {
+    /// It is not said.
+    None,
+    /// `$LATEST`, by name.
+    Latest,
+    /// A published version.
+    Published(u64),
+    /// An alias, or what cannot be a version.
+    Alias(String),
+}
+
+impl Qualifier {
+    pub(crate) fn read(text: &str) -> Self {
+        match text.parse() {
+            _ if text == LATEST => Self::Latest,
+            // No number is written in two ways.
+            Ok(number) if !text.starts_with(['0', '+']) => Self::Published(number),
+            _ => Self::Alias(text.to_owned()),
+        }
+    }
+
+    /// `arn` with this behind it.
+    pub(crate) fn behind(&self, arn: &str) -> String {
+        match self {
+            Self::None => arn.to_owned(),
+            Self::Latest => format!("{arn}:{LATEST}"),
+            Self::Published(number) => format!("{arn}:{number}"),
+            Self::Alias(alias) => format!("{arn}:{alias}"),
         }
     }
 }
@@ -278,18 +318,27 @@ mod tests {
     }
 
     #[test]
-    fn only_latest_exists_and_must_not_be_contradicted() {
+    fn a_qualifier_is_a_version_or_an_alias_and_must_not_be_contradicted() {
         let named = |qualifier: Option<&str>| Named {
             id: FunctionId { account: scope().account, name: "f".into() },
             qualifier: qualifier.map(str::to_owned),
         };
-        assert_eq!(scope().qualified(&named(None), None), Ok(false));
-        assert_eq!(scope().qualified(&named(None), Some("$LATEST")), Ok(true));
-        assert_eq!(scope().qualified(&named(Some("$LATEST")), Some("$LATEST")), Ok(true));
-        let contradiction = scope().qualified(&named(Some("$LATEST")), Some("1")).unwrap_err();
+        for (own, query, expected) in [
+            (None, None, Qualifier::None),
+            (None, Some("$LATEST"), Qualifier::Latest),
+            (Some("$LATEST"), Some("$LATEST"), Qualifier::Latest),
+            (Some("7"), None, Qualifier::Published(7)),
+            (None, Some("live"), Qualifier::Alias("live".to_owned())),
+            (None, Some("07"), Qualifier::Alias("07".to_owned())),
+        ] {
+            assert_eq!(Scope::qualifier(&named(own), query), Ok(expected));
+        }
+        let contradiction = Scope::qualifier(&named(Some("$LATEST")), Some("1")).unwrap_err();
         assert_eq!(contradiction.code, "InvalidParameterValueException");
-        let missing = scope().qualified(&named(None), Some("7")).unwrap_err();
-        assert_eq!(missing.message, "Function not found: arn:aws:lambda:us-east-1:123456789012:function:f:7");
+        let arn = "arn:aws:lambda:us-east-1:123456789012:function:f";
+        let missing = |qualifier| scope().missing(&named(None).id, qualifier).message;
+        assert_eq!(missing("7"), format!("Function not found: {arn}:7"));
+        assert_eq!(missing("live"), format!("Cannot find alias arn: {arn}:live"));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use crate::functions::{mark, unmark};
 use crate::names::{Named, Scope, percent_decode, query_values};
 use crate::request::Members;
+use crate::service::{mark, unmark};
 use crate::shapes;
 use crate::validate::Violations;
 

@@ -1,13 +1,23 @@
 //! A record as Lambda's API shows it.
 
 use hearth_store::{FunctionRecord, State, StateReason, UpdateStatus};
+use hearth_types::Version;
 use serde_json::{Map, Value, json};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// `FunctionConfiguration`. `arn` is qualified if the caller qualified the function.
-pub(crate) fn configuration(record: &FunctionRecord, arn: &str) -> Value {
+/// `FunctionConfiguration` as lists have it: Lambda leaves the state out of them.
+pub(crate) fn listed(record: &FunctionRecord, version: Version, arn: &str) -> Value {
+    let mut document = configuration(record, version, arn);
+    if let Value::Object(members) = &mut document {
+        members.retain(|name, _| !name.starts_with("State") && !name.starts_with("LastUpdate"));
+    }
+    document
+}
+
+/// `FunctionConfiguration` of a version. `arn` is qualified if the caller qualified the function.
+pub(crate) fn configuration(record: &FunctionRecord, version: Version, arn: &str) -> Value {
     let config = &record.config;
     let mut document = json!({
         "FunctionName": &*record.id.name,
@@ -21,7 +31,7 @@ pub(crate) fn configuration(record: &FunctionRecord, arn: &str) -> Value {
         "MemorySize": config.memory_mb,
         "LastModified": timestamp(record.modified_ms),
         "CodeSha256": STANDARD.encode(record.code.digest.0),
-        "Version": "$LATEST",
+        "Version": version.to_string(),
         "TracingConfig": {"Mode": config.tracing_mode},
         "RevisionId": record.revision_id,
         "State": state_word(record.state),
@@ -98,11 +108,20 @@ const fn update_word(status: UpdateStatus) -> &'static str {
 
 /// `2026-01-31T12:34:56.789+0000`.
 fn timestamp(unix_ms: u64) -> String {
-    let (seconds, millis) = (unix_ms / 1_000, unix_ms % 1_000);
+    format!("{}.{:03}+0000", until_seconds(unix_ms), unix_ms % 1_000)
+}
+
+/// `2026-01-31T12:34:56+0000`, as what is provisioned has it.
+pub(crate) fn whole_seconds(unix_ms: u64) -> String {
+    until_seconds(unix_ms) + "+0000"
+}
+
+fn until_seconds(unix_ms: u64) -> String {
+    let seconds = unix_ms / 1_000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}+0000")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 /// Year, month and day of a number of days since 1970-01-01, by Howard Hinnant's `civil_from_days`.

@@ -13,8 +13,8 @@ pub(crate) struct Router {
 /// What a request is for.
 #[derive(Debug)]
 pub(crate) enum Route<'a> {
-    /// An operation, and the first parameter of its path, still encoded.
-    Operation(&'static Operation, &'a str),
+    /// An operation, and the first two parameters of its path, still encoded.
+    Operation(&'static Operation, &'a str, &'a str),
     /// The path exists, but not with that method.
     WrongMethod,
     /// Nothing.
@@ -50,8 +50,8 @@ impl Router {
         };
         match found.value.iter().find(fits) {
             Some(operation) => {
-                let first = found.params.iter().next().map_or("", |(_, value)| value);
-                Route::Operation(operation, first)
+                let mut values = found.params.iter().map(|(_, value)| value);
+                Route::Operation(operation, values.next().unwrap_or(""), values.next().unwrap_or(""))
             }
             None => Route::WrongMethod,
         }
@@ -72,13 +72,14 @@ mod tests {
                 .map(|part| if part.starts_with('{') { "x" } else { part })
                 .collect();
             let path = path.join("/");
-            let Route::Operation(found, first) =
+            let Route::Operation(found, first, second) =
                 router.route(&operation.method, &path, operation.query.unwrap_or(""))
             else {
                 panic!("{} is not found", operation.name)
             };
             assert_eq!(found.name, operation.name);
-            assert_eq!(first, if operation.path.contains('{') { "x" } else { "" });
+            let parameters = operation.path.matches('{').count();
+            assert_eq!((first, second), (&"x"[..parameters.min(1)], if parameters > 1 { "x" } else { "" }));
         }
     }
 
@@ -98,6 +99,6 @@ mod tests {
         let route = router.route(&Method::PATCH, "/2015-03-31/functions", "");
         assert!(matches!(route, Route::WrongMethod));
         let route = router.route(&Method::GET, "/2015-03-31/functions/", "");
-        assert!(matches!(route, Route::Operation(Operation { name: "ListFunctions", .. }, "")));
+        assert!(matches!(route, Route::Operation(Operation { name: "ListFunctions", .. }, "", "")));
     }
 }

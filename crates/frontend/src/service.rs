@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use hearth_types::RequestId;
 use hyper::body::Incoming;
@@ -15,7 +17,7 @@ use crate::body::{Body, drain};
 use crate::core::Core;
 use crate::download;
 use crate::error::ApiError;
-use crate::names::{Named, Scope, account, percent_decode, query_value};
+use crate::names::{Named, Qualifier, Scope, account, percent_decode, query_value};
 use crate::read::eager;
 use crate::request::Members;
 use crate::router::Route;
@@ -32,17 +34,19 @@ pub(crate) struct Call {
     pub(crate) request_id: RequestId,
     /// The first parameter of the path, decoded: the name of a function or the ARN of a resource.
     pub(crate) name: String,
+    /// The second parameter of the path, decoded: the name of an alias.
+    pub(crate) detail: String,
     pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
 impl Call {
-    /// The function that the path names, and whether path or query say `$LATEST`.
+    /// The function that the path names, and which version of it path or query name.
     ///
     /// # Errors
-    /// The name is malformed, somebody else's, or qualified with something that does not exist.
-    pub(crate) fn qualified_function(&self) -> Result<(Named, bool), ApiError> {
+    /// The name is malformed, somebody else's, or contradicted.
+    pub(crate) fn qualified_function(&self) -> Result<(Named, Qualifier), ApiError> {
         let mut violations = Violations::default();
         let named = self.scope.function(&self.name, &shapes::NAMESPACED_FUNCTION_NAME, &mut violations)?;
         let qualifier = query_value(&self.query, "Qualifier");
@@ -51,8 +55,24 @@ impl Call {
             violations.text(qualifier, "qualifier", shape);
         }
         violations.finish()?;
-        let latest = self.scope.qualified(&named, qualifier.as_deref())?;
-        Ok((named, latest))
+        let qualifier = Scope::qualifier(&named, qualifier.as_deref())?;
+        Ok((named, qualifier))
+    }
+
+    /// The function that the path names, for what no version can do.
+    ///
+    /// # Errors
+    /// The name is malformed, somebody else's, or qualified.
+    pub(crate) fn whole_function(&self, mut violations: Violations) -> Result<Named, ApiError> {
+        let named = self.scope.function(&self.name, &shapes::FUNCTION_NAME, &mut violations)?;
+        violations.finish()?;
+        match Scope::qualifier(&named, None)? {
+            Qualifier::None | Qualifier::Latest => Ok(named),
+            _ => Err(ApiError::parameter(
+                "This operation is permitted on Lambda functions only. Aliases and versions do not support this \
+                 operation. Please specify either a function name or an unqualified function ARN.",
+            )),
+        }
     }
 
     /// The function that the path names, after a check of it and the body.
@@ -61,12 +81,49 @@ impl Call {
     /// All that is wrong with either.
     pub(crate) fn changed_function(&self, members: &Members, shape: &Shape) -> Result<Named, ApiError> {
         let mut violations = Violations::default();
-        let named = self.scope.function(&self.name, &shapes::FUNCTION_NAME, &mut violations)?;
         violations.body(&members.fields, shape)?;
-        violations.finish()?;
-        self.scope.qualified(&named, None)?;
-        Ok(named)
+        self.whole_function(violations)
     }
+
+    /// How many entries a page is to have, at most `most`.
+    ///
+    /// # Errors
+    /// `MaxItems` is not a number; what else is wrong with it goes to `violations`.
+    pub(crate) fn page(
+        &self,
+        shape: &Shape,
+        most: usize,
+        violations: &mut Violations,
+    ) -> Result<usize, ApiError> {
+        let Some(text) = query_value(&self.query, "MaxItems") else { return Ok(most) };
+        let number: i64 = text.parse().map_err(|_| {
+            ApiError::serialization(format!("MaxItems {text:?} can not be converted to an Integer"))
+        })?;
+        violations.number(number, "maxItems", shape);
+        Ok(usize::try_from(number).map_or(most, |number| number.min(most)))
+    }
+
+    /// Where the page before ended.
+    ///
+    /// # Errors
+    /// The marker is none of ours.
+    pub(crate) fn marker(&self) -> Result<Option<String>, ApiError> {
+        let Some(marker) = query_value(&self.query, "Marker").filter(|marker| !marker.is_empty()) else {
+            return Ok(None);
+        };
+        let wrong =
+            || ApiError::parameter("The provided marker is not valid; use the NextMarker of an answer");
+        unmark(&marker).map(Some).ok_or_else(wrong)
+    }
+}
+
+/// The marker of the page after `name`.
+pub(crate) fn mark(name: &str) -> String {
+    URL_SAFE_NO_PAD.encode(name)
+}
+
+pub(crate) fn unmark(marker: &str) -> Option<String> {
+    String::from_utf8(URL_SAFE_NO_PAD.decode(marker).ok()?).ok()
 }
 
 impl<B: Backend> Core<B> {
@@ -111,18 +168,18 @@ impl<B: Backend> Core<B> {
             return ("Operator", Ok(self.backend.operator(&head.method, path, query, account).await));
         }
         match self.router.route(&head.method, path, query) {
-            Route::Operation(operation, _) if !operation.answered => {
+            Route::Operation(operation, ..) if !operation.answered => {
                 drain(body, eager(&head.headers)).await;
                 (operation.name, Err(ApiError::unsupported(&format!("the operation {}", operation.name))))
             }
-            Route::Operation(operation, name) => {
-                let Some(name) = percent_decode(name) else {
-                    let text = format!("The path is not percent-encoded UTF-8: {name}");
+            Route::Operation(operation, name, detail) => {
+                let (Some(name), Some(detail)) = (percent_decode(name), percent_decode(detail)) else {
+                    let text = format!("The path is not percent-encoded UTF-8: {path}");
                     return (operation.name, Err(ApiError::content(text)));
                 };
                 let scope = Scope { region: Arc::clone(&self.region), account };
                 let (query, headers) = (query.to_owned(), head.headers);
-                let call = Call { scope, request_id, name, query, headers, body: Bytes::new() };
+                let call = Call { scope, request_id, name, detail, query, headers, body: Bytes::new() };
                 (operation.name, self.call(operation.name, call, body).await)
             }
             Route::WrongMethod => ("Unknown", Err(unknown(StatusCode::METHOD_NOT_ALLOWED, &head))),
@@ -170,6 +227,17 @@ impl<B: Backend> Core<B> {
             "PutFunctionConcurrency" => self.put_function_concurrency(call).await,
             "GetFunctionConcurrency" => self.get_function_concurrency(call).await,
             "DeleteFunctionConcurrency" => self.delete_function_concurrency(call).await,
+            "PublishVersion" => self.publish_version(call).await,
+            "ListVersionsByFunction" => self.list_versions(call).await,
+            "CreateAlias" => self.create_alias(call).await,
+            "UpdateAlias" => self.update_alias(call).await,
+            "GetAlias" => self.get_alias(call).await,
+            "ListAliases" => self.list_aliases(call).await,
+            "DeleteAlias" => self.delete_alias(call).await,
+            "PutProvisionedConcurrencyConfig" => self.put_provisioned(call).await,
+            "GetProvisionedConcurrencyConfig" => self.get_provisioned(call).await,
+            "ListProvisionedConcurrencyConfigs" => self.list_provisioned(call).await,
+            "DeleteProvisionedConcurrencyConfig" => self.delete_provisioned(call).await,
             other => Err(ApiError::unsupported(&format!("the operation {other}"))),
         }
     }

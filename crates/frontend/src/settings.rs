@@ -53,6 +53,7 @@ impl<B: Backend> Core<B> {
             Settings::read(&record.tags).map(drop)
         })
         .await?;
+        self.provision_again(&id).await?;
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
@@ -72,6 +73,7 @@ impl<B: Backend> Core<B> {
             Ok(())
         })
         .await?;
+        self.provision_again(&id).await?;
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
@@ -91,10 +93,22 @@ impl<B: Backend> Core<B> {
         let current = self.record(&named.id).await?;
         let usage = self.store.usage(&call.scope.account).await;
         let usage = usage.map_err(|error| ApiError::store(&error, ""))?;
-        let own = u64::from(current.reserved_concurrency.unwrap_or(0));
-        let reserved = usage.reserved_concurrency.saturating_sub(own) + u64::from(wanted);
+        let provisioned = self.store.provisioned(&named.id).await;
+        let provisioned = provisioned.map_err(|error| ApiError::store(&error, ""))?;
+        let provisioned: u64 = provisioned.iter().map(|config| u64::from(config.count)).sum();
+        if u64::from(wanted) < provisioned {
+            return Err(ApiError::parameter(format!(
+                "Specified ReservedConcurrentExecutions {wanted} should not be lower than function's total \
+                 provisioned concurrency [{provisioned}]."
+            )));
+        }
+        let others = match current.reserved_concurrency {
+            Some(own) => usage.provisioned_unreserved + usage.reserved_concurrency.saturating_sub(own.into()),
+            None => usage.provisioned_unreserved.saturating_sub(provisioned) + usage.reserved_concurrency,
+        };
         let least = u64::from(limits::UNRESERVED_CONCURRENCY);
-        if wanted > 0 && reserved + least > u64::from(self.config.account_concurrency) {
+        let all = u64::from(self.config.account_concurrency);
+        if wanted > 0 && others + u64::from(wanted) + least > all {
             return Err(ApiError::parameter(format!(
                 "Specified ReservedConcurrentExecutions for function decreases account's \
                  UnreservedConcurrentExecution below its minimum value of [{least}]."
@@ -105,11 +119,13 @@ impl<B: Backend> Core<B> {
             Ok(())
         })
         .await?;
+        self.backend.concurrency_reserved(&named.id, Some(wanted));
+        self.provision_again(&named.id).await?;
         Ok(answer(StatusCode::OK, &json!({"ReservedConcurrentExecutions": wanted})))
     }
 
     pub(crate) async fn get_function_concurrency(&self, call: Call) -> Answer {
-        let (named, _) = call.qualified_function()?;
+        let named = call.whole_function(Violations::default())?;
         let document = match self.record(&named.id).await?.reserved_concurrency {
             Some(reserved) => json!({"ReservedConcurrentExecutions": reserved}),
             None => json!({}),
@@ -118,12 +134,15 @@ impl<B: Backend> Core<B> {
     }
 
     pub(crate) async fn delete_function_concurrency(&self, call: Call) -> Answer {
-        let (named, _) = call.qualified_function()?;
+        let named = call.whole_function(Violations::default())?;
+        let _one_at_a_time = self.reserving.lock().await;
         self.modify(&named.id, Change::Bookkeeping, |record| {
             record.reserved_concurrency = None;
             Ok(())
         })
         .await?;
+        self.backend.concurrency_reserved(&named.id, None);
+        self.provision_again(&named.id).await?;
         Ok(empty(StatusCode::NO_CONTENT))
     }
 }

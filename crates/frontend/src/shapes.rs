@@ -14,6 +14,21 @@ const fn must(name: &'static str, shape: &'static Shape) -> Field {
     Field { name, shape, required: true }
 }
 
+/// The fields of both; their count, which is the sum, must be given.
+const fn join<const A: usize, const B: usize, const SUM: usize>(
+    first: [Field; A],
+    second: [Field; B],
+) -> [Field; SUM] {
+    assert!(A + B == SUM, "the count of fields is wrong");
+    let mut all = [first[0]; SUM];
+    let mut at = 0;
+    while at < SUM {
+        all[at] = if at < A { first[at] } else { second[at - A] };
+        at += 1;
+    }
+    all
+}
+
 pub(crate) static FUNCTION_NAME: Shape = Shape::Text {
     min: 1,
     max: 140,
@@ -180,38 +195,44 @@ static FUNCTION_RUNTIME_CONFIG: Shape = Shape::Structure(&[
 ]);
 static ACCELERATOR_MEMORY_GB: Shape = Shape::Integer { min: 0, max: i32::MAX as i64 };
 static ACCELERATOR_CONFIG: Shape = Shape::Structure(&[must("AcceleratorMemorySize", &ACCELERATOR_MEMORY_GB)]);
-/// `CreateFunctionRequest`.
-pub(crate) static CREATE_FUNCTION_REQUEST: Shape = Shape::Structure(&[
+/// What CreateFunction and UpdateFunctionConfiguration both take.
+const CONFIGURATION: [Field; 20] = [
     may("Runtime", &RUNTIME),
-    must("Role", &ROLE_ARN),
     may("Handler", &HANDLER),
-    must("Code", &FUNCTION_CODE),
     may("Description", &DESCRIPTION),
     may("Timeout", &TIMEOUT),
     may("MemorySize", &MEMORY_SIZE),
-    may("Publish", &BOOLEAN),
-    may("PublishTo", &FUNCTION_VERSION_LATEST_PUBLISHED),
     may("VpcConfig", &VPC_CONFIG),
-    may("PackageType", &PACKAGE_TYPE),
     may("DeadLetterConfig", &DEAD_LETTER_CONFIG),
     may("Environment", &ENVIRONMENT),
     may("KMSKeyArn", &KMS_KEY_ARN),
     may("TracingConfig", &TRACING_CONFIG),
-    may("Tags", &TAGS),
     may("Layers", &LAYER_LIST),
     may("FileSystemConfigs", &FILE_SYSTEM_CONFIG_LIST),
-    may("CodeSigningConfigArn", &CODE_SIGNING_CONFIG_ARN),
     may("ImageConfig", &IMAGE_CONFIG),
-    may("Architectures", &ARCHITECTURES_LIST),
     may("EphemeralStorage", &EPHEMERAL_STORAGE),
     may("SnapStart", &SNAP_START),
     may("LoggingConfig", &LOGGING_CONFIG),
-    may("TenancyConfig", &TENANCY_CONFIG),
     may("CapacityProviderConfig", &CAPACITY_PROVIDER_CONFIG),
     may("DurableConfig", &DURABLE_CONFIG),
     may("RuntimeConfig", &FUNCTION_RUNTIME_CONFIG),
     may("AcceleratorConfig", &ACCELERATOR_CONFIG),
-]);
+];
+/// `CreateFunctionRequest`.
+pub(crate) static CREATE_FUNCTION_REQUEST: Shape = Shape::Structure(&join::<_, _, 29>(
+    [
+        must("Role", &ROLE_ARN),
+        must("Code", &FUNCTION_CODE),
+        may("Publish", &BOOLEAN),
+        may("PublishTo", &FUNCTION_VERSION_LATEST_PUBLISHED),
+        may("PackageType", &PACKAGE_TYPE),
+        may("Tags", &TAGS),
+        may("CodeSigningConfigArn", &CODE_SIGNING_CONFIG_ARN),
+        may("Architectures", &ARCHITECTURES_LIST),
+        may("TenancyConfig", &TENANCY_CONFIG),
+    ],
+    CONFIGURATION,
+));
 /// `UpdateFunctionCodeRequest`.
 pub(crate) static UPDATE_FUNCTION_CODE_REQUEST: Shape = Shape::Structure(&[
     may("ZipFile", &BLOB),
@@ -228,30 +249,50 @@ pub(crate) static UPDATE_FUNCTION_CODE_REQUEST: Shape = Shape::Structure(&[
     may("SourceKMSKeyArn", &KMS_KEY_ARN),
 ]);
 /// `UpdateFunctionConfigurationRequest`.
-pub(crate) static UPDATE_FUNCTION_CONFIGURATION_REQUEST: Shape = Shape::Structure(&[
-    may("Role", &ROLE_ARN),
-    may("Handler", &HANDLER),
+pub(crate) static UPDATE_FUNCTION_CONFIGURATION_REQUEST: Shape =
+    Shape::Structure(&join::<_, _, 22>([may("Role", &ROLE_ARN), may("RevisionId", &STRING)], CONFIGURATION));
+/// `PublishVersionRequest`.
+pub(crate) static PUBLISH_VERSION_REQUEST: Shape = Shape::Structure(&[
+    may("CodeSha256", &STRING),
     may("Description", &DESCRIPTION),
-    may("Timeout", &TIMEOUT),
-    may("MemorySize", &MEMORY_SIZE),
-    may("VpcConfig", &VPC_CONFIG),
-    may("Environment", &ENVIRONMENT),
-    may("Runtime", &RUNTIME),
-    may("DeadLetterConfig", &DEAD_LETTER_CONFIG),
-    may("KMSKeyArn", &KMS_KEY_ARN),
-    may("TracingConfig", &TRACING_CONFIG),
     may("RevisionId", &STRING),
-    may("Layers", &LAYER_LIST),
-    may("FileSystemConfigs", &FILE_SYSTEM_CONFIG_LIST),
-    may("ImageConfig", &IMAGE_CONFIG),
-    may("EphemeralStorage", &EPHEMERAL_STORAGE),
-    may("SnapStart", &SNAP_START),
-    may("LoggingConfig", &LOGGING_CONFIG),
-    may("CapacityProviderConfig", &CAPACITY_PROVIDER_CONFIG),
-    may("DurableConfig", &DURABLE_CONFIG),
-    may("RuntimeConfig", &FUNCTION_RUNTIME_CONFIG),
-    may("AcceleratorConfig", &ACCELERATOR_CONFIG),
+    may("PublishTo", &FUNCTION_VERSION_LATEST_PUBLISHED),
 ]);
+/// `Alias`.
+pub(crate) static ALIAS: Shape =
+    Shape::Text { min: 1, max: 128, pattern: r"(?!^[0-9]+$)([a-zA-Z0-9-_]+)", secret: false };
+/// `VersionWithLatestPublished`.
+pub(crate) static VERSION: Shape =
+    Shape::Text { min: 1, max: 1024, pattern: r"(\$LATEST(\.PUBLISHED)?|[0-9]+)", secret: false };
+static ADDITIONAL_VERSION: Shape = Shape::Text { min: 1, max: 1024, pattern: "[0-9]+", secret: false };
+static WEIGHT: Shape = Shape::Number;
+static ADDITIONAL_VERSION_WEIGHTS: Shape =
+    Shape::Map { key: &ADDITIONAL_VERSION, value: &WEIGHT, secret: false };
+static ALIAS_ROUTING_CONFIGURATION: Shape =
+    Shape::Structure(&[may("AdditionalVersionWeights", &ADDITIONAL_VERSION_WEIGHTS)]);
+/// `CreateAliasRequest`.
+pub(crate) static CREATE_ALIAS_REQUEST: Shape = Shape::Structure(&[
+    must("Name", &ALIAS),
+    must("FunctionVersion", &VERSION),
+    may("Description", &DESCRIPTION),
+    may("RoutingConfig", &ALIAS_ROUTING_CONFIGURATION),
+]);
+/// `UpdateAliasRequest`.
+pub(crate) static UPDATE_ALIAS_REQUEST: Shape = Shape::Structure(&[
+    may("FunctionVersion", &VERSION),
+    may("Description", &DESCRIPTION),
+    may("RoutingConfig", &ALIAS_ROUTING_CONFIGURATION),
+    may("RevisionId", &STRING),
+]);
+static POSITIVE_INTEGER: Shape = Shape::Integer { min: 1, max: i32::MAX as i64 };
+/// `PutProvisionedConcurrencyConfigRequest`.
+pub(crate) static PUT_PROVISIONED_CONCURRENCY_REQUEST: Shape =
+    Shape::Structure(&[must("ProvisionedConcurrentExecutions", &POSITIVE_INTEGER)]);
+/// `Qualifier`.
+pub(crate) static QUALIFIER: Shape =
+    Shape::Text { min: 1, max: 128, pattern: "(|[a-zA-Z0-9$_-]+)", secret: false };
+/// `MaxProvisionedConcurrencyConfigListItems`.
+pub(crate) static MAX_PROVISIONED_ITEMS: Shape = Shape::Integer { min: 1, max: 50 };
 static RESERVED_CONCURRENT_EXECUTIONS: Shape = Shape::Integer { min: 0, max: i32::MAX as i64 };
 /// `PutFunctionConcurrencyRequest`.
 pub(crate) static PUT_FUNCTION_CONCURRENCY_REQUEST: Shape =

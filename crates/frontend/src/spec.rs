@@ -3,51 +3,83 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_store::{FunctionRecord, StateReason};
-use hearth_types::{FunctionSpec, RevisionId, Runtime, Version, VersionId};
+use hearth_store::{FunctionConfig, FunctionRecord, StateReason, VersionRecord};
+use hearth_types::{CodeDigest, Concurrency, FunctionSpec, RevisionId, Runtime, Version, VersionId};
 
-use crate::tags::Settings;
+use crate::config;
+use crate::tags::{self, Settings};
 
-/// The spec of a record's code and configuration, or why there can be none.
-pub(crate) fn of(record: &FunctionRecord, region: &str) -> Result<Arc<FunctionSpec>, StateReason> {
-    let config = &record.config;
+/// What differs from revision to revision; the rest is the function's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    version: Version,
+    revision: u64,
+    config: &'a FunctionConfig,
+    code: CodeDigest,
+}
+
+impl<'a> Source<'a> {
+    /// The newest revision.
+    pub(crate) fn newest(record: &'a FunctionRecord) -> Self {
+        let FunctionRecord { revision, config, code, .. } = record;
+        Self { version: Version::Latest, revision: *revision, config, code: code.digest }
+    }
+
+    /// The revision that answers: the newest, unless that is being made ready or cannot be.
+    pub(crate) fn serving(record: &'a FunctionRecord) -> Self {
+        match &record.serving {
+            None => Self::newest(record),
+            Some(served) => Self {
+                version: Version::Latest,
+                revision: served.revision,
+                config: &served.config,
+                code: served.code.digest,
+            },
+        }
+    }
+
+    /// A published version.
+    pub(crate) fn published(version: &'a VersionRecord) -> Self {
+        let VersionRecord { number, revision, config, code, .. } = version;
+        Self { version: Version::Published(*number), revision: *revision, config, code: code.digest }
+    }
+}
+
+/// The spec of one revision of a function, or why there can be none.
+pub(crate) fn of(
+    record: &FunctionRecord,
+    source: Source<'_>,
+    region: &str,
+) -> Result<Arc<FunctionSpec>, StateReason> {
+    let Source { version, revision, config, code } = source;
     let reason = |code: &str, text: String| StateReason { code: code.to_owned(), text };
     let runtime: Runtime = config.runtime.parse().map_err(|error: hearth_types::ParseRuntimeError| {
         reason("InvalidRuntime", format!("Hearth cannot run this function: {error}"))
     })?;
     let settings =
         Settings::read(&record.tags).map_err(|error| reason("InvalidConfiguration", error.message))?;
-    let version = VersionId { function: record.id.clone(), version: Version::Latest };
+    // Hearth's own tag says more, so it is the one that holds.
+    let concurrency = match config::concurrency(config) {
+        Some(most) if !record.tags.contains_key(tags::CONCURRENCY) => Concurrency::new(most, most),
+        _ => settings.concurrency,
+    };
+    let version = VersionId { function: record.id.clone(), version };
     Ok(Arc::new(FunctionSpec {
-        revision: RevisionId { version, number: record.revision },
+        revision: RevisionId { version, number: revision },
         arn: format!("arn:aws:lambda:{region}:{}:function:{}", record.id.account, record.id.name),
         region: region.to_owned(),
         runtime,
         handler: config.handler.clone(),
-        code: record.code.digest,
+        code,
         memory_mb: config.memory_mb,
         timeout: Duration::from_secs(u64::from(config.timeout_seconds)),
         ephemeral_mb: config.ephemeral_mb,
         environment: config.environment.clone().unwrap_or_default(),
         isolation: settings.isolation,
-        concurrency: settings.concurrency,
+        concurrency,
         idle_timeout: settings.idle_timeout,
         keep_alive: settings.keep_alive,
         queue: settings.queue,
         reserved_concurrency: record.reserved_concurrency,
     }))
-}
-
-/// The revision that serves, with what the record now says about all revisions alike.
-pub(crate) fn adjusted(serving: &FunctionSpec, record: &FunctionRecord) -> Arc<FunctionSpec> {
-    let mut spec = serving.clone();
-    spec.reserved_concurrency = record.reserved_concurrency;
-    if let Ok(settings) = Settings::read(&record.tags) {
-        spec.isolation = settings.isolation;
-        spec.concurrency = settings.concurrency;
-        spec.idle_timeout = settings.idle_timeout;
-        spec.keep_alive = settings.keep_alive;
-        spec.queue = settings.queue;
-    }
-    Arc::new(spec)
 }

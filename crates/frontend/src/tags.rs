@@ -7,9 +7,11 @@ use hearth_types::{Concurrency, Isolation, KeepAlive, Queue, limits};
 
 use crate::error::ApiError;
 
+/// The tag about requests at once in one instance.
+pub(crate) const CONCURRENCY: &str = "hearth:concurrency";
 /// The tags that are settings.
 const SETTINGS: [&str; 5] =
-    ["hearth:concurrency", "hearth:idle-timeout", "hearth:isolation", "hearth:keep-alive", "hearth:queue"];
+    [CONCURRENCY, "hearth:idle-timeout", "hearth:isolation", "hearth:keep-alive", "hearth:queue"];
 /// Tags of one resource.
 const MOST_TAGS: usize = 50;
 /// The longest idle timeout.
@@ -67,12 +69,12 @@ impl Settings {
         };
         let isolation = get("hearth:isolation").unwrap_or("auto").parse();
         let isolation = isolation.map_err(|_| wrong("hearth:isolation", "auto or container"))?;
-        let concurrency = match get("hearth:concurrency") {
+        let concurrency = match get(CONCURRENCY) {
             None => Concurrency::default(),
             Some(text) => concurrency(text).ok_or_else(|| {
                 let expected = "soft=N,hard=N with whole numbers, 1 <= soft <= hard <= 1000; adaptive=off keeps \
                                 the limit where it is";
-                wrong("hearth:concurrency", expected)
+                wrong(CONCURRENCY, expected)
             })?,
         };
         // Who names a time wants that time.

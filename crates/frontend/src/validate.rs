@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::error::ApiError;
 
 /// A member of a structure.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Field {
     pub(crate) name: &'static str,
     pub(crate) shape: &'static Shape,
@@ -269,6 +269,11 @@ fn tag_character(c: char) -> bool {
 
 /// Whether the whole of `text` matches; patterns are compiled once.
 fn matches(pattern: &'static str, text: &str) -> bool {
+    // The only look-ahead in the model, which the regular expressions here have not: no mere number is an alias.
+    let pattern = match pattern.strip_prefix("(?!^[0-9]+$)") {
+        Some(_) if text.bytes().all(|byte| byte.is_ascii_digit()) => return false,
+        rest => rest.unwrap_or(pattern),
+    };
     static COMPILED: LazyLock<RwLock<HashMap<&'static str, Option<Regex>>>> = LazyLock::new(RwLock::default);
     if let Some(known) = COMPILED.read().unwrap_or_else(PoisonError::into_inner).get(pattern) {
         return known.as_ref().is_none_or(|regex| regex.is_match(text));

@@ -1,4 +1,5 @@
-//! What must survive: functions with their configuration, code references and tags.
+//! What must survive: functions with their configuration, code references and tags, their versions, aliases
+//! and what is provisioned for them.
 //!
 //! One trait, [`Store`], with one test suite that every implementation passes.
 //! Soft state (instances, leases) is never kept here: it is rebuilt from the workers.
@@ -7,15 +8,15 @@ mod record;
 mod sqlite;
 
 pub use record::{
-    Change, CodeRef, FunctionConfig, FunctionRecord, LastUpdate, LoggingConfig, NewFunction, State,
-    StateReason, UpdateStatus, Usage,
+    AliasRecord, Change, CodeRef, FunctionConfig, FunctionRecord, LastUpdate, LoggingConfig, NewFunction,
+    NewVersion, ProvisionedRecord, Served, State, StateReason, UpdateStatus, Usage, VersionRecord,
 };
 pub use sqlite::{OpenError, SqliteStore};
 
 use std::future::Future;
 use std::pin::Pin;
 
-use hearth_types::{AccountId, CodeDigest, FunctionId};
+use hearth_types::{AccountId, CodeDigest, FunctionId, Version};
 
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -92,7 +93,7 @@ pub trait Store: Send + Sync + 'static {
         change: Change,
     ) -> BoxFuture<'_, Result<FunctionRecord, StoreError>>;
 
-    /// Removes a function.
+    /// Removes a function with its versions, aliases and provisioned concurrency.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], or the store failed.
@@ -104,9 +105,137 @@ pub trait Store: Send + Sync + 'static {
     /// The store failed.
     fn usage<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Usage, StoreError>>;
 
-    /// Every archive that some function refers to; all others may be removed.
+    /// Every archive that some function or version refers to; all others may be removed.
     ///
     /// # Errors
     /// The store failed.
     fn code_in_use(&self) -> BoxFuture<'_, Result<Vec<CodeDigest>, StoreError>>;
+
+    /// Every function with reserved concurrency, of all accounts, and how much.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn reservations(&self) -> BoxFuture<'_, Result<Vec<(FunctionId, u32)>, StoreError>>;
+
+    /// Keeps a new version of a function, in the state that the function is in; or, if the function's code and
+    /// configuration are what they were when its last version was published, answers that one.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Conflict`] if the function was changed since it was read, or the store
+    /// failed.
+    fn publish_version(&self, new: NewVersion) -> BoxFuture<'_, Result<VersionRecord, StoreError>>;
+
+    /// Notes for the Pending versions of a function that were published from `revision` whether they can run.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn settle_versions<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        revision: u64,
+        state: State,
+        reason: Option<StateReason>,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// A version, if it exists.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn version<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        number: u64,
+    ) -> BoxFuture<'a, Result<Option<VersionRecord>, StoreError>>;
+
+    /// At most `limit` versions of a function in order of their numbers, those after `after`.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn list_versions<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<VersionRecord>, StoreError>>;
+
+    /// Removes a version, and what is provisioned for it; answers whether it was there.
+    ///
+    /// # Errors
+    /// The store failed; so it does while an alias means that version.
+    fn delete_version<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        number: u64,
+    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// Keeps an alias with a fresh `revision_id`, instead of the one of its name whose `revision_id` is that of
+    /// `record`, or as a new one if that is empty. Nothing if that one is not there, or a new one's name is taken.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the function or a version that the alias means does not exist, or the store failed.
+    fn put_alias(&self, record: AliasRecord) -> BoxFuture<'_, Result<Option<AliasRecord>, StoreError>>;
+
+    /// An alias, if it exists.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn alias<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<AliasRecord>, StoreError>>;
+
+    /// At most `limit` aliases of a function in order of their names, those after `after`; only those that mean
+    /// `version`, alone or with another, if it is given.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn list_aliases<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        version: Option<Version>,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<AliasRecord>, StoreError>>;
+
+    /// Removes an alias, and what is provisioned for it; answers whether it was there.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn delete_alias<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// Keeps how much is provisioned for a qualifier, instead of what was kept before.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the function does not exist, or the store failed.
+    fn put_provisioned(&self, record: ProvisionedRecord) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// All that is provisioned for a function, in order of the qualifiers.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn provisioned<'a>(
+        &'a self,
+        function: &'a FunctionId,
+    ) -> BoxFuture<'a, Result<Vec<ProvisionedRecord>, StoreError>>;
+
+    /// Ends what is provisioned for a qualifier; answers whether anything was.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn delete_provisioned<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        qualifier: &'a str,
+    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// Every function for which something is provisioned, of all accounts.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn provisioned_functions(&self) -> BoxFuture<'_, Result<Vec<FunctionId>, StoreError>>;
 }

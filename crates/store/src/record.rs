@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hearth_types::{CodeDigest, FunctionId};
+use hearth_types::{CodeDigest, FunctionId, Version};
 use serde::{Deserialize, Serialize};
 
 /// What a caller may configure of a function, in the words of Lambda's API.
@@ -139,6 +139,83 @@ pub struct FunctionRecord {
     pub tags: BTreeMap<String, String>,
     /// Reserved concurrency, if any.
     pub reserved_concurrency: Option<u32>,
+    /// What answers instead of the above, while that is being made ready and when it cannot be.
+    pub serving: Option<Served>,
+}
+
+/// An earlier revision that still answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Its `revision`.
+    pub revision: u64,
+    /// Its configuration.
+    pub config: FunctionConfig,
+    /// Its code.
+    pub code: CodeRef,
+}
+
+/// A version that is to be published from a function's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewVersion {
+    /// The function as it was read.
+    pub function: FunctionRecord,
+    /// The version's own description, if not the function's.
+    pub description: Option<String>,
+    /// Now, milliseconds since the Unix epoch.
+    pub now_ms: u64,
+}
+
+/// A published version: what a function was at some moment, for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionRecord {
+    /// Its function.
+    pub function: FunctionId,
+    /// Its number; never given out again, even when the function is deleted and made anew.
+    pub number: u64,
+    /// The revision of the function that it was published from.
+    pub revision: u64,
+    /// `RevisionId`, a UUID.
+    pub revision_id: String,
+    /// Its configuration.
+    pub config: FunctionConfig,
+    /// Its code.
+    pub code: CodeRef,
+    /// `LastModified`, milliseconds since the Unix epoch.
+    pub modified_ms: u64,
+    /// Whether it can run: what its revision's state is, Pending until that is known.
+    pub state: State,
+    /// Set while Pending and when Failed.
+    pub state_reason: Option<StateReason>,
+}
+
+/// A name for a version of a function, or for two of which each gets a share of the requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AliasRecord {
+    /// Its function.
+    pub function: FunctionId,
+    /// Its name.
+    pub name: String,
+    /// The version that it means.
+    pub version: Version,
+    /// Another version, and which part of the requests, from 0 to 1, goes to that.
+    pub additional: Option<(u64, f64)>,
+    /// `Description`.
+    pub description: String,
+    /// `RevisionId`: a UUID, new with every write.
+    pub revision_id: String,
+}
+
+/// How many instances of a version, or of what an alias means, are kept ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvisionedRecord {
+    /// The function.
+    pub function: FunctionId,
+    /// A version's number, or an alias.
+    pub qualifier: String,
+    /// Requests at once that they must be ready for.
+    pub count: u32,
+    /// `LastModified`, milliseconds since the Unix epoch.
+    pub modified_ms: u64,
 }
 
 /// What an update is about, and so what follows from it.
@@ -155,8 +232,10 @@ pub enum Change {
 pub struct Usage {
     /// Functions.
     pub functions: u64,
-    /// Bytes of their archives.
+    /// Bytes of their archives and those of their versions.
     pub code_bytes: u64,
     /// Sum of reserved concurrency.
     pub reserved_concurrency: u64,
+    /// Sum of provisioned concurrency over functions without reserved concurrency.
+    pub provisioned_unreserved: u64,
 }

@@ -6,6 +6,7 @@
 
 mod open;
 mod rows;
+mod versions;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,12 +14,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hearth_types::{AccountId, CodeDigest, FunctionId};
+use hearth_types::{AccountId, CodeDigest, FunctionId, Version};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::open::OpenError;
-use crate::{BoxFuture, Change, FunctionRecord, NewFunction, Store, StoreError, Usage};
+use crate::{
+    AliasRecord, BoxFuture, Change, FunctionRecord, NewFunction, NewVersion, ProvisionedRecord, State,
+    StateReason, Store, StoreError, Usage, VersionRecord,
+};
 
 /// Jobs that may wait for the thread.
 const QUEUE: usize = 1_024;
@@ -175,6 +179,135 @@ impl Store for SqliteStore {
 
     fn code_in_use(&self) -> BoxFuture<'_, Result<Vec<CodeDigest>, StoreError>> {
         Box::pin(self.run("list code in use", |connection| rows::code_in_use(connection)))
+    }
+
+    fn reservations(&self) -> BoxFuture<'_, Result<Vec<(FunctionId, u32)>, StoreError>> {
+        Box::pin(self.run("list reservations", |connection| rows::reservations(connection)))
+    }
+
+    fn publish_version(&self, new: NewVersion) -> BoxFuture<'_, Result<VersionRecord, StoreError>> {
+        Box::pin(self.run("publish a version", move |connection| versions::publish(connection, new)))
+    }
+
+    fn settle_versions<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        revision: u64,
+        state: State,
+        reason: Option<StateReason>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let function = function.clone();
+        Box::pin(self.run("note a version's state", move |connection| {
+            versions::settle(connection, &function, revision, state, reason.as_ref())
+        }))
+    }
+
+    fn version<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        number: u64,
+    ) -> BoxFuture<'a, Result<Option<VersionRecord>, StoreError>> {
+        let function = function.clone();
+        Box::pin(
+            self.run("read a version", move |connection| versions::version(connection, &function, number)),
+        )
+    }
+
+    fn list_versions<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<VersionRecord>, StoreError>> {
+        let function = function.clone();
+        Box::pin(
+            self.run("list versions", move |connection| versions::list(connection, &function, after, limit)),
+        )
+    }
+
+    fn delete_version<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        number: u64,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        let function = function.clone();
+        Box::pin(
+            self.run("delete a version", move |connection| versions::delete(connection, &function, number)),
+        )
+    }
+
+    fn put_alias(&self, record: AliasRecord) -> BoxFuture<'_, Result<Option<AliasRecord>, StoreError>> {
+        Box::pin(self.run("write an alias", move |connection| versions::put_alias(connection, record)))
+    }
+
+    fn alias<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<AliasRecord>, StoreError>> {
+        let (function, name) = (function.clone(), name.to_owned());
+        Box::pin(self.run("read an alias", move |connection| versions::alias(connection, &function, &name)))
+    }
+
+    fn list_aliases<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        version: Option<Version>,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<AliasRecord>, StoreError>> {
+        let (function, after) = (function.clone(), after.to_owned());
+        Box::pin(self.run("list aliases", move |connection| {
+            versions::list_aliases(connection, &function, version, &after, limit)
+        }))
+    }
+
+    fn delete_alias<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        let (function, name) = (function.clone(), name.to_owned());
+        Box::pin(
+            self.run("delete an alias", move |connection| {
+                versions::delete_alias(connection, &function, &name)
+            }),
+        )
+    }
+
+    fn put_provisioned(&self, record: ProvisionedRecord) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.run("write what is provisioned", move |connection| {
+            versions::put_provisioned(connection, &record)
+        }))
+    }
+
+    fn provisioned<'a>(
+        &'a self,
+        function: &'a FunctionId,
+    ) -> BoxFuture<'a, Result<Vec<ProvisionedRecord>, StoreError>> {
+        let function = function.clone();
+        Box::pin(
+            self.run("read what is provisioned", move |connection| {
+                versions::provisioned(connection, &function)
+            }),
+        )
+    }
+
+    fn delete_provisioned<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        qualifier: &'a str,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        let (function, qualifier) = (function.clone(), qualifier.to_owned());
+        Box::pin(self.run("delete what is provisioned", move |connection| {
+            versions::delete_provisioned(connection, &function, &qualifier)
+        }))
+    }
+
+    fn provisioned_functions(&self) -> BoxFuture<'_, Result<Vec<FunctionId>, StoreError>> {
+        Box::pin(
+            self.run("list what is provisioned", |connection| versions::provisioned_functions(connection)),
+        )
     }
 }
 

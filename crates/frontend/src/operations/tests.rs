@@ -12,25 +12,40 @@ use super::*;
 use crate::error::ApiError;
 
 /// What an operation that is there does otherwise than in Lambda, or not yet.
-const NOTES: [(&str, &str); 11] = [
+const NOTES: [(&str, &str); 15] = [
     (
         "CreateFunction",
-        "code as `ZipFile` only; `Publish` is taken and makes no version yet; settings without which a function would not do what its owner \
+        "code as `ZipFile` only; settings without which a function would not do what its owner \
          expects (`Layers`, `FileSystemConfigs`, `ImageConfig`, ...) are refused by name; `VpcConfig`, \
-         `DeadLetterConfig`, `KMSKeyArn` and `SnapStart` are kept and given back, and do nothing",
+         `DeadLetterConfig`, `KMSKeyArn` and `SnapStart` are kept and given back, and do nothing; of \
+         `CapacityProviderConfig`, `PerExecutionEnvironmentMaxConcurrency` sets the requests at once in an instance, \
+         unless the tag `hearth:concurrency` does",
     ),
-    ("DeleteFunction", "no versions yet, so `Qualifier` names nothing that can be deleted"),
+    ("DeleteProvisionedConcurrencyConfig", "also answers 204 when there is nothing to end"),
     ("GetAccountSettings", "`TotalCodeSize` is told, not enforced"),
+    (
+        "GetFunctionConcurrency",
+        "of a function as a whole; a function with no reservation gets an empty answer",
+    ),
     ("GetFunction", "`Code.Location` downloads for ten minutes, until the server stops"),
     (
         "Invoke",
-        "`RequestResponse` and `DryRun`; no `Event`, `TenantId` or `DurableExecutionName` yet; `Qualifier` may be \
-         `$LATEST`",
+        "`RequestResponse` and `DryRun`; no `Event`, `TenantId` or `DurableExecutionName` yet; of an alias with weights \
+         each version gets its part, evenly spread rather than drawn",
     ),
     ("ListFunctions", "at most 50 functions a page, as in Lambda; `MasterRegion` is ignored"),
     ("ListTags", "of functions"),
+    (
+        "PublishVersion",
+        "numbers are never given out again, even when the function is deleted and made anew; no `PublishTo`",
+    ),
+    (
+        "PutProvisionedConcurrencyConfig",
+        "of an alias whose weights are set later, each version gets its part, to the nearest whole",
+    ),
     ("TagResource", "of functions; tags `hearth:*` are settings and are checked"),
     ("UntagResource", "of functions"),
+    ("UpdateAlias", "a `RoutingConfig` without weights takes them away; without `RoutingConfig` they stay"),
     (
         "UpdateFunctionCode",
         "as CreateFunction; the old code serves until the new is ready, and if that fails",

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod clients;
+mod concurrency;
 mod connections;
 mod functions;
 mod invocations;
 mod scripted;
 mod server;
 mod tables;
+mod versions;

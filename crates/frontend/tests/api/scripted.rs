@@ -1,10 +1,11 @@
 //! A backend that answers by script: what it is told to do is in the function's handler and payload.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use hearth_frontend::{Backend, Body, full};
+use hearth_frontend::{Backend, Body, Provisioned, full};
 use hearth_store::StateReason;
 use hearth_types::{
     AccountId, Answer, FunctionError, FunctionId, FunctionSpec, InstanceId, Invocation, InvokeError, Lease,
@@ -24,6 +25,11 @@ pub(crate) struct Scripted {
     pub(crate) released: Mutex<Vec<(LeaseId, LeaseOutcome)>>,
     /// Functions said to be deleted, and revisions said to serve.
     pub(crate) told: Mutex<Vec<String>>,
+    /// What each revision is to be ready for.
+    pub(crate) ready: Mutex<BTreeMap<RevisionId, u32>>,
+    /// What each revision can be ready for, and whether there never will be more.
+    pub(crate) room: AtomicU32,
+    pub(crate) room_is_all: AtomicBool,
 }
 
 impl Scripted {
@@ -33,6 +39,9 @@ impl Scripted {
             gate: Semaphore::new(0),
             released: Mutex::default(),
             told: Mutex::default(),
+            ready: Mutex::default(),
+            room: AtomicU32::new(u32::MAX),
+            room_is_all: AtomicBool::new(false),
         }
     }
 
@@ -122,6 +131,29 @@ impl Backend for Scripted {
 
     fn function_deleted(&self, function: &FunctionId) {
         self.told.lock().unwrap().push(format!("deleted {}", function.name));
+    }
+
+    fn concurrency_reserved(&self, function: &FunctionId, reserved: Option<u32>) {
+        self.told.lock().unwrap().push(format!("reserved {} {reserved:?}", function.name));
+    }
+
+    fn provision(&self, spec: Arc<FunctionSpec>, count: u32) {
+        let version = &spec.revision.version;
+        let most = spec.concurrency.hard;
+        self.told
+            .lock()
+            .unwrap()
+            .push(format!("provision {} {} {count} of {most}", version.function.name, version.version));
+        self.ready.lock().unwrap().insert(spec.revision.clone(), count);
+    }
+
+    fn provisioned(&self, revision: &RevisionId) -> Provisioned {
+        let wanted = self.ready.lock().unwrap().get(revision).copied().unwrap_or(0);
+        let room = self.room.load(Ordering::Relaxed);
+        let allocated = wanted.min(room);
+        let failure =
+            (self.room_is_all.load(Ordering::Relaxed) && wanted > room).then(|| "scripted".to_owned());
+        Provisioned { allocated, available: allocated / 2, failure }
     }
 
     async fn operator(&self, method: &Method, path: &str, query: &str, account: AccountId) -> Response<Body> {

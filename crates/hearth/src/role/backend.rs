@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hearth_frontend::{Backend, Body};
+use hearth_frontend::{Backend, Body, Provisioned};
 use hearth_runtimes::Catalog;
 use hearth_store::StateReason;
 use hearth_types::{
@@ -73,6 +73,18 @@ impl Backend for LocalBackend {
                 tracing::warn!(%function, %error, "cannot remove the log of a deleted function");
             }
         });
+    }
+
+    fn concurrency_reserved(&self, function: &FunctionId, reserved: Option<u32>) {
+        self.manager.reserve(function.clone(), reserved);
+    }
+
+    fn provision(&self, spec: Arc<FunctionSpec>, count: u32) {
+        self.manager.provision(spec, count);
+    }
+
+    fn provisioned(&self, revision: &RevisionId) -> Provisioned {
+        self.manager.provisioned(revision)
     }
 
     async fn operator(&self, method: &Method, path: &str, query: &str, account: AccountId) -> Response<Body> {

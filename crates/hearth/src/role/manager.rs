@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hearth_frontend::Provisioned;
 use hearth_manager::{Acquired, Action, Config, Event, Manager, Relief, WaitId};
 use hearth_placement::pressure::PressureLevel;
 use hearth_placement::{self as placement, Capacity, Oversubscription, Packing, PlaceRequest, Placement};
@@ -133,6 +134,22 @@ impl ManagerShell {
 
     pub(crate) fn function_deleted(&self, function: FunctionId) {
         self.tell(Event::FunctionDeleted { function });
+    }
+
+    /// Sets how many requests at once a function has to itself, if it has a reservation.
+    pub(crate) fn reserve(&self, function: FunctionId, reserved: Option<u32>) {
+        self.tell(Event::ConcurrencyReserved { function, reserved });
+    }
+
+    /// Keeps so many instances of a revision ready; zero ends it.
+    pub(crate) fn provision(&self, spec: Arc<FunctionSpec>, count: u32) {
+        self.tell(Event::Provision { spec, count });
+    }
+
+    /// What has become of a revision's provisioned concurrency.
+    pub(crate) fn provisioned(&self, revision: &RevisionId) -> Provisioned {
+        let state = self.inspect(|_, manager, _| manager.provisioned(revision));
+        Provisioned { allocated: state.allocated, available: state.available, failure: state.failure }
     }
 
     /// Takes no more requests; instances end as their requests do.

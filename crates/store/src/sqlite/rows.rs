@@ -8,27 +8,29 @@ use serde::{Deserialize, Serialize};
 
 use super::broken;
 use crate::{
-    Change, CodeRef, FunctionRecord, LastUpdate, NewFunction, State, StateReason, StoreError, UpdateStatus,
-    Usage,
+    Change, CodeRef, FunctionRecord, LastUpdate, NewFunction, Served, State, StateReason, StoreError,
+    UpdateStatus, Usage,
 };
 
 const SELECT: &str = "SELECT account, name, generation, revision, revision_id, code_digest, code_size, \
-    reserved_concurrency, modified_ms, config, status, tags FROM function";
+    reserved_concurrency, modified_ms, config, status, tags, serving, serving_digest FROM function";
 
 const INSERT: &str = "INSERT INTO function (account, name, generation, revision, revision_id, code_digest, \
-    code_size, reserved_concurrency, modified_ms, config, status, tags, unfinished) \
+    code_size, reserved_concurrency, modified_ms, config, status, tags, unfinished, serving, serving_digest) \
     VALUES (:account, :name, :generation, :revision, :revision_id, :code_digest, \
-    :code_size, :reserved_concurrency, :modified_ms, :config, :status, :tags, :unfinished) \
+    :code_size, :reserved_concurrency, :modified_ms, :config, :status, :tags, :unfinished, \
+    :serving, :serving_digest) \
     ON CONFLICT (account, name) DO NOTHING";
 
 const UPDATE: &str = "UPDATE function SET generation = :generation, revision = :revision, \
     revision_id = :revision_id, code_digest = :code_digest, code_size = :code_size, \
     reserved_concurrency = :reserved_concurrency, modified_ms = :modified_ms, config = :config, \
-    status = :status, tags = :tags, unfinished = :unfinished \
+    status = :status, tags = :tags, unfinished = :unfinished, \
+    serving = :serving, serving_digest = :serving_digest \
     WHERE account = :account AND name = :name";
 
 /// A column that holds JSON.
-struct Json<T>(T);
+pub(super) struct Json<T>(pub(super) T);
 
 impl<T: Serialize> ToSql for Json<T> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -42,6 +44,14 @@ impl<T: DeserializeOwned> FromSql for Json<T> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         serde_json::from_str(value.as_str()?).map(Self).map_err(|error| FromSqlError::Other(Box::new(error)))
     }
+}
+
+/// What the `serving` column holds; the archive's digest has a column of its own.
+#[derive(Serialize, Deserialize)]
+struct Serving<C> {
+    revision: u64,
+    code_size: u64,
+    config: C,
 }
 
 /// What the `status` column holds.
@@ -69,6 +79,7 @@ pub(super) fn create(connection: &mut Connection, new: NewFunction) -> Result<Fu
         modified_ms: new.now_ms,
         tags: new.tags,
         reserved_concurrency: None,
+        serving: None,
     };
     if write(&transaction, INSERT, &record)? == 0 {
         return Err(StoreError::Exists(record.id));
@@ -83,6 +94,23 @@ pub(super) fn update(
     change: Change,
 ) -> Result<FunctionRecord, StoreError> {
     let transaction = begin(connection)?;
+    check_unchanged(&transaction, &record)?;
+    record.generation += 1;
+    record.revision_id = fresh_id();
+    match change {
+        Change::Revision => record.revision = next_revision(&transaction)?,
+        Change::Bookkeeping => {}
+    }
+    write(&transaction, UPDATE, &record)?;
+    commit(transaction)?;
+    Ok(record)
+}
+
+/// Whether a record is still what is kept.
+pub(super) fn check_unchanged(
+    transaction: &Transaction<'_>,
+    record: &FunctionRecord,
+) -> Result<(), StoreError> {
     let kept: Option<(u64, u64)> = transaction
         .prepare_cached("SELECT generation, revision FROM function WHERE account = ? AND name = ?")
         .and_then(|mut statement| {
@@ -93,20 +121,14 @@ pub(super) fn update(
                 .optional()
         })
         .map_err(|error| failed("read a function's generation", error))?;
-    let Some(kept) = kept else { return Err(StoreError::NotFound(record.id)) };
     // The revision tells a function from a later one of the same name, whose generations count from one again.
-    if kept != (record.generation, record.revision) {
-        return Err(StoreError::Conflict(record.id));
+    match kept {
+        None => Err(StoreError::NotFound(record.id.clone())),
+        Some(kept) if kept != (record.generation, record.revision) => {
+            Err(StoreError::Conflict(record.id.clone()))
+        }
+        Some(_) => Ok(()),
     }
-    record.generation += 1;
-    record.revision_id = fresh_id();
-    match change {
-        Change::Revision => record.revision = next_revision(&transaction)?,
-        Change::Bookkeeping => {}
-    }
-    write(&transaction, UPDATE, &record)?;
-    commit(transaction)?;
-    Ok(record)
 }
 
 pub(super) fn delete(connection: &Connection, id: &FunctionId) -> Result<(), StoreError> {
@@ -147,8 +169,12 @@ pub(super) fn unfinished(connection: &Connection) -> Result<Vec<FunctionRecord>,
 }
 
 pub(super) fn usage(connection: &Connection, account: &AccountId) -> Result<Usage, StoreError> {
-    let sql = "SELECT count(*), coalesce(sum(code_size), 0), coalesce(sum(reserved_concurrency), 0) \
-        FROM function WHERE account = ?";
+    let sql = "SELECT count(*), coalesce(sum(code_size), 0) \
+            + (SELECT coalesce(sum(code_size), 0) FROM version WHERE account = ?1), \
+        coalesce(sum(reserved_concurrency), 0), \
+        (SELECT coalesce(sum(count), 0) FROM provisioned JOIN function AS owner USING (account, name) \
+            WHERE account = ?1 AND owner.reserved_concurrency IS NULL) \
+        FROM function WHERE account = ?1";
     connection
         .prepare_cached(sql)
         .and_then(|mut statement| {
@@ -157,6 +183,7 @@ pub(super) fn usage(connection: &Connection, account: &AccountId) -> Result<Usag
                     functions: row.get(0)?,
                     code_bytes: row.get(1)?,
                     reserved_concurrency: row.get(2)?,
+                    provisioned_unreserved: row.get(3)?,
                 })
             })
         })
@@ -164,10 +191,23 @@ pub(super) fn usage(connection: &Connection, account: &AccountId) -> Result<Usag
 }
 
 pub(super) fn code_in_use(connection: &Connection) -> Result<Vec<CodeDigest>, StoreError> {
+    let sql = "SELECT code_digest FROM function UNION SELECT code_digest FROM version \
+        UNION SELECT serving_digest FROM function WHERE serving_digest IS NOT NULL";
     connection
-        .prepare_cached("SELECT DISTINCT code_digest FROM function ORDER BY code_digest")
+        .prepare_cached(sql)
         .and_then(|mut statement| statement.query_map([], |row| row.get(0).map(CodeDigest))?.collect())
         .map_err(|error| failed("list code in use", error))
+}
+
+pub(super) fn reservations(connection: &Connection) -> Result<Vec<(FunctionId, u32)>, StoreError> {
+    let sql =
+        "SELECT account, name, reserved_concurrency FROM function WHERE reserved_concurrency IS NOT NULL";
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| {
+            statement.query_map([], |row| Ok((function_id(row)?, row.get(2)?)))?.collect()
+        })
+        .map_err(|error| failed("list reservations", error))
 }
 
 fn select(
@@ -183,13 +223,16 @@ fn select(
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<FunctionRecord> {
-    let account: String = row.get("account")?;
-    let account = account.parse().map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-    })?;
+    let serving = match (row.get::<_, Option<Json<Serving<_>>>>("serving")?, row.get("serving_digest")?) {
+        (Some(Json(Serving { revision, code_size, config })), Some(digest)) => {
+            let code = CodeRef { digest: CodeDigest(digest), size: code_size };
+            Some(Served { revision, config, code })
+        }
+        _ => None,
+    };
     let Json(Status { state, state_reason, last_update }) = row.get("status")?;
     Ok(FunctionRecord {
-        id: FunctionId { account, name: row.get("name")? },
+        id: function_id(row)?,
         generation: row.get("generation")?,
         revision: row.get("revision")?,
         revision_id: row.get("revision_id")?,
@@ -201,7 +244,17 @@ fn read(row: &Row<'_>) -> rusqlite::Result<FunctionRecord> {
         modified_ms: row.get("modified_ms")?,
         tags: row.get::<_, Json<_>>("tags")?.0,
         reserved_concurrency: row.get("reserved_concurrency")?,
+        serving,
     })
+}
+
+/// The function that a row's `account` and `name` are of.
+pub(super) fn function_id(row: &Row<'_>) -> rusqlite::Result<FunctionId> {
+    let account: String = row.get("account")?;
+    let account = account.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })?;
+    Ok(FunctionId { account, name: row.get("name")? })
 }
 
 fn write(transaction: &Transaction<'_>, sql: &str, record: &FunctionRecord) -> Result<usize, StoreError> {
@@ -210,6 +263,10 @@ fn write(transaction: &Transaction<'_>, sql: &str, record: &FunctionRecord) -> R
         state_reason: record.state_reason.clone(),
         last_update: record.last_update.clone(),
     };
+    let serving = record.serving.as_ref();
+    let serving_json = serving.map(|served| {
+        Json(Serving { revision: served.revision, code_size: served.code.size, config: &served.config })
+    });
     let unfinished = record.state == State::Pending || record.last_update.status == UpdateStatus::InProgress;
     transaction
         .prepare_cached(sql)
@@ -228,6 +285,8 @@ fn write(transaction: &Transaction<'_>, sql: &str, record: &FunctionRecord) -> R
                 ":status": Json(status),
                 ":tags": Json(&record.tags),
                 ":unfinished": unfinished,
+                ":serving": serving_json,
+                ":serving_digest": serving.map(|served| served.code.digest.0),
             })
         })
         .map_err(|error| failed("write a function", error))
@@ -241,21 +300,21 @@ fn next_revision(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
         .map_err(|error| failed("count a revision", error))
 }
 
-fn fresh_id() -> String {
+pub(super) fn fresh_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-fn begin(connection: &mut Connection) -> Result<Transaction<'_>, StoreError> {
+pub(super) fn begin(connection: &mut Connection) -> Result<Transaction<'_>, StoreError> {
     connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(|error| failed("begin a transaction", error))
 }
 
-fn commit(transaction: Transaction<'_>) -> Result<(), StoreError> {
+pub(super) fn commit(transaction: Transaction<'_>) -> Result<(), StoreError> {
     transaction.commit().map_err(|error| failed("commit", error))
 }
 
-fn failed(context: &'static str, error: rusqlite::Error) -> StoreError {
+pub(super) fn failed(context: &'static str, error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => StoreError::DiskFull,
         _ => broken(context, error),

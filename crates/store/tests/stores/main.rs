@@ -7,6 +7,7 @@ mod model;
 mod sqlite_crash;
 mod sqlite_damage;
 mod suite;
+mod versions;
 
 use std::sync::Arc;
 
@@ -18,6 +19,12 @@ struct Fresh<G> {
     _guard: G,
 }
 
+/// All questions of the suite.
+mod questions {
+    pub(super) use super::suite::*;
+    pub(super) use super::versions::*;
+}
+
 /// Runs every question of the suite on the stores that `$make` makes.
 macro_rules! conformance {
     ($implementation:ident, $make:expr, [$($question:ident),* $(,)?]) => {
@@ -27,7 +34,7 @@ macro_rules! conformance {
             $(#[tokio::test]
             async fn $question() {
                 let fresh = $make;
-                suite::$question(&fresh.store).await;
+                questions::$question(&fresh.store).await;
             })*
 
             #[test]
@@ -61,5 +68,19 @@ conformance!(
         unfinished_functions_are_those_pending_or_being_updated,
         usage_sums_up_one_account,
         code_in_use_names_each_archive_once,
+        what_serves_instead_is_kept_with_its_code,
+        a_version_stays_what_the_function_was,
+        what_has_not_changed_is_not_published_again,
+        numbers_of_versions_never_repeat_even_over_deletes,
+        a_version_of_what_changed_in_between_is_a_conflict,
+        of_racing_publishers_all_get_the_same_version,
+        a_version_of_an_unready_revision_is_pending_until_that_is_settled,
+        pages_of_versions_are_in_order_and_complete,
+        an_alias_is_changed_by_who_read_it_last,
+        an_alias_means_versions_that_are_there,
+        aliases_are_listed_by_name_and_version,
+        what_is_provisioned_goes_with_what_it_is_for,
+        a_deleted_function_takes_all_with_it,
+        sums_have_versions_and_what_is_provisioned_in_them,
     ]
 );

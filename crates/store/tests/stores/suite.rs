@@ -224,7 +224,8 @@ pub(crate) async fn usage_sums_up_one_account(store: &Arc<dyn Store>) {
         store.update_function(record, Change::Bookkeeping).await.unwrap();
     }
     store.create_function(new_function(id(OTHER_ACCOUNT, "a"), 200)).await.unwrap();
-    let expected = Usage { functions: 3, code_bytes: 3_006, reserved_concurrency: 5 };
+    let expected =
+        Usage { functions: 3, code_bytes: 3_006, reserved_concurrency: 5, provisioned_unreserved: 0 };
     assert_eq!(store.usage(&account).await.unwrap(), expected);
 }
 
