@@ -27,7 +27,7 @@ async fn publish(server: &Server) -> Reply {
 
 fn said(reply: &Reply) -> (u16, String) {
     let document = reply.json();
-    let text = document["message"].as_str().or(document["Message"].as_str()).unwrap_or_default();
+    let text = document["message"].as_str().or_else(|| document["Message"].as_str()).unwrap_or_default();
     (reply.status, text.to_owned())
 }
 

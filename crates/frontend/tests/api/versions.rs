@@ -10,7 +10,7 @@ const VERSIONS: &str = "/2015-03-31/functions/f/versions";
 
 fn said(reply: &Reply) -> (u16, String) {
     let document = reply.json();
-    let text = document["message"].as_str().or(document["Message"].as_str()).unwrap_or_default();
+    let text = document["message"].as_str().or_else(|| document["Message"].as_str()).unwrap_or_default();
     (reply.status, text.to_owned())
 }
 
