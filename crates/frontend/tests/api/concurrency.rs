@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
-use crate::server::{Reply, Server};
+use crate::server::{Reply, Server, said};
 
 const RESERVED: &str = "/2017-10-31/functions/f/concurrency";
 
@@ -23,12 +23,6 @@ async fn provision(server: &Server, qualifier: &str, count: u32) -> Reply {
 
 async fn publish(server: &Server) -> Reply {
     server.call("POST", "/2015-03-31/functions/f/versions", "", b"").await
-}
-
-fn said(reply: &Reply) -> (u16, String) {
-    let document = reply.json();
-    let text = document["message"].as_str().or_else(|| document["Message"].as_str()).unwrap_or_default();
-    (reply.status, text.to_owned())
 }
 
 fn told(server: &Server, what: &str) -> Vec<String> {

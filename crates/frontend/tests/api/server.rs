@@ -42,6 +42,13 @@ impl Reply {
     }
 }
 
+/// The status of an answer, and what an error says.
+pub(crate) fn said(reply: &Reply) -> (u16, String) {
+    let document = reply.json();
+    let text = document["message"].as_str().or_else(|| document["Message"].as_str());
+    (reply.status, text.unwrap_or_default().to_owned())
+}
+
 impl Server {
     pub(crate) async fn start() -> Self {
         Self::start_on(tempfile::tempdir().unwrap()).await
