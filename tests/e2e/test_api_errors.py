@@ -207,8 +207,6 @@ def test_an_invocation_type_or_log_type_that_does_not_exist(unchecked, steady):
 @pytest.mark.parametrize(
     "operation, arguments",
     [
-        ("publish_version", {"FunctionName": "steady"}),
-        ("create_alias", {"FunctionName": "steady", "Name": "live", "FunctionVersion": "1"}),
         ("list_layers", {}),
         ("list_event_source_mappings", {}),
         ("create_function_url_config", {"FunctionName": "steady", "AuthType": "NONE"}),

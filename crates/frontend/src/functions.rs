@@ -136,14 +136,15 @@ impl<B: Backend> Core<B> {
         let limit = call.page(&shapes::MAX_LIST_ITEMS, PAGE, &mut violations)?;
         violations.finish()?;
         let after = call.marker()?;
+        if version.is_some() {
+            return self.list_all_versions(&call.scope, after.as_deref().unwrap_or_default(), limit).await;
+        }
         let listed = self.store.list_functions(&call.scope.account, after.as_deref(), limit + 1).await;
         let mut records = listed.map_err(|error| ApiError::store(&error, ""))?;
         let more = records.len() > limit;
         records.truncate(limit);
-        let suffix = if version.is_some() { ":$LATEST" } else { "" };
-        let shown = |record: &FunctionRecord| {
-            render::listed(record, Version::Latest, &(call.scope.arn(&record.id) + suffix))
-        };
+        let shown =
+            |record: &FunctionRecord| render::listed(record, Version::Latest, &call.scope.arn(&record.id));
         let mut document = json!({"Functions": records.iter().map(shown).collect::<Vec<_>>()});
         if let Some(last) = records.last().filter(|_| more) {
             document["NextMarker"] = mark(&last.id.name).into();

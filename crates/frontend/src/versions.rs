@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::body::{Body, empty, json as answer};
 use crate::core::{Core, now_ms};
 use crate::error::ApiError;
-use crate::names::{LATEST, Qualifier};
+use crate::names::{LATEST, Qualifier, Scope};
 use crate::request::Members;
 use crate::route::{Branch, Route};
 use crate::service::{Call, mark};
@@ -119,6 +119,53 @@ impl<B: Backend> Core<B> {
         let mut document = json!({"Versions": latest.into_iter().chain(published).collect::<Vec<_>>()});
         if more {
             document["NextMarker"] = mark(&last.to_string()).into();
+        }
+        Ok(answer(StatusCode::OK, &document))
+    }
+
+    /// A page of all versions of all functions. The marker is a function's name, a colon, and the number of the version
+    /// that was last, zero for `$LATEST`.
+    pub(crate) async fn list_all_versions(&self, scope: &Scope, after: &str, limit: usize) -> Answer {
+        let failed = |error| ApiError::store(&error, "");
+        let (name, number) = after.split_once(':').unwrap_or_default();
+        let mut shown = Vec::with_capacity(limit + 1);
+        let mut next = if after.is_empty() {
+            None
+        } else {
+            let id = FunctionId { account: scope.account.clone(), name: name.into() };
+            self.store
+                .function(&id)
+                .await
+                .map_err(failed)?
+                .map(|record| (record, number.parse().unwrap_or(0)))
+        };
+        let mut last_name = name.to_owned();
+        while shown.len() <= limit {
+            if let Some((record, number)) = next.take() {
+                let listed = self.store.list_versions(&record.id, number, limit + 1 - shown.len()).await;
+                for version in listed.map_err(failed)? {
+                    let (number, arn) =
+                        (version.number, format!("{}:{}", scope.arn(&record.id), version.number));
+                    let record = as_record(version, record.clone());
+                    let document = render::listed(&record, Version::Published(number), &arn);
+                    shown.push((format!("{}:{number}", record.id.name), document));
+                }
+                continue;
+            }
+            let listed = self.store.list_functions(&scope.account, Some(&last_name), 1).await;
+            let Some(record) = listed.map_err(failed)?.pop() else { break };
+            record.id.name.as_ref().clone_into(&mut last_name);
+            let arn = format!("{}:{LATEST}", scope.arn(&record.id));
+            shown.push((format!("{last_name}:0"), render::listed(&record, Version::Latest, &arn)));
+            next = Some((record, 0));
+        }
+        let more = shown.len() > limit;
+        shown.truncate(limit);
+        let marker = shown.last().filter(|_| more).map(|(marker, _)| mark(marker));
+        let functions: Vec<_> = shown.into_iter().map(|(_, document)| document).collect();
+        let mut document = json!({"Functions": functions});
+        if let Some(marker) = marker {
+            document["NextMarker"] = marker.into();
         }
         Ok(answer(StatusCode::OK, &document))
     }

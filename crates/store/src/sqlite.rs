@@ -4,6 +4,7 @@
 //! writes need no retries. Records that are asked for by name, which every invocation does, are answered from
 //! memory: the thread alone writes that memory, after the disk has the change.
 
+mod aliases;
 mod open;
 mod rows;
 mod versions;
@@ -237,7 +238,7 @@ impl Store for SqliteStore {
     }
 
     fn put_alias(&self, record: AliasRecord) -> BoxFuture<'_, Result<Option<AliasRecord>, StoreError>> {
-        Box::pin(self.run("write an alias", move |connection| versions::put_alias(connection, record)))
+        Box::pin(self.run("write an alias", move |connection| aliases::put_alias(connection, record)))
     }
 
     fn alias<'a>(
@@ -246,7 +247,7 @@ impl Store for SqliteStore {
         name: &'a str,
     ) -> BoxFuture<'a, Result<Option<AliasRecord>, StoreError>> {
         let (function, name) = (function.clone(), name.to_owned());
-        Box::pin(self.run("read an alias", move |connection| versions::alias(connection, &function, &name)))
+        Box::pin(self.run("read an alias", move |connection| aliases::alias(connection, &function, &name)))
     }
 
     fn list_aliases<'a>(
@@ -258,7 +259,7 @@ impl Store for SqliteStore {
     ) -> BoxFuture<'a, Result<Vec<AliasRecord>, StoreError>> {
         let (function, after) = (function.clone(), after.to_owned());
         Box::pin(self.run("list aliases", move |connection| {
-            versions::list_aliases(connection, &function, version, &after, limit)
+            aliases::list_aliases(connection, &function, version, &after, limit)
         }))
     }
 
@@ -270,14 +271,14 @@ impl Store for SqliteStore {
         let (function, name) = (function.clone(), name.to_owned());
         Box::pin(
             self.run("delete an alias", move |connection| {
-                versions::delete_alias(connection, &function, &name)
+                aliases::delete_alias(connection, &function, &name)
             }),
         )
     }
 
     fn put_provisioned(&self, record: ProvisionedRecord) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.run("write what is provisioned", move |connection| {
-            versions::put_provisioned(connection, &record)
+            aliases::put_provisioned(connection, &record)
         }))
     }
 
@@ -288,7 +289,7 @@ impl Store for SqliteStore {
         let function = function.clone();
         Box::pin(
             self.run("read what is provisioned", move |connection| {
-                versions::provisioned(connection, &function)
+                aliases::provisioned(connection, &function)
             }),
         )
     }
@@ -300,13 +301,13 @@ impl Store for SqliteStore {
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         let (function, qualifier) = (function.clone(), qualifier.to_owned());
         Box::pin(self.run("delete what is provisioned", move |connection| {
-            versions::delete_provisioned(connection, &function, &qualifier)
+            aliases::delete_provisioned(connection, &function, &qualifier)
         }))
     }
 
     fn provisioned_functions(&self) -> BoxFuture<'_, Result<Vec<FunctionId>, StoreError>> {
         Box::pin(
-            self.run("list what is provisioned", |connection| versions::provisioned_functions(connection)),
+            self.run("list what is provisioned", |connection| aliases::provisioned_functions(connection)),
         )
     }
 }

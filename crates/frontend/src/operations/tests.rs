@@ -33,7 +33,7 @@ const NOTES: [(&str, &str); 15] = [
         "`RequestResponse` and `DryRun`; no `Event`, `TenantId` or `DurableExecutionName` yet; of an alias with weights \
          each version gets its part, evenly spread rather than drawn",
     ),
-    ("ListFunctions", "at most 50 functions a page, as in Lambda; `MasterRegion` is ignored"),
+    ("ListFunctions", "at most 50 entries a page, as in Lambda; `MasterRegion` is ignored"),
     ("ListTags", "of functions"),
     (
         "PublishVersion",

@@ -180,6 +180,32 @@ async fn pages_of_versions_begin_with_latest_and_lack_none() {
 }
 
 #[tokio::test]
+async fn all_versions_of_all_functions_are_listed_in_pages_of_every_size() {
+    let server = with_versions(3).await;
+    for name in ["a", "z"] {
+        server.create(name, json!({"Publish": name == "z"})).await;
+    }
+    for size in 1..=8 {
+        let (mut shown, mut marker, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let path = format!("/2015-03-31/functions?FunctionVersion=ALL&MaxItems={size}{marker}");
+            let page = server.call("GET", &path, "", b"").await.json();
+            let arns =
+                page["Functions"].as_array().unwrap().iter().map(|f| f["FunctionArn"].as_str().unwrap());
+            shown.extend(arns.map(|arn| arn.rsplit("function:").next().unwrap().to_owned()));
+            pages += 1;
+            match page["NextMarker"].as_str() {
+                Some(next) => marker = format!("&Marker={next}"),
+                None => break,
+            }
+        }
+        let expected = "a:$LATEST f:$LATEST f:1 f:2 f:3 z:$LATEST z:1";
+        assert_eq!((shown.join(" ").as_str(), pages), (expected, 7_usize.div_ceil(size)));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_version_that_an_alias_means_cannot_be_deleted() {
     let server = with_versions(2).await;
     call(&server, "POST", ALIASES, json!({"Name": "live", "FunctionVersion": "1"})).await;

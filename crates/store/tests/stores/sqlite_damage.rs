@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hearth_store::{FunctionRecord, OpenError, SqliteStore, Store};
+use hearth_store::{FunctionRecord, NewVersion, OpenError, SqliteStore, Store};
 use tempfile::TempDir;
 
 use super::suite::{ACCOUNT, id, new_function};
@@ -201,4 +201,33 @@ fn a_store_has_one_owner_at_a_time() {
 fn fill_one_more(store: &SqliteStore) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(store.create_function(new_function(id(ACCOUNT, "more"), 1))).unwrap();
+}
+
+#[test]
+fn a_store_of_the_first_schema_is_brought_up_to_date_with_all_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(include_str!("../../src/sqlite/schema/1.sql")).unwrap();
+    old.execute_batch(
+        "PRAGMA application_id = 0x48727468; PRAGMA user_version = 1; \
+         INSERT INTO function SELECT '123456789012', 'f', 3, 9, 'r', zeroblob(32), 7, 5, 1, config, status, '{}', 0 \
+         FROM (SELECT '{\"description\":\"\",\"role\":\"\",\"runtime\":\"python3.12\",\"handler\":\"h\",\
+         \"memory_mb\":128,\"timeout_seconds\":3,\"ephemeral_mb\":512,\"environment\":null,\
+         \"architecture\":\"x86_64\",\"tracing_mode\":\"PassThrough\",\"logging\":{\"format\":\"Text\",\
+         \"group\":\"g\",\"application_level\":null,\"system_level\":null},\"passive\":{}}' AS config, \
+         '{\"state\":\"Active\",\"state_reason\":null,\"last_update\":{\"status\":\"Successful\",\"reason\":null}}' \
+         AS status)",
+    )
+    .unwrap();
+    drop(old);
+    let store = SqliteStore::open(&path).unwrap();
+    let found = functions(&store);
+    assert_eq!((found.len(), found[0].revision, found[0].reserved_concurrency), (1, 9, Some(5)));
+    assert_eq!(found[0].serving, None);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let new = NewVersion { function: found[0].clone(), description: None, now_ms: 1 };
+    assert_eq!(runtime.block_on(store.publish_version(new)).unwrap().number, 1);
+    drop(store);
+    assert_eq!(functions(&SqliteStore::open(&path).unwrap()), found);
 }
