@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hearth_store::{Change, FunctionRecord, StoreError};
+use hearth_store::{Change, FunctionRecord, NewVersion, StoreError, VersionRecord};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -27,6 +27,15 @@ enum Step {
     Read {
         name: u8,
     },
+    Publish {
+        name: u8,
+        stale: bool,
+    },
+    DeleteVersion {
+        name: u8,
+        /// Counted from the newest.
+        back: usize,
+    },
     List {
         after: Option<u8>,
         limit: usize,
@@ -41,12 +50,17 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(name, stale, code)| Step::Update { name, stale, code }),
         1 => name.clone().prop_map(|name| Step::Delete { name }),
         1 => name.clone().prop_map(|name| Step::Read { name }),
+        2 => (name.clone(), proptest::bool::weighted(0.2))
+            .prop_map(|(name, stale)| Step::Publish { name, stale }),
+        1 => (name.clone(), 0..4_usize).prop_map(|(name, back)| Step::DeleteVersion { name, back }),
         1 => (proptest::option::of(name), 0..8_usize).prop_map(|(after, limit)| Step::List { after, limit }),
     ]
 }
 
 /// What is kept of a name: the record, and the one before it.
 type Model = BTreeMap<String, (FunctionRecord, FunctionRecord)>;
+/// The last number that was given to a version of a name, and the versions that there are.
+type Versions = BTreeMap<String, (u64, Vec<VersionRecord>)>;
 
 pub(crate) fn compare<G>(make: impl Fn() -> Fresh<G>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -58,11 +72,59 @@ pub(crate) fn compare<G>(make: impl Fn() -> Fresh<G>) {
 async fn live<G>(fresh: &Fresh<G>, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut model = Model::new();
     let mut last_revision = 0;
+    let mut versions = Versions::new();
     for step in steps {
-        take(fresh, &mut model, &mut last_revision, step).await?;
+        match step {
+            Step::Publish { name, stale } => publish(fresh, &model, &mut versions, name, stale).await?,
+            Step::DeleteVersion { name, back } => {
+                let Some((_, kept)) = versions.get_mut(&format!("f{name}")) else { continue };
+                let Some(at) = kept.len().checked_sub(back + 1) else { continue };
+                let gone = kept.remove(at);
+                prop_assert!(fresh.store.delete_version(&gone.function, gone.number).await.unwrap());
+            }
+            step => {
+                if let Step::Delete { name } = &step {
+                    // Their numbers stay used up.
+                    versions.entry(format!("f{name}")).or_default().1.clear();
+                }
+                take(fresh, &mut model, &mut last_revision, step).await?;
+            }
+        }
+    }
+    for (name, (_, kept)) in &versions {
+        prop_assert_eq!(&fresh.store.list_versions(&id(ACCOUNT, name), 0, usize::MAX).await.unwrap(), kept);
     }
     let all = fresh.store.list_functions(&ACCOUNT.parse().unwrap(), None, usize::MAX).await.unwrap();
     prop_assert!(all.iter().eq(model.values().map(|(record, _)| record)));
+    Ok(())
+}
+
+async fn publish<G>(
+    fresh: &Fresh<G>,
+    model: &Model,
+    versions: &mut Versions,
+    name: u8,
+    stale: bool,
+) -> Result<(), TestCaseError> {
+    let Some((current, before)) = model.get(&format!("f{name}")) else { return Ok(()) };
+    let wanted = if stale { before } else { current };
+    let new = NewVersion { function: wanted.clone(), description: None, now_ms: 1 };
+    let answer = fresh.store.publish_version(new).await;
+    if wanted != current {
+        prop_assert!(matches!(answer, Err(StoreError::Conflict(_))));
+        return Ok(());
+    }
+    let version = answer.unwrap();
+    prop_assert_eq!((&version.config, version.code), (&current.config, current.code));
+    let (last, kept) = versions.entry(format!("f{name}")).or_default();
+    let newest = kept.last().filter(|newest| newest.code == current.code);
+    if let Some(newest) = newest {
+        prop_assert_eq!(newest, &version);
+    } else {
+        prop_assert_eq!(version.number, *last + 1);
+        *last = version.number;
+        kept.push(version);
+    }
     Ok(())
 }
 
@@ -132,6 +194,7 @@ async fn take<G>(
                 .collect();
             prop_assert_eq!(listed, expected);
         }
+        Step::Publish { .. } | Step::DeleteVersion { .. } => {}
     }
     Ok(())
 }
