@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 600;
 
 /// What each crate may use: the arrows of ARCHITECTURE.md.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("types", &[]),
     ("manager", &["types"]),
     ("placement", &["types"]),
@@ -20,6 +20,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("store", &["types"]),
     ("worker", &["types", "sandbox"]),
     ("frontend", &["types", "store", "image"]),
+    ("sim", &["types", "manager", "placement"]),
 ];
 
 fn root() -> PathBuf {
