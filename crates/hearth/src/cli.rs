@@ -3,6 +3,7 @@
 mod deploy;
 mod functions;
 pub(crate) mod runtime;
+mod sim;
 
 use std::io;
 use std::net::SocketAddr;
@@ -50,6 +51,8 @@ enum Command {
     /// List the language runtimes of this machine, or add one
     #[command(subcommand)]
     Runtime(runtime::RuntimeCommand),
+    /// Simulate days of requests in minutes: which policy costs what, before it is deployed
+    Sim(sim::SimArgs),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  hearth completions bash > ~/.local/share/bash-completion/completions/hearth"
@@ -88,6 +91,7 @@ impl Cli {
             Command::Rm(args) => functions::rm(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Runtime(command) => runtime::run(&command),
+            Command::Sim(args) => sim::run(&args),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "hearth", &mut io::stdout());
                 Ok(ExitCode::SUCCESS)
