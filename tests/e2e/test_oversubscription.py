@@ -76,9 +76,10 @@ def test_a_hibernating_instance_answers_with_what_it_remembers(own, python):
             lambda: [i for i in server.instances() if i["state"] == "hibernating"], "one hibernates", 10
         )
     first = asleep[0]
+    slept = 'hearth_worker_hibernations_total{worker="local",outcome="asleep"}'
+    wait_for(lambda: server.metrics()[slept] >= 1, "its worker has stopped one", 10)
     answer, _ = invoke(client, first["function"], {})
     assert answer["mb"] == 45 and answer["log"].endswith(first["instance"]), "the very same instance"
-    assert server.metrics()['hearth_worker_hibernations_total{worker="local",outcome="asleep"}'] >= 1
 
 
 def test_several_workers_share_the_machine(own, python):

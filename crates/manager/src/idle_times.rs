@@ -7,6 +7,11 @@
 //! idle second costs a second and a cold start as much as the fixed time would have cost: the break-even of the ski
 //! rental problem (Karlin et al., SODA 1990), so that the learned windows are never expected to cost more than the fixed
 //! time, whatever the shape of the histogram. Bins are parts of octaves, where the paper has minutes.
+//!
+//! Where the paper waits until a histogram is representative, here every time stands for others like it: the fewer there
+//! are and the more they differ, the wider it is spread over its neighbours (a kernel density estimate with Silverman's
+//! width, in the logarithm of time). So the first few times of a function that is rarely called already tell something,
+//! and two that agree make a timer.
 
 use std::time::Duration;
 
@@ -18,14 +23,20 @@ const PARTS: usize = 16;
 const BINS: usize = OCTAVES * PARTS + 1;
 /// A second has so many units, as many as an octave has parts, so that the parts are whole numbers.
 const UNITS: u64 = PARTS as u64;
-/// Times known before the histogram is believed.
-const LEAST: u32 = 4;
+/// From so many times on each stands for itself alone.
+const ENOUGH: u32 = 64;
+/// How far the first time may be from the next, as a standard deviation in bins: one and a half octaves.
+const FIRST_DEVIATION: u64 = 24;
+/// Where times are spread widely, windows are tried that begin and end at every so many bins.
+const COARSE: usize = 4;
 /// When so many are in it, all are halved, so that old habits fade.
 const MOST: u32 = 1_000;
 /// Instances that ended idle whose last use is remembered.
 const GHOSTS: usize = 16;
 /// What one start costs besides the wait, as a part of what a cold start costs: a pre-warmed instance pays that too.
 const START_SHARE: u64 = 10;
+/// The weight of one time; what never happened has one a bin.
+const TIME_WEIGHT: u64 = 1 << 14;
 /// Both windows get this margin, in percent. The paper has 10, with bins that are coarser where times are short.
 const MARGIN: u64 = 3;
 
@@ -121,9 +132,9 @@ impl IdleTimes {
         self.ghosts.last().copied()
     }
 
-    /// The windows, once there is enough to tell, when a cold start is worth this much idle time.
+    /// The windows, once a time is known, when a cold start is worth this much idle time.
     pub(crate) fn windows(&mut self, worth: Duration) -> Option<Windows> {
-        if self.total < LEAST {
+        if self.total == 0 {
             return None;
         }
         if self.windows.is_none() || self.total >= self.computed_at + (self.computed_at / 8).max(1) {
@@ -133,28 +144,73 @@ impl IdleTimes {
         self.windows
     }
 
-    /// The windows of the least expected cost. Every bin has a little weight, so that what never happened may.
-    fn cheapest(&self, worth: Duration) -> Windows {
-        let worth = units(worth).clamp(1, 1 << 32);
-        // Before each bin: the weight of all times, and those times' sum.
-        let (mut weights, mut sums) = ([0_u64; BINS + 1], [0_u64; BINS + 1]);
-        for bin in 0..BINS {
-            let weight = u64::from(self.bins[bin]) * BINS as u64 + 1;
-            weights[bin + 1] = weights[bin] + weight;
-            sums[bin + 1] = sums[bin] + weight * u64::midpoint(begin(bin), begin(bin + 1));
+    /// How many bins to each side a time is spread over.
+    fn spread(&self) -> usize {
+        if self.total >= ENOUGH {
+            return 0;
         }
-        let all = weights[BINS] + u64::from(self.beyond) * BINS as u64 + 1;
-        let seen = || (0..BINS).filter(|&bin| self.bins[bin] > 0);
+        let n = u64::from(self.total.max(1));
+        let seen = |bin: usize| u64::from(if bin == BINS { self.beyond } else { self.bins[bin] });
+        let sum: u64 = (0..=BINS).map(|bin| seen(bin) * bin as u64).sum();
+        let squares: u64 = (0..=BINS).map(|bin| seen(bin) * (bin * bin) as u64).sum();
+        // The sum of squared deviations, and with it the variance; what is believed before counts as a tenth of a time,
+        // and ever less of one.
+        let deviations = squares.saturating_sub(sum * sum / n);
+        let variance = (FIRST_DEVIATION * FIRST_DEVIATION / (n * n) + 10 * deviations) / (10 * n - 9);
+        // A triangle of the same variance is sqrt(6) to each side; Silverman's rule narrows it by n^(-1/5).
+        let narrower = match n {
+            0..4 => 4,
+            4..16 => 3,
+            _ => 2,
+        };
+        usize::try_from((6 * variance).isqrt() * narrower / 4).unwrap_or(BINS).min(BINS)
+    }
+
+    /// The weight of each bin, and of all beyond: every time has the same, spread over its neighbourhood; and every bin
+    /// has a little, so that what never happened may.
+    fn weights(&self, spread: usize) -> [u64; BINS + 1] {
+        let mut weights = [1; BINS + 1];
+        let whole = ((spread + 1) * (spread + 1)) as u64;
+        for bin in 0..=BINS {
+            let times = u64::from(if bin == BINS { self.beyond } else { self.bins[bin] });
+            if times == 0 {
+                continue;
+            }
+            let one = times * TIME_WEIGHT / whole;
+            for distance in 0..=spread {
+                let weight = one * (spread + 1 - distance) as u64;
+                weights[bin.saturating_sub(distance)] += weight;
+                if distance > 0 {
+                    weights[(bin + distance).min(BINS)] += weight;
+                }
+            }
+        }
+        weights
+    }
+
+    /// The windows of the least expected cost.
+    fn cheapest(&self, worth: Duration) -> Windows {
+        let worth = units(worth).clamp(1, 1 << 28);
+        let spread = self.spread();
+        let weights = self.weights(spread);
+        // Before each bin: the weight of all times, and those times' sum.
+        let (mut before, mut sums) = ([0_u64; BINS + 1], [0_u64; BINS + 1]);
+        for bin in 0..BINS {
+            before[bin + 1] = before[bin] + weights[bin];
+            sums[bin + 1] = sums[bin] + weights[bin] * u64::midpoint(begin(bin), begin(bin + 1));
+        }
+        let all = before[BINS] + weights[BINS];
+        let worth_trying = |bin: usize| weights[bin] > 1 && (spread < 2 * COARSE || bin % COARSE == 0);
         let mut best = (all * worth, 0, 0);
-        for first in std::iter::once(0).chain(seen().filter(|&bin| bin > 0)) {
+        for first in std::iter::once(0).chain((1..BINS).filter(|&bin| worth_trying(bin))) {
             let from = begin(first) * (100 - MARGIN) / 100;
-            let start = if first == 0 { 0 } else { (all - weights[first]) * (worth / START_SHARE) };
-            for last in seen().filter(|&bin| bin >= first) {
+            let start = if first == 0 { 0 } else { (all - before[first]) * (worth / START_SHARE) };
+            for last in (first..BINS).filter(|&bin| worth_trying(bin)) {
                 let until = begin(last + 1) * (100 + MARGIN) / 100;
-                let (inside, later) = (weights[last + 1] - weights[first], all - weights[last + 1]);
+                let (inside, later) = (before[last + 1] - before[first], all - before[last + 1]);
                 // All times but those before the window wait in it, until they come or it ends.
                 let held = sums[last + 1] - sums[first] - inside * from + later * (until - from);
-                let cost = (weights[first] + later) * worth + held + start;
+                let cost = (before[first] + later) * worth + held + start;
                 if cost < best.0 {
                     best = (cost, from, until);
                 }

@@ -234,17 +234,16 @@ impl Manager {
         self.by_spec.insert(address(spec), key);
         entry.pools.insert((version.version, *number), key);
         self.by_revision.insert(spec.revision.clone(), key);
-        self.ledger.reserve(function, spec.reserved_concurrency);
         key
     }
 
     /// Takes over what a spec says that may change without a new revision.
     fn refresh(&mut self, now: Time, pool: PoolKey, spec: &Arc<FunctionSpec>, actions: &mut Vec<Action>) {
         let entry = &mut self.pools[pool];
+        self.ledger.reserve(entry.function, spec.reserved_concurrency);
         if Arc::ptr_eq(&entry.spec, spec) {
             return;
         }
-        self.ledger.reserve(entry.function, spec.reserved_concurrency);
         let rearranged = entry.spec.concurrency != spec.concurrency;
         self.by_spec.remove(&address(&entry.spec));
         self.by_spec.insert(address(spec), pool);

@@ -131,6 +131,10 @@ pub struct PressureConfig {
     /// Of pages swapped in a second. Swapping out is what hibernation does; swapping in is what requests wait for. At
     /// 4 KiB a page, the defaults are 8 MiB/s and 80 MiB/s.
     pub swap_in: Thresholds,
+    /// Memory in use, in hundredths of a percent of the limit, below which stalls for memory and swapping ask for nothing.
+    /// The kernel counts them for the whole machine also when a group stalls at a limit of its own, and no tenant may
+    /// keep others out by running into its limit.
+    pub stalls_from: u32,
     /// How long all must be calm before a level is left. Above the ten seconds that the kernel averages over, so that a
     /// level is judged by what came after it was entered.
     pub dwell: Duration,
@@ -147,6 +151,7 @@ impl Default for PressureConfig {
             io_full: at(never, never, never),
             memory_used: at(new(8_500, 8_000), new(9_000, 8_500), new(9_500, 9_000)),
             swap_in: at(new(2_000, 1_000), new(20_000, 10_000), never),
+            stalls_from: 7_000,
             dwell: Duration::from_secs(15),
         }
     }
@@ -215,13 +220,15 @@ impl PressureGauge {
     fn judge(&self, sample: &PressureSample) -> (PressureLevel, PressureLevel) {
         let PressureConfig { memory_some, memory_full, cpu_some, io_full, memory_used, swap_in, .. } =
             self.config;
+        let roomy = sample.memory_limit_bytes > 0 && used(sample) < self.config.stalls_from;
+        let short = |value: u32| if roomy { 0 } else { value };
         let signals = [
-            (memory_some, sample.memory.some.min(10_000)),
-            (memory_full, sample.memory.full.min(10_000)),
+            (memory_some, short(sample.memory.some.min(10_000))),
+            (memory_full, short(sample.memory.full.min(10_000))),
             (cpu_some, sample.cpu.some.min(10_000)),
             (io_full, sample.io.full.min(10_000)),
             (memory_used, used(sample)),
-            (swap_in, self.swap_in_rate),
+            (swap_in, short(self.swap_in_rate)),
         ];
         let killed = if sample.oom_kills > 0 { PressureLevel::Evict } else { PressureLevel::None };
         let (mut entered, mut held) = (killed, killed);

@@ -23,13 +23,26 @@ fn bins_begin_where_times_fall_into_them() {
 }
 
 #[test]
-fn a_few_times_say_nothing() {
+fn nothing_is_said_before_a_time_is_known() {
     let mut idle = IdleTimes::new();
-    for _ in 0..LEAST {
-        assert_eq!(idle.windows(WORTH), None);
-        idle.record(Duration::from_secs(5));
-    }
+    assert_eq!(idle.windows(WORTH), None);
+    idle.record(Duration::from_secs(5));
     assert!(idle.windows(WORTH).is_some());
+}
+
+#[test]
+fn one_time_stands_for_others_like_it() {
+    let soon = learned([60]);
+    assert!(soon.prewarm.is_zero() && soon.keep > Duration::from_secs(120), "{soon:?}");
+    let late = learned([12_000]);
+    assert!(late.keep - late.prewarm < Duration::from_secs(60), "{late:?}");
+}
+
+#[test]
+fn a_few_times_that_agree_make_a_timer() {
+    let Windows { prewarm, keep } = learned([1_800; 4]);
+    assert!(Duration::from_secs(1_200) < prewarm && prewarm < Duration::from_secs(1_800), "{prewarm:?}");
+    assert!(Duration::from_secs(1_800) < keep, "{keep:?}");
 }
 
 #[test]

@@ -57,6 +57,16 @@ fn a_kill_by_the_kernel_means_evict() {
 }
 
 #[test]
+fn a_group_that_stalls_at_its_own_limit_is_not_the_machines_lack() {
+    let stall = Stall { some: 10_000, full: 10_000 };
+    let stalled = PressureSample { memory: stall, memory_limit_bytes: 100, ..PressureSample::default() };
+    for (memory_used_bytes, level) in [(50, PressureLevel::None), (75, PressureLevel::Evict)] {
+        let sample = PressureSample { memory_used_bytes, ..stalled };
+        assert_eq!(PressureGauge::default().sample(Time::ZERO, &sample), level);
+    }
+}
+
+#[test]
 fn memory_in_use_counts_only_under_a_limit() {
     let sample = PressureSample { memory_used_bytes: u64::MAX, ..PressureSample::default() };
     assert_eq!(PressureGauge::default().sample(Time::ZERO, &sample), PressureLevel::None);
