@@ -71,10 +71,14 @@ pub(crate) struct DevArgs {
     /// Memory that instances may use, MiB [default: the machine's]
     #[arg(long, env = "HEARTH_MEMORY", value_name = "MB", value_parser = clap::value_parser!(u32).range(128..))]
     memory: Option<u32>,
-    /// Memory promised to instances, in percent of the memory there is
-    #[arg(long, env = "HEARTH_OVERSUBSCRIPTION", value_name = "PERCENT", default_value_t = 200,
+    /// Memory promised to instances, in percent of the memory there is; what they really use is watched
+    #[arg(long, env = "HEARTH_OVERSUBSCRIPTION", value_name = "PERCENT", default_value_t = 1_000,
           value_parser = clap::value_parser!(u32).range(10..=1_000))]
     oversubscription: u32,
+    /// CPU promised to instances, in percent of the CPU there is
+    #[arg(long, env = "HEARTH_CPU_OVERSUBSCRIPTION", value_name = "PERCENT", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(10..=10_000))]
+    cpu_oversubscription: u32,
     /// Workers that share the machine evenly
     #[arg(long, env = "HEARTH_WORKERS", value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -207,7 +211,7 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
             capacity: capacity(args)?,
             oversubscription: Oversubscription {
                 memory_percent: args.oversubscription,
-                ..Oversubscription::default()
+                cpu_percent: args.cpu_oversubscription,
             },
         },
         workers.clone(),

@@ -200,7 +200,8 @@ impl IdleTimes {
             sums[bin + 1] = sums[bin] + weights[bin] * u64::midpoint(begin(bin), begin(bin + 1));
         }
         let all = before[BINS] + weights[BINS];
-        let worth_trying = |bin: usize| weights[bin] > 1 && (spread < 2 * COARSE || bin % COARSE == 0);
+        let worth_trying =
+            |bin: usize| weights[bin] > 1 && (spread < 2 * COARSE || bin.is_multiple_of(COARSE));
         let mut best = (all * worth, 0, 0);
         for first in std::iter::once(0).chain((1..BINS).filter(|&bin| worth_trying(bin))) {
             let from = begin(first) * (100 - MARGIN) / 100;

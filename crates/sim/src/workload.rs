@@ -1,7 +1,7 @@
 //! What is asked of the cluster: functions, when their requests come and how long each runs.
 //!
 //! A workload does not change while it is simulated, so that several policies can be tried on the very same one. The
-//! requests themselves are drawn one at a time for each function ([`arrivals::Source`]), never all at once.
+//! requests themselves are drawn one at a time for each function (`arrivals::Source`), never all at once.
 
 pub(crate) mod arrivals;
 pub(crate) mod durations;

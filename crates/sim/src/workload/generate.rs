@@ -7,12 +7,12 @@
 //! |---|---|---|
 //! | rates | eight orders of magnitude; 45 % of apps at most once an hour, 81 % at most once a minute (figure 5) | straight lines between those points on a logarithmic scale; only the rates of those above once a minute give way so that the total is as wanted |
 //! | triggers | shares of functions and of invocations (figure 3) | drawn by the first; rates weighted by the quotient of both |
-//! | gaps | of all apps a fifth is regular (timers, and a tenth of the others), few are Poisson, two fifths vary more (figure 6) | the same: see [`Draft::variation`]; what varies least and what varies most is log-uniform |
+//! | gaps | of all apps a fifth is regular (timers, and a tenth of the others), few are Poisson, two fifths vary more (figure 6) | the same: see `Draft::variation`; what varies least and what varies most is log-uniform |
 //! | durations | averages log-normal, mu -0.38, sigma 2.36 of seconds (figure 7) | the same as medians; within a function log-normal with sigma 0.5 |
 //! | memory | Burr, c 11.652, k 0.221, lambda 107.083 MB (figure 8) | the same, within Lambda's bounds |
 //! | functions per app | 54 % of apps have one, 95 % at most ten (figure 1) | the same; every app is an account |
 //!
-//! One departure: a function keeps at most [`BUSIEST`] instances busy on average, for rate and duration are drawn
+//! One departure: a function keeps at most `BUSIEST` instances busy on average, for rate and duration are drawn
 //! independently here and their product is not bounded by what real accounts may run.
 
 #[cfg(test)]
