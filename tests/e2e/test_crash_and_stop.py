@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from harness import archives, remains
-from harness.server import invoke, settle
+from harness.server import Hearth, invoke, settle
 from harness.wait import wait_for
 
 
@@ -153,6 +153,24 @@ def refuses(server):
         return False
     except OSError:
         return True
+
+
+def test_a_throw_away_server_that_was_killed_is_cleared_away_by_the_next(tmp_path, python):
+    def throw_away():
+        return Hearth(tmp_path, environment={"TMPDIR": str(tmp_path)}).ready()
+
+    with throw_away() as first:
+        client = first.client()
+        first.create(client, "f", archives.function("python-echo"), python)
+        invoke(client, "f")
+        [folder] = tmp_path.glob("hearth-dev-*")
+        name = remains.worker_name(folder)
+        assert remains.cgroups(name)
+        first.kill()
+    wait_for(lambda: not remains.marked_processes(first.mark), "its processes are gone")
+    with throw_away():
+        assert not folder.exists()
+        assert remains.cgroups(name) == []
 
 
 def test_killing_the_zygote_or_an_instance_from_outside_is_survived(own, python):

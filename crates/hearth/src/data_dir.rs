@@ -71,6 +71,11 @@ impl DataDir {
         Self::lock(path, true)
     }
 
+    /// A name for this folder's worker in cgroups and the like: the same for the same folder, different for others.
+    pub(crate) fn worker_name(&self) -> String {
+        worker_name(&self.path)
+    }
+
     fn lock(path: PathBuf, throw_away: bool) -> Result<Self, DataDirError> {
         let file = path.join(LOCK_FILE);
         let io = |step, path: &Path| {
@@ -152,6 +157,8 @@ fn remove_abandoned(parent: &Path) {
         // Opened without making it: a folder without a lock file is just being made by somebody else.
         let Ok(lock) = OpenOptions::new().read(true).write(true).open(path.join(LOCK_FILE)) else { continue };
         if lock.try_lock().is_ok() {
+            // Its name goes with the folder: nobody else would remove what is called by it.
+            hearth_sandbox::remove_remains(&worker_name(&path));
             match fs::remove_dir_all(&path) {
                 Ok(()) => {
                     tracing::info!(path = %path.display(), "removed the data folder of a hearth that was killed");
@@ -162,6 +169,14 @@ fn remove_abandoned(parent: &Path) {
             }
         }
     }
+}
+
+/// The name of a data folder's worker.
+fn worker_name(data: &Path) -> String {
+    use sha2::{Digest, Sha256};
+    use std::os::unix::ffi::OsStrExt;
+    let digest = Sha256::digest(data.as_os_str().as_bytes());
+    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn current_uid() -> u32 {

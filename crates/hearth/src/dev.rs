@@ -6,7 +6,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -248,7 +248,7 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
 /// Side by side: one waits for the disk, the other for the kernel.
 async fn open_store_and_driver(data: &DataDir) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Driver>)> {
     let config = ContainerConfig {
-        name: worker_name(data.path()),
+        name: data.worker_name(),
         directory: data.sandbox(),
         program: std::env::current_exe().context("cannot find hearth's own program")?,
     };
@@ -293,14 +293,6 @@ fn machine_memory_mb() -> anyhow::Result<u64> {
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
     kib.map(|kib: u64| kib / 1024).context("/proc/meminfo has no MemTotal")
-}
-
-/// A name for this worker in cgroups and the like: the same for the same data folder, different for others.
-fn worker_name(data: &Path) -> String {
-    use sha2::{Digest, Sha256};
-    use std::os::unix::ffi::OsStrExt;
-    let digest = Sha256::digest(data.as_os_str().as_bytes());
-    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Removes archives that no function refers to. A failure costs disk, nothing else.

@@ -166,6 +166,25 @@ fn remove_left_groups(hierarchies: &Hierarchies) -> usize {
     names.len()
 }
 
+fn remove_groups(hierarchies: &Hierarchies) {
+    for place in hierarchies.all_directories() {
+        cgroup::kill_and_remove(&place.directory);
+        // The top is shared with other workers: the last one removes it.
+        if let Some(top) = place.directory.parent() {
+            let _ = fs::remove_dir(top);
+        }
+    }
+}
+
+/// Removes what a driver of this name left that was killed and whose name nobody will use again. What it cannot remove it
+/// logs.
+pub fn remove_remains(name: &str) {
+    match Hierarchies::open(name) {
+        Ok(hierarchies) => remove_groups(&hierarchies),
+        Err(error) => tracing::warn!(name, %error, "cannot find the cgroups that a killed worker left"),
+    }
+}
+
 /// The cgroup controllers of this machine: each with its interface and where Hearth's groups would go.
 pub(crate) fn find_cgroups() -> Vec<(&'static str, CgroupVersion, PathBuf)> {
     cgroup::find_on_this_machine().unwrap_or_default()
@@ -210,13 +229,7 @@ impl Driver for Container {
                 if let Some(scratch) = &shared.scratch {
                     scratch.close();
                 }
-                for place in shared.hierarchies.all_directories() {
-                    cgroup::kill_and_remove(&place.directory);
-                    // The top is shared with other workers: the last one removes it.
-                    if let Some(top) = place.directory.parent() {
-                        let _ = fs::remove_dir(top);
-                    }
-                }
+                remove_groups(&shared.hierarchies);
             });
             if let Err(error) = closed.await {
                 tracing::warn!(%error, "closing the container driver broke off");

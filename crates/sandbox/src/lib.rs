@@ -8,7 +8,7 @@ mod driver;
 pub mod kvm;
 pub mod probe;
 
-pub use container::{Container, ContainerConfig, OpenError, ZYGOTE_ARGUMENT, zygote_main};
+pub use container::{Container, ContainerConfig, OpenError, ZYGOTE_ARGUMENT, remove_remains, zygote_main};
 pub use driver::{
     BoxFuture, CreateError, Driver, Exit, Io, PauseError, Process, ProcessSpec, ReadOnlyMount, Recovered,
     Sandbox, SandboxSpec, SpawnError, Stats,
