@@ -230,6 +230,7 @@ impl Driver for Container {
                     scratch.close();
                 }
                 remove_groups(&shared.hierarchies);
+                shared.users.release();
             });
             if let Err(error) = closed.await {
                 tracing::warn!(%error, "closing the container driver broke off");

@@ -1,8 +1,9 @@
 //! Ranges of user ids, one for each sandbox, shared with no other on the machine.
 
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// First id of all ranges, above what distributions give to users and to other container tools (systemd.io/UIDS-GIDS).
@@ -13,14 +14,48 @@ pub(super) const RANGE: u32 = 1_024;
 const RANGES: u32 = 2_048;
 /// Blocks up to 0x7fff_ffff.
 const BLOCKS: u32 = 128;
+/// Where the machine's hearths say which blocks they have, as root alone can.
+const CLAIMS: &str = "/run/hearth";
 
 /// The ranges of this hearth that are free.
 #[derive(Debug)]
 pub(super) struct UserRanges {
     free: Mutex<Vec<u32>>,
     rootless: bool,
-    // A bound abstract address stands for the block; the kernel frees it with the process.
-    _block: Option<UnixDatagram>,
+    block: Mutex<Option<Claim>>,
+}
+
+/// A file whose lock stands for a block; the kernel releases it however this process ends.
+#[derive(Debug)]
+struct Claim {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Claim {
+    /// Takes the file's lock, unless another has it.
+    fn take(path: PathBuf) -> io::Result<Option<Self>> {
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // Who had it before may have removed it between the two steps above: then this lock is of no file.
+        let there = fs::metadata(&path).ok().map(|meta| (meta.dev(), meta.ino()));
+        let mine = lock.metadata().map(|meta| (meta.dev(), meta.ino()))?;
+        Ok((there == Some(mine)).then_some(Self { path, _lock: lock }))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Still locked: nobody else can have taken it. The folder goes with the last one's.
+        let _ = fs::remove_file(&self.path);
+        if let Some(folder) = self.path.parent() {
+            let _ = fs::remove_dir(folder);
+        }
+    }
 }
 
 // === impl UserRanges ===
@@ -29,21 +64,27 @@ impl UserRanges {
     /// Claims a block that no other hearth has. One that is not root has only its own id to give.
     pub(super) fn claim(rootless: bool) -> io::Result<Self> {
         if rootless {
-            return Ok(Self { free: Mutex::new(Vec::new()), rootless, _block: None });
+            return Ok(Self { free: Mutex::new(Vec::new()), rootless, block: Mutex::default() });
         }
+        Self::claim_in(Path::new(CLAIMS))
+    }
+
+    fn claim_in(claims: &Path) -> io::Result<Self> {
         for block in 0..BLOCKS {
-            let address = SocketAddr::from_abstract_name(format!("hearth/user-ids/{block}"))?;
-            match UnixDatagram::bind_addr(&address) {
-                Ok(socket) => {
-                    let first = FIRST + block * RANGES * RANGE;
-                    let free = (0..RANGES).rev().map(|range| first + range * RANGE).collect();
-                    return Ok(Self { free: Mutex::new(free), rootless, _block: Some(socket) });
-                }
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-                Err(error) => return Err(error),
+            // The last hearth that stops removes the folder, at any moment.
+            DirBuilder::new().recursive(true).mode(0o700).create(claims)?;
+            let claim = match Claim::take(claims.join(format!("user-ids-{block}"))) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                claim => claim?,
+            };
+            if let Some(claim) = claim {
+                let first = FIRST + block * RANGES * RANGE;
+                let free = (0..RANGES).rev().map(|range| first + range * RANGE).collect();
+                return Ok(Self { free: Mutex::new(free), rootless: false, block: Mutex::new(Some(claim)) });
             }
         }
-        Err(io::Error::new(io::ErrorKind::AddrInUse, "all blocks of user ids are taken by other hearths"))
+        let text = format!("all blocks of user ids are taken by other hearths, as {} says", claims.display());
+        Err(io::Error::new(io::ErrorKind::AddrInUse, text))
     }
 
     /// A free range's first id.
@@ -53,6 +94,12 @@ impl UserRanges {
         }
         let range = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         range.ok_or_else(|| io::Error::new(io::ErrorKind::QuotaExceeded, "all ranges of user ids are in use"))
+    }
+
+    /// Lets other hearths have the block. No range of it is in use any more.
+    pub(super) fn release(&self) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.block.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Gives a range back.
@@ -65,7 +112,7 @@ impl UserRanges {
 
 /// Writes the maps of a user namespace: a range for one that root made, the own id for any other.
 pub(super) fn write_maps(pid: i32, first: u32, rootless: bool) -> io::Result<()> {
-    let write = |file: &str, text: String| std::fs::write(format!("/proc/{pid}/{file}"), text);
+    let write = |file: &str, text: String| fs::write(format!("/proc/{pid}/{file}"), text);
     if !rootless {
         write("uid_map", format!("0 {first} {RANGE}\n"))?;
         return write("gid_map", format!("0 {first} {RANGE}\n"));
@@ -81,12 +128,26 @@ mod tests {
 
     #[test]
     fn two_hearths_share_no_range() {
-        let (first, second) = (UserRanges::claim(false).unwrap(), UserRanges::claim(false).unwrap());
+        let claims = tempfile::tempdir().unwrap();
+        let claim = || UserRanges::claim_in(&claims.path().join("hearth")).unwrap();
+        let (first, second) = (claim(), claim());
         let (a, b) = (first.take().unwrap(), second.take().unwrap());
         assert!(a.abs_diff(b) >= RANGE);
         let c = first.take().unwrap();
         assert!(a.abs_diff(c) >= RANGE);
         first.give_back(a);
         assert_eq!(first.take().unwrap(), a);
+    }
+
+    #[test]
+    fn a_block_is_free_again_when_its_hearth_is_gone_and_nothing_is_left() {
+        let parent = tempfile::tempdir().unwrap();
+        let claims = parent.path().join("hearth");
+        let first = UserRanges::claim_in(&claims).unwrap().take().unwrap();
+        assert!(!claims.exists());
+        // What a killed one leaves is a file without a lock.
+        fs::create_dir(&claims).unwrap();
+        fs::write(claims.join("user-ids-0"), "").unwrap();
+        assert_eq!(UserRanges::claim_in(&claims).unwrap().take().unwrap(), first);
     }
 }
