@@ -134,3 +134,61 @@ def test_provisioned_concurrency_is_of_versions_and_aliases_only(lambda_client, 
     ended = lambda_client.delete_provisioned_concurrency_config(FunctionName=echo, Qualifier="live")
     assert ended["ResponseMetadata"]["HTTPStatusCode"] == 204
     assert lambda_client.list_provisioned_concurrency_configs(FunctionName=echo)["ProvisionedConcurrencyConfigs"] == []
+
+
+INITIALIZED = """
+import os
+def handler(event, context):
+    return {"kind": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"], "log": os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]}
+"""
+
+
+def ready(client, name, qualifier, count):
+    def state():
+        return client.get_provisioned_concurrency_config(FunctionName=name, Qualifier=qualifier)
+
+    wait_for(lambda: state()["Status"] == "READY", lambda: f"{name}:{qualifier} is ready: {state()}")
+    now = state()
+    assert now["AllocatedProvisionedConcurrentExecutions"] == now["AvailableProvisionedConcurrentExecutions"] == count
+
+
+def test_provisioned_instances_are_there_before_a_request_and_after_a_crash(own, tmp_path, python):
+    server = own()
+    client = server.client()
+    server.create(client, "f", archives.pack({"app.py": INITIALIZED}), python, Publish=True)
+    provision(client, "f", "1", 2)
+    ready(client, "f", "1", 2)
+    assert [i["started_for"] for i in server.instances("f")] == ["provisioned"] * 2
+    answer, raw = invoke(client, "f", Qualifier="1")
+    assert answer["kind"] == "provisioned-concurrency" and raw["ExecutedVersion"] == "1"
+    assert server.metrics()['hearth_manager_cold_starts_spared_total{pool="provisioned"}'] == 1
+    # Others are started on demand.
+    assert invoke(client, "f")[0]["kind"] == "on-demand"
+    first = server.instances("f")[0]["instance"]
+    server.kill()
+    again = own()
+    client = again.client()
+    ready(client, "f", "1", 2)
+    assert first not in [i["instance"] for i in again.instances("f")]
+    client.delete_provisioned_concurrency_config(FunctionName="f", Qualifier="1")
+    client.delete_function(FunctionName="f")
+    wait_for(lambda: not again.instances(), "all are gone")
+
+
+def test_provisioned_concurrency_without_room_fails_and_says_why(own, python):
+    server = own("--memory", "512", "--oversubscription", "100")
+    client = server.client()
+    server.create(client, "f", archives.pack({"app.py": INITIALIZED}), python, MemorySize=256, Publish=True)
+    provision(client, "f", "1", 3)
+
+    def state():
+        return client.get_provisioned_concurrency_config(FunctionName="f", Qualifier="1")
+
+    def failed():
+        now = state()
+        return now if now["Status"] == "FAILED" and now["AllocatedProvisionedConcurrentExecutions"] == 2 else None
+
+    now = wait_for(failed, lambda: f"two are there and the third is not: {state()}")
+    assert "512 of 512 MB promised" in now["StatusReason"]
+    provision(client, "f", "1", 2)
+    ready(client, "f", "1", 2)

@@ -58,8 +58,9 @@ pub struct Manager {
     service: List,
     /// Instances in `Phase::Ending`: the room that will be free soon.
     ending: usize,
-    /// Pools with starts that wait for room, each once, in the order in which they get it.
+    /// Pools with starts that wait for room, each once, those first that have waited longest; and all those starts.
     room_wanted: VecDeque<PoolKey>,
+    owed: usize,
     timers: BTreeSet<(Time, Timer)>,
     savings: Savings,
 }
@@ -93,6 +94,7 @@ impl Manager {
             service: List::new(Order::Service),
             ending: 0,
             room_wanted: VecDeque::new(),
+            owed: 0,
             timers: BTreeSet::new(),
             savings: Savings::default(),
             config,
@@ -150,6 +152,7 @@ impl Manager {
                 self.found(now, instance, worker, &spec, actions);
             }
             Event::WorkerLost { worker } => self.worker_lost(now, &worker, actions),
+            Event::WorkerDraining { worker } => self.drain_worker(now, &worker, actions),
             Event::WaiterLeft { wait } => self.waiter_left(now, wait),
             Event::RevisionReplaced { revision } => self.revision_replaced(now, &revision, actions),
             Event::FunctionDeleted { function } => self.function_deleted(now, &function, actions),

@@ -130,6 +130,11 @@ pub enum Event {
         /// The worker.
         worker: WorkerId,
     },
+    /// A worker takes no new instances: those without a request end, the others when theirs do.
+    WorkerDraining {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// The one who waited gave up.
     WaiterLeft {
         /// Its number.

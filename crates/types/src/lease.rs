@@ -105,8 +105,10 @@ pub enum EndReason {
     FunctionDeleted,
     /// It broke: timed out, crashed, ran out of memory, spoke nonsense.
     Failed,
-    /// Another instance needs its place.
+    /// Another instance needs its place, or memory is short.
     Evicted,
+    /// Its worker is to be empty.
+    WorkerDrained,
     /// The server stops.
     Shutdown,
 }
@@ -121,6 +123,7 @@ impl EndReason {
             Self::FunctionDeleted => "function-deleted",
             Self::Failed => "failed",
             Self::Evicted => "evicted",
+            Self::WorkerDrained => "worker-drained",
             Self::Shutdown => "shutdown",
         }
     }

@@ -19,7 +19,7 @@ use hearth_sandbox::{
 };
 use hearth_types::{
     CodeDigest, Concurrency, FunctionId, FunctionSpec, InstanceId, Invocation, Isolation, KeepAlive, Queue,
-    RequestId, RevisionId, Version, VersionId, WorkerId,
+    RequestId, RevisionId, StartReason, Version, VersionId, WorkerId,
 };
 use hearth_worker::{Launch, LaunchError, Launcher, Logs, Worker, WorkerConfig, WorkerEvent};
 
@@ -127,7 +127,7 @@ async fn measure() -> Result<(), Failure> {
     let launcher = Arc::new(ThisProgram { directory: code });
     let worker = Worker::new(config, Arc::clone(&driver) as Arc<dyn Driver>, launcher);
     for n in 0..instances {
-        worker.create(InstanceId::new(1, n), Arc::new(spec()?));
+        worker.create(InstanceId::new(1, n), Arc::new(spec()?), StartReason::Request);
         match happened.recv().await {
             Some((_, WorkerEvent::InstanceReady { .. })) => {}
             other => return Err(format!("no instance: {other:?}").into()),

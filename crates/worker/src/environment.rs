@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use hearth_types::{FunctionSpec, InstanceId};
+use hearth_types::{FunctionSpec, InstanceId, StartReason};
 
 use crate::clock::date;
 use crate::launcher::Launch;
@@ -26,7 +26,7 @@ const NOT_FOR_EXTENSIONS: [&str; 6] = [
 pub(crate) fn for_runtime(
     spec: &FunctionSpec,
     launch: &Launch,
-    instance: InstanceId,
+    (instance, reason): (InstanceId, StartReason),
     epoch_ms: u64,
 ) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
@@ -42,16 +42,20 @@ pub(crate) fn for_runtime(
     );
     all.extend(launch.environment.clone());
     all.extend(spec.environment.clone());
-    all.extend(reserved(spec, launch, instance, epoch_ms));
+    all.extend(reserved(spec, launch, (instance, reason), epoch_ms));
     all
 }
 
 fn reserved(
     spec: &FunctionSpec,
     launch: &Launch,
-    instance: InstanceId,
+    (instance, reason): (InstanceId, StartReason),
     epoch_ms: u64,
 ) -> BTreeMap<String, String> {
+    let initialization = match reason {
+        StartReason::Provisioned => "provisioned-concurrency",
+        StartReason::Request | StartReason::Prewarmed | StartReason::Ahead => "on-demand",
+    };
     let name = &spec.revision.version.function.name;
     let version = spec.revision.version.version;
     let (year, month, day) = date(epoch_ms);
@@ -60,7 +64,7 @@ fn reserved(
         ("AWS_LAMBDA_FUNCTION_NAME", name.to_string()),
         ("AWS_LAMBDA_FUNCTION_VERSION", version.to_string()),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", spec.memory_mb.to_string()),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", initialization.to_owned()),
         ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{name}")),
         ("AWS_LAMBDA_LOG_STREAM_NAME", format!("{year:04}/{month:02}/{day:02}/[{version}]{instance}")),
         ("AWS_LAMBDA_RUNTIME_API", RUNTIME_API.to_owned()),

@@ -31,7 +31,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_sandbox::{Driver, Exit, Sandbox, Stats};
-use hearth_types::{Answer, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, RequestId};
+use hearth_types::{
+    Answer, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, RequestId, StartReason,
+};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -110,6 +112,7 @@ struct State {
 pub(crate) struct Instance {
     id: InstanceId,
     spec: Arc<FunctionSpec>,
+    reason: StartReason,
     driver: Arc<dyn Driver>,
     launcher: Arc<dyn Launcher>,
     counters: Arc<Counters>,
@@ -137,6 +140,7 @@ struct Usage {
 pub(crate) struct Parts {
     pub(crate) id: InstanceId,
     pub(crate) spec: Arc<FunctionSpec>,
+    pub(crate) reason: StartReason,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) launcher: Arc<dyn Launcher>,
     pub(crate) counters: Arc<Counters>,
@@ -170,6 +174,7 @@ impl Instance {
         Self {
             id: parts.id,
             spec: parts.spec,
+            reason: parts.reason,
             driver: parts.driver,
             launcher: parts.launcher,
             counters: parts.counters,

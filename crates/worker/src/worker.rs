@@ -5,7 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hearth_sandbox::Driver;
-use hearth_types::{Answer, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, WorkerId};
+use hearth_types::{
+    Answer, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, StartReason, WorkerId,
+};
 use tokio::sync::{Notify, mpsc};
 use tracing::Instrument;
 
@@ -115,8 +117,8 @@ impl Worker {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Begins to make an instance. Returns at once; events follow. Must be called in an async runtime.
-    pub fn create(&self, instance: InstanceId, spec: Arc<FunctionSpec>) {
+    /// Begins to make an instance, for a reason that it is told. Returns at once; events follow. Must be called in an async runtime.
+    pub fn create(&self, instance: InstanceId, spec: Arc<FunctionSpec>, reason: StartReason) {
         let shared = Arc::clone(&self.shared);
         let log = match shared.logs.function(&spec.revision.version.function) {
             Ok(log) => log,
@@ -135,6 +137,7 @@ impl Worker {
         let made = Arc::new(Instance::new(Parts {
             id: instance,
             spec,
+            reason,
             driver: Arc::clone(&shared.driver),
             launcher: Arc::clone(&shared.launcher),
             counters: Arc::clone(&shared.counters),

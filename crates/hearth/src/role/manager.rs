@@ -12,7 +12,7 @@ use hearth_placement::pressure::PressureLevel;
 use hearth_placement::{self as placement, Capacity, Oversubscription, Packing, PlaceRequest, Placement};
 use hearth_types::{
     FunctionId, FunctionSpec, InstanceId, Lease, LeaseId, LeaseOutcome, LeaseRequest, Refusal, RevisionId,
-    Time, WorkerId,
+    StartReason, Time, WorkerId,
 };
 use hearth_worker::WorkerEvent;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -258,8 +258,8 @@ impl ManagerShell {
 
     fn carry_out_one(&self, state: &mut State, action: Action) {
         match action {
-            Action::StartInstance { instance, spec, .. } => {
-                let event = self.place(&mut state.placement, instance, spec);
+            Action::StartInstance { instance, spec, reason } => {
+                let event = self.place(&mut state.placement, instance, spec, reason);
                 state.manager.handle(self.clock.now(), event, &mut state.actions);
             }
             Action::HibernateInstance { instance, worker } => {
@@ -295,11 +295,17 @@ impl ManagerShell {
         }
     }
 
-    fn place(&self, placement: &mut Placement, instance: InstanceId, spec: Arc<FunctionSpec>) -> Event {
+    fn place(
+        &self,
+        placement: &mut Placement,
+        instance: InstanceId,
+        spec: Arc<FunctionSpec>,
+        reason: StartReason,
+    ) -> Event {
         match placement.place(self.clock.now(), &PlaceRequest::new(instance, &spec)) {
             Ok(id) => match self.workers.get(&id) {
                 Some(worker) => {
-                    worker.create(instance, spec);
+                    worker.create(instance, spec, reason);
                     Event::Placed { instance, worker: id }
                 }
                 None => {

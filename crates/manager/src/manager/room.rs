@@ -1,10 +1,11 @@
 //! Room on workers: who gets it when there is not enough, and who makes way.
 //!
-//! Starts that found no room wait in turn, one instance to a function and round. Idle instances make way first, those
-//! not used for long before others. When none is idle, a function that holds more memory than the one that waits gives an
-//! instance up at the end of a request, so that no function's flood keeps another out (max-min fairness).
+//! Starts that found no room wait; room goes to the function that holds least of those that have waited longest. Idle instances make way first, those
+//! not used for long before others; but a function takes from one that holds less than itself only what was idle for
+//! long, or its flood would cost the other a cold start at every pause. When nothing idle can be had, a function that
+//! holds more memory than the one that waits gives an instance up at the end of a request (max-min fairness).
 
-use std::cmp::Ordering;
+use std::time::Duration;
 
 use hearth_types::{EndReason, InstanceId, Refusal, StartReason, Time, WorkerId};
 
@@ -12,6 +13,10 @@ use super::{Manager, PoolKey};
 use crate::instance::{InstanceKey, Phase};
 use crate::messages::{Action, Relief};
 
+/// What was idle for longer may go for whoever needs the room.
+const LONG_IDLE: Duration = Duration::from_secs(10);
+/// Of the functions that wait for room, so many that have waited longest are compared.
+const COMPARED: usize = 64;
 /// Idle instances that go at once when a worker is short of memory: this part of them, at least one.
 const RELIEF_PART: usize = 8;
 
@@ -48,32 +53,36 @@ impl Manager {
     fn want_room(&mut self, now: Time, pool: PoolKey, reason: String, actions: &mut Vec<Action>) {
         let entry = &mut self.pools[pool];
         entry.owed += 1;
+        self.owed += 1;
         entry.no_room = Some(reason);
         if entry.owed == 1 {
             self.room_wanted.push_back(pool);
         }
-        if self.ending < self.starts_owed()
-            && let Some(idle) = self.long_idle(now)
+        if self.ending < self.owed
+            && let Some(idle) = self.long_idle(now, pool)
         {
             self.drain(idle, EndReason::Evicted, actions);
         }
     }
 
-    fn starts_owed(&self) -> usize {
-        self.room_wanted.iter().filter_map(|&pool| self.pools.get(pool)).map(|pool| pool.owed).sum()
-    }
-
     /// An instance that is idle, may go, and was not used since it was looked at last: nearly the one that is idle
     /// longest, found without keeping all in order (the CLOCK algorithm, Corbato 1968).
-    fn long_idle(&mut self, now: Time) -> Option<InstanceKey> {
+    fn long_idle(&mut self, now: Time, wanting: PoolKey) -> Option<InstanceKey> {
         // Each is looked at twice at most: once for its use, once for good.
         for _ in 0..self.instances.len() * 2 {
             let key = self.service.oldest()?;
             let instance = &mut self.instances[key];
             let unused = instance.last_used <= instance.looked_at;
-            if unused && instance.is_idle() && !self.pools[instance.pool].needs_all() {
+            let idle_for_long = now - instance.last_used > LONG_IDLE;
+            let pool = instance.pool;
+            if unused
+                && instance.is_idle()
+                && !self.pools[pool].needs_all()
+                && (idle_for_long || self.holds(pool) >= self.would_hold(wanting))
+            {
                 return Some(key);
             }
+            let instance = &mut self.instances[key];
             instance.looked_at = now;
             self.service.remove(&mut self.instances, key);
             self.service.add(&mut self.instances, key);
@@ -81,26 +90,37 @@ impl Manager {
         None
     }
 
-    /// Starts what waits for room and whose turn it is.
+    /// Memory that the instances of the pool's function hold, MiB.
+    fn holds(&self, pool: PoolKey) -> u64 {
+        self.ledger.functions[self.pools[pool].function].memory_mb
+    }
+
+    /// The same, with one instance more.
+    fn would_hold(&self, pool: PoolKey) -> u64 {
+        self.holds(pool) + u64::from(self.pools[pool].spec.memory_mb)
+    }
+
+    /// Where in the queue for room the pool is whose function holds least, of those that have waited longest.
+    fn poorest(&self) -> Option<usize> {
+        let compared = self.room_wanted.iter().take(COMPARED).enumerate();
+        compared.min_by_key(|(_, pool)| self.holds(**pool)).map(|(place, _)| place)
+    }
+
+    /// Starts one instance for those who wait for room.
     pub(super) fn room_freed(&mut self, now: Time, actions: &mut Vec<Action>) {
-        while let Some(pool) = self.room_wanted.pop_front() {
-            let Some(entry) = self.pools.get_mut(pool) else { continue };
-            if entry.owed == 0 {
-                continue;
-            }
+        while let Some(pool) = self.poorest().and_then(|place| self.room_wanted.remove(place)) {
+            let entry = &mut self.pools[pool];
             entry.owed -= 1;
-            let still_owed = entry.owed > 0;
-            let needed = entry.needs_a_start(now);
-            if !needed {
-                // Others serve those who waited.
-                self.owe_nothing(pool);
-                continue;
-            }
-            if still_owed {
+            self.owed -= 1;
+            if entry.owed > 0 {
                 self.room_wanted.push_back(pool);
             }
-            self.start(now, pool, StartReason::Request, actions);
-            return;
+            if self.pools[pool].needs_a_start(now) {
+                self.start(now, pool, StartReason::Request, actions);
+                return;
+            }
+            // Others serve those who waited.
+            self.owe_nothing(pool);
         }
     }
 
@@ -109,7 +129,7 @@ impl Manager {
         if let Some(entry) = self.pools.get_mut(pool)
             && entry.owed > 0
         {
-            entry.owed = 0;
+            self.owed -= std::mem::take(&mut entry.owed);
             self.room_wanted.retain(|&waiting| waiting != pool);
         }
     }
@@ -117,25 +137,34 @@ impl Manager {
     /// Gives up an instance that just ended a request, for a function with less memory that waits for room. True if it
     /// was given up.
     pub(super) fn make_way(&mut self, key: InstanceKey, actions: &mut Vec<Action>) -> bool {
-        let Some(&waiting) = self.room_wanted.front() else { return false };
+        let Some(&waiting) = self.poorest().and_then(|place| self.room_wanted.get(place)) else {
+            return false;
+        };
         let instance = &self.instances[key];
-        if instance.load > 0 || instance.phase != Phase::Ready || self.ending >= self.starts_owed() {
+        if instance.load > 0 || instance.phase != Phase::Ready || self.ending >= self.owed {
             return false;
         }
         let (mine, theirs) = (&self.pools[instance.pool], &self.pools[waiting]);
         if mine.needs_all() || mine.function == theirs.function {
             return false;
         }
-        let (given, needed) = (u64::from(mine.spec.memory_mb), u64::from(theirs.spec.memory_mb));
-        let (rich, poor) = (
-            self.ledger.functions[mine.function].memory_mb,
-            self.ledger.functions[theirs.function].memory_mb,
-        );
-        if rich.saturating_sub(given).cmp(&(poor + needed)) == Ordering::Less {
+        let given = u64::from(mine.spec.memory_mb);
+        if self.holds(instance.pool).saturating_sub(given) < self.would_hold(waiting) {
             return false;
         }
         self.drain(key, EndReason::Evicted, actions);
         true
+    }
+
+    /// Takes all instances of a worker out of service; provisioned ones are made anew, elsewhere.
+    pub(super) fn drain_worker(&mut self, now: Time, worker: &WorkerId, actions: &mut Vec<Action>) {
+        let of_worker = |key: &InstanceKey| self.instances[*key].worker.as_ref() == Some(worker);
+        let leaving: Vec<_> = self.service.iter(&self.instances).filter(of_worker).collect();
+        for key in leaving {
+            let pool = self.instances[key].pool;
+            self.drain(key, EndReason::WorkerDrained, actions);
+            self.provide(now, pool, actions);
+        }
     }
 
     /// Lets some idle instances of a worker hibernate or end, those used longest ago first.

@@ -1,6 +1,7 @@
 //! The rules of the manager, one test each.
 
 mod concurrency;
+mod fairness;
 mod lives;
 mod properties;
 mod waiting;
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use hearth_types::{
     CodeDigest, Concurrency, EndReason, FunctionId, FunctionSpec, InstanceId, InstanceState, Isolation,
-    KeepAlive, Lease, LeaseOutcome, LeaseRequest, Queue, Refusal, RevisionId, StartReason, Time, Version,
-    VersionId, WorkerId,
+    KeepAlive, Lease, LeaseId, LeaseOutcome, LeaseRequest, Queue, Refusal, RevisionId, StartReason, Time,
+    Version, VersionId, WorkerId,
 };
 
 use crate::{Acquired, Action, Config, Event, Manager, Provisioned, Relief, WaitId};
@@ -198,7 +199,7 @@ impl Manager {
     pub(super) fn assert_forgotten(&self) {
         assert!(self.is_empty(), "{self:#?}");
         assert_eq!(self.instances.len() + self.pools.len() + self.by_revision.len() + self.by_spec.len(), 0);
-        assert_eq!(self.timers.len() + self.ending + self.room_wanted.len(), 0, "{self:#?}");
+        assert_eq!(self.timers.len() + self.ending + self.room_wanted.len() + self.owed, 0, "{self:#?}");
         assert_eq!(self.ledger.functions.len() + self.accounts().count(), 0);
         assert_eq!(self.service.newest(), None);
         assert_eq!(self.next_deadline(), None);

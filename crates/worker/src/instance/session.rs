@@ -65,7 +65,7 @@ impl Session {
             }
             state.generation
         };
-        let environment = environment::for_runtime(spec, &launch, instance.id, epoch_ms());
+        let environment = environment::for_runtime(spec, &launch, (instance.id, instance.reason), epoch_ms());
         let caller = Caller { instance: Arc::clone(instance), generation };
         let connections = tokio::spawn(accept(Arc::clone(&sandbox), caller));
         Ok(Self { sandbox, launch, environment, connections, processes: JoinSet::new() })

@@ -10,7 +10,8 @@ use std::time::Duration;
 use hearth_sandbox::{BoxFuture, Container, ContainerConfig, Driver, ReadOnlyMount};
 use hearth_types::{
     Answer, CodeDigest, Concurrency, EndReason, FunctionId, FunctionSpec, InstanceId, Invocation,
-    InvokeError, Isolation, KeepAlive, Queue, RequestId, RevisionId, Version, VersionId, WorkerId,
+    InvokeError, Isolation, KeepAlive, Queue, RequestId, RevisionId, StartReason, Version, VersionId,
+    WorkerId,
 };
 use hearth_worker::{Launch, LaunchError, Launcher, Logs, Worker, WorkerConfig, WorkerEvent};
 use libtest_mimic::{Failed, Trial};
@@ -119,7 +120,7 @@ impl World {
     pub(crate) fn create(&self, spec: FunctionSpec) -> InstanceId {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let id = InstanceId::new(u64::from(std::process::id()), NUMBER.fetch_add(1, Ordering::Relaxed));
-        self.worker.create(id, Arc::new(spec));
+        self.worker.create(id, Arc::new(spec), StartReason::Request);
         id
     }
 

@@ -196,3 +196,17 @@ fn a_stop_refuses_who_waits_and_ends_instances_as_their_requests_do() {
     }
     story.assert_nothing_left();
 }
+
+#[test]
+fn a_drained_worker_loses_idle_instances_at_once_and_busy_ones_with_their_request() {
+    let mut story = Story::new();
+    let idle = story.idle(spec("f", 1));
+    let busy = story.cold(spec("g", 1));
+    story.event(Event::WorkerDraining { worker: WorkerId::new("other") });
+    assert_eq!(story.ended(), []);
+    story.event(Event::WorkerDraining { worker: local() });
+    assert_eq!(story.ended(), [(idle, EndReason::WorkerDrained)]);
+    story.waits(spec("g", 1));
+    story.give_back(&busy);
+    assert_eq!(story.ended(), [(busy.instance, EndReason::WorkerDrained)]);
+}

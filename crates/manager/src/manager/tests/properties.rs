@@ -30,6 +30,7 @@ enum Step {
     Reserve { function: usize, limit: Option<u32> },
     Provision { function: usize, count: u32 },
     Press { worker: usize, evict: bool },
+    DrainWorker { worker: usize },
     Pass { millis: u64 },
     Sleep,
     Repeat { pick: usize },
@@ -53,6 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => function.clone().prop_map(|function| Step::Replace { function }),
         1 => function.clone().prop_map(|function| Step::Delete { function }),
         2 => (function.clone(), 0..4_u32).prop_map(|(function, count)| Step::Provision { function, count }),
+        1 => worker.clone().prop_map(|worker| Step::DrainWorker { worker }),
         2 => (worker.clone(), any::<bool>()).prop_map(|(worker, evict)| Step::Press { worker, evict }),
         1 => (function, prop::option::of(0..5_u32)).prop_map(|(function, limit)| Step::Reserve { function, limit }),
         4 => (0..4_000_u64).prop_map(|millis| Step::Pass { millis }),
@@ -102,6 +104,9 @@ fn apply(world: &mut World, step: &Step) {
         }
         Step::Provision { function, count } => {
             world.event(Event::Provision { spec: kind(function, world.revisions[function]), count });
+        }
+        Step::DrainWorker { worker: number } => {
+            world.event(Event::WorkerDraining { worker: worker(number) });
         }
         Step::Press { worker: number, evict } => {
             let relief = if evict { Relief::Evict } else { Relief::Hibernate };
@@ -173,6 +178,7 @@ fn apply_to_instance(world: &mut World, step: &Step) {
         | Step::Reserve { .. }
         | Step::Provision { .. }
         | Step::Press { .. }
+        | Step::DrainWorker { .. }
         | Step::Pass { .. }
         | Step::Sleep
         | Step::Repeat { .. }

@@ -256,7 +256,7 @@ impl World {
             Event::RevisionReplaced { revision: new } => {
                 self.provisioned.retain(|old, _| old.version != new.version || old.number >= new.number);
             }
-            Event::MemoryShort { .. } | Event::TimePassed => {}
+            Event::MemoryShort { .. } | Event::WorkerDraining { .. } | Event::TimePassed => {}
         }
     }
 

@@ -87,6 +87,7 @@ impl World {
             | Event::WorkerLost { .. }
             | Event::WaiterLeft { .. }
             | Event::Provision { .. }
+            | Event::WorkerDraining { .. }
             | Event::MemoryShort { .. }
             | Event::ConcurrencyReserved { .. } => {}
         }
