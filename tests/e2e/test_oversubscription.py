@@ -1,6 +1,7 @@
 """Memory that is promised many times over, and what happens when it is asked for."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -92,3 +93,25 @@ def test_several_workers_share_the_machine(own, python):
     assert [w["memory_limit_mb"] for w in workers] == [512] * 3
     assert [w["instances"] for w in workers] == [2] * 3, "spread evenly, and full"
     assert {i["worker"] for i in server.instances()} == {"local-0", "local-1", "local-2"}
+
+
+def test_a_drained_worker_finishes_what_it_does_and_says_when_it_is_empty(own, python):
+    server = own("--workers", "2")
+    client = server.client()
+    archive = archives.function("python-echo")
+    server.create(client, "f", archive, python, Timeout=30)
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(invoke, client, "f", {"id": n, "sleep": 2}) for n in range(4)]
+        wait_for(lambda: sum(i["state"] == "busy" for i in server.instances()) == 4, "four are busy")
+        said = server.command("drain", "local-0")
+        assert said.returncode == 0 and said.stdout == "local-0 is empty\n", said
+        assert {call.result()[0]["event"]["id"] for call in calls} == set(range(4)), "none was lost"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: invoke(client, "f", {"id": n, "sleep": 1}), range(4)))
+    assert {i["worker"] for i in server.instances()} == {"local-1"}
+    assert server.command("drain", "local-0", "--undo").stdout == "local-0 takes instances again\n"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: invoke(client, "f", {"id": n, "sleep": 1}), range(8)))
+    assert {i["worker"] for i in server.instances()} == {"local-0", "local-1"}
+    unknown = server.command("drain", "nobody")
+    assert unknown.returncode != 0 and "no such worker" in unknown.stderr

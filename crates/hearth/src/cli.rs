@@ -44,6 +44,8 @@ enum Command {
     Logs(functions::LogsArgs),
     /// List instances
     Ps(functions::PsArgs),
+    /// Empty a worker: no new instances, idle ones end, busy ones finish
+    Drain(functions::DrainArgs),
     /// Delete a function, its logs and its instances
     Rm(functions::RmArgs),
     /// Say what this machine can do, with proof, and what to do about each lack
@@ -88,6 +90,7 @@ impl Cli {
             Command::Invoke(args) => functions::invoke(&args),
             Command::Logs(args) => functions::logs(&args),
             Command::Ps(args) => functions::ps(&args),
+            Command::Drain(args) => functions::drain(&args),
             Command::Rm(args) => functions::rm(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Runtime(command) => runtime::run(&command),

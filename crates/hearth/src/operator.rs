@@ -11,7 +11,7 @@ use hearth_frontend::{Body, full, stream};
 use hearth_manager::InstanceView;
 use hearth_runtimes::Catalog;
 use hearth_store::Store;
-use hearth_types::{AccountId, FunctionId, InstanceId, Time};
+use hearth_types::{AccountId, FunctionId, InstanceId, Time, WorkerId};
 use hearth_worker::{Follow, InstanceReport, LogLine};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
@@ -56,6 +56,11 @@ impl Operator {
         query: &str,
         account: AccountId,
     ) -> Response<Body> {
+        if let Some(worker) =
+            path.strip_prefix("/_hearth/workers/").and_then(|rest| rest.strip_suffix("/drain"))
+        {
+            return self.drain(method, worker);
+        }
         if method != Method::GET {
             return error(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -76,6 +81,24 @@ impl Operator {
                     "there is nothing at this address",
                 ),
             },
+        }
+    }
+
+    /// `POST` empties a worker, `DELETE` lets it take instances again; both answer at once.
+    fn drain(&self, method: &Method, worker: &str) -> Response<Body> {
+        let drained = match *method {
+            Method::POST => true,
+            Method::DELETE => false,
+            _ => {
+                let text = "this address takes POST to drain the worker and DELETE to end that";
+                return error(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowedException", text);
+            }
+        };
+        if self.manager.drain(&WorkerId::new(worker), drained) {
+            json_answer(&json!({ "worker": worker, "draining": drained }))
+        } else {
+            let text = "there is no such worker; /_hearth/ps lists them";
+            error(StatusCode::NOT_FOUND, "ResourceNotFoundException", text)
         }
     }
 
@@ -183,7 +206,7 @@ fn instance(now: Time, view: &InstanceView<'_>, report: Option<&InstanceReport>)
         "slots": view.slots,
         "most_slots": view.hard,
         "started_for": view.started_for.map(hearth_types::StartReason::as_str),
-        "worker": view.worker.map(hearth_types::WorkerId::as_str),
+        "worker": view.worker.map(WorkerId::as_str),
         "age_ms": millis(now - view.since),
         "idle_ms": idle.then(|| millis(now - view.last_used)),
         "memory_bytes": report.map(|report| report.memory_bytes),

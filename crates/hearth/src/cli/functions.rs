@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use base64::Engine;
@@ -186,6 +187,57 @@ fn slots(instance: &Value) -> String {
     let number = |key: &str| instance[key].as_u64().unwrap_or(0);
     let (leases, slots, most) = (number("leases"), number("slots"), number("most_slots"));
     if slots < most { format!("{leases}/{slots}<{most}") } else { format!("{leases}/{slots}") }
+}
+
+/// Time between looks at a worker that drains.
+const POLL: Duration = Duration::from_millis(200);
+
+/// What `hearth drain` can be told.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  hearth drain local-1             waits until it is empty
+  hearth drain local-1 --undo      lets it take instances again")]
+pub(crate) struct DrainArgs {
+    /// The worker's name, as `hearth ps --json` lists it
+    worker: String,
+    /// Let it take instances again
+    #[arg(long)]
+    undo: bool,
+    /// Do not wait until it is empty
+    #[arg(long, conflicts_with = "undo")]
+    no_wait: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub(crate) fn drain(args: &DrainArgs) -> anyhow::Result<ExitCode> {
+    let client = args.server.client()?;
+    let path = format!("/_hearth/workers/{}/drain", segment(&args.worker));
+    let name = printable(&args.worker);
+    if args.undo {
+        client.delete(&path)?.into_success(&format!("let worker {name} take instances"))?;
+        println!("{name} takes instances again");
+        return Ok(ExitCode::SUCCESS);
+    }
+    client.post(&path, &[], &[])?.into_success(&format!("drain worker {name}"))?;
+    if args.no_wait {
+        println!("{name} drains");
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Bounded by the longest that a function may run; whoever cannot wait presses Ctrl-C, and the drain goes on.
+    loop {
+        let reply = client.get("/_hearth/ps")?.into_success("list workers")?.json()?;
+        let workers = reply["workers"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let worker = workers.iter().find(|worker| worker["worker"] == args.worker.as_str());
+        let worker = worker.with_context(|| format!("worker {name} has gone"))?;
+        if worker["drained"] == true {
+            println!("{name} is empty");
+            return Ok(ExitCode::SUCCESS);
+        }
+        anyhow::ensure!(worker["draining"] == true, "worker {name} was let take instances again");
+        std::thread::sleep(POLL);
+    }
 }
 
 /// What `hearth rm` can be told.

@@ -27,6 +27,9 @@ pub(crate) struct ManagerShell {
     /// Rung when the next deadline is earlier than the one slept for.
     earlier_deadline: Notify,
     workers: Workers,
+    /// What each worker has, and how much more it promises.
+    capacity: Capacity,
+    oversubscription: Oversubscription,
 }
 
 struct State {
@@ -63,12 +66,10 @@ impl ManagerShell {
     pub(crate) fn new(config: &ManagerShellConfig, workers: Workers) -> Self {
         let clock = Clock::start();
         let mut placement = Placement::with_seed(config.epoch, Packing::Even);
+        let (capacity, oversubscription) = (config.capacity.clone(), config.oversubscription);
         for (id, _) in workers.iter() {
-            let joined = placement::Event::WorkerJoined {
-                worker: id.clone(),
-                capacity: config.capacity.clone(),
-                oversubscription: config.oversubscription,
-            };
+            let (worker, capacity) = (id.clone(), capacity.clone());
+            let joined = placement::Event::WorkerJoined { worker, capacity, oversubscription };
             placement.handle(clock.now(), joined);
         }
         let manager = Manager::new(Config {
@@ -86,7 +87,14 @@ impl ManagerShell {
             armed: Time::MAX,
             pressure: PressureLevel::None,
         };
-        Self { clock, state: Mutex::new(state), earlier_deadline: Notify::new(), workers }
+        Self {
+            clock,
+            state: Mutex::new(state),
+            earlier_deadline: Notify::new(),
+            workers,
+            capacity,
+            oversubscription,
+        }
     }
 
     /// A slot for a request: at once if one is free, else when an instance has started.
@@ -161,6 +169,28 @@ impl ManagerShell {
     pub(crate) fn inspect<T>(&self, look: impl FnOnce(Time, &Manager, &Placement) -> T) -> T {
         let state = self.lock();
         look(self.clock.now(), &state.manager, &state.placement)
+    }
+
+    /// Has a worker take no new instances and lose those that it has, the busy ones with their requests; or take some
+    /// again. False if there is no such worker.
+    pub(crate) fn drain(&self, worker: &WorkerId, drained: bool) -> bool {
+        if self.workers.get(worker).is_none() {
+            return false;
+        }
+        let (now, worker) = (self.clock.now(), worker.clone());
+        let mut state = self.lock();
+        if drained {
+            state.placement.handle(now, placement::Event::WorkerDraining { worker: worker.clone() });
+            self.handle(&mut state, Event::WorkerDraining { worker });
+        } else {
+            let (capacity, oversubscription) = (self.capacity.clone(), self.oversubscription);
+            let joined =
+                placement::Event::WorkerJoined { worker: worker.clone(), capacity, oversubscription };
+            state.placement.handle(now, joined);
+            let level = state.pressure;
+            state.placement.handle(now, placement::Event::PressureChanged { worker, level });
+        }
+        true
     }
 
     pub(crate) fn now(&self) -> Time {
