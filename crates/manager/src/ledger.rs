@@ -30,8 +30,8 @@ pub(crate) struct Function {
     pub(crate) newest: BTreeMap<Version, u64>,
     reserved: Option<u32>,
     in_flight: u32,
-    /// Instances that its revisions have provisioned, together.
-    provisioned: u32,
+    /// Instances that its revisions have provisioned, together; wide, for each may have any number.
+    provisioned: u64,
     /// Memory of its instances in any phase, MiB.
     pub(crate) memory_mb: u64,
 }
@@ -46,13 +46,13 @@ pub(crate) struct Account {
     /// Over all its functions.
     pub(crate) in_flight: u32,
     /// Over its functions without a reservation: what each has provisioned or in flight, whichever is more.
-    pub(crate) unreserved_in_use: u32,
+    pub(crate) unreserved_in_use: u64,
 }
 
 impl Function {
     /// What it takes of the account's unreserved concurrency when it has no reservation.
-    const fn in_use(&self) -> u32 {
-        if self.in_flight > self.provisioned { self.in_flight } else { self.provisioned }
+    fn in_use(&self) -> u64 {
+        u64::from(self.in_flight).max(self.provisioned)
     }
 }
 
@@ -160,7 +160,9 @@ impl Ledger {
         } else {
             let limit = self.unreserved(account);
             // What is provisioned is in use already.
-            if function.in_flight >= function.provisioned && account.unreserved_in_use >= limit {
+            if u64::from(function.in_flight) >= function.provisioned
+                && account.unreserved_in_use >= u64::from(limit)
+            {
                 return Err(Refusal::AccountLimit { limit });
             }
         }
@@ -181,6 +183,7 @@ impl Ledger {
         let function = &self.functions[key];
         let account = &self.accounts[function.account];
         let others = account.unreserved_in_use.saturating_sub(function.in_use());
+        let others = u32::try_from(others).unwrap_or(u32::MAX);
         function.reserved.unwrap_or_else(|| self.unreserved(account).saturating_sub(others))
     }
 
@@ -203,7 +206,7 @@ impl Ledger {
     /// A revision of the function has so many instances provisioned, and had so many before.
     pub(crate) fn provision(&mut self, key: FunctionKey, before: u32, now: u32) {
         self.change(key, |function| {
-            function.provisioned = function.provisioned.saturating_sub(before).saturating_add(now);
+            function.provisioned = function.provisioned.saturating_sub(u64::from(before)) + u64::from(now);
         });
     }
 

@@ -192,7 +192,7 @@ impl Manager {
         self.ledger.accounts().map(|account| AccountView {
             id: &account.id,
             in_flight: account.in_flight,
-            unreserved_in_use: account.unreserved_in_use,
+            unreserved_in_use: u32::try_from(account.unreserved_in_use).unwrap_or(u32::MAX),
             unreserved_limit: self.ledger.unreserved(account),
             reserved: account.reserved,
         })
