@@ -66,6 +66,8 @@ pub(crate) struct Instance {
     pub(crate) asleep: bool,
     /// What it was started for; nothing if it was found.
     pub(crate) started_for: Option<StartReason>,
+    /// Whether it was started because room was freed: placement's answer tells whether there is more of it.
+    pub(crate) tries_room: bool,
     /// Leases that hold a slot of it.
     pub(crate) load: u32,
     /// Where in its pool it lies.
@@ -98,6 +100,7 @@ impl Instance {
             init_failed: false,
             asleep: false,
             started_for: None,
+            tries_room: false,
             load: 0,
             shelf: Shelf::Closed,
             last_used: now,

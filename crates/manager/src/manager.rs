@@ -117,6 +117,9 @@ impl Manager {
         match self.acquire_from(now, pool, actions) {
             Ok(acquired) => acquired,
             Err(refusal) => {
+                // Whatever its limits were.
+                let deleted = self.pools[pool].retired == Some(EndReason::FunctionDeleted);
+                let refusal = if deleted { Refusal::FunctionDeleted } else { refusal };
                 self.close_pool_if_empty(now, pool);
                 Acquired::Refused(refusal)
             }
@@ -137,7 +140,7 @@ impl Manager {
     /// Takes note of what happened. Late, repeated and unknown events are ignored.
     pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
         match event {
-            Event::Placed { instance, worker } => self.placed(instance, worker, actions),
+            Event::Placed { instance, worker } => self.placed(now, instance, worker, actions),
             Event::PlacementFailed { instance, reason, room_may_come } => {
                 self.placement_failed(now, instance, reason, room_may_come, actions);
             }
@@ -243,7 +246,10 @@ impl Manager {
     /// Takes over what a spec says that may change without a new revision.
     fn refresh(&mut self, now: Time, pool: PoolKey, spec: &Arc<FunctionSpec>, actions: &mut Vec<Action>) {
         let entry = &mut self.pools[pool];
-        self.ledger.reserve(entry.function, spec.reserved_concurrency);
+        // One who read the spec before the function was deleted does not bring its reservation back.
+        if entry.retired != Some(EndReason::FunctionDeleted) {
+            self.ledger.reserve(entry.function, spec.reserved_concurrency);
+        }
         if Arc::ptr_eq(&entry.spec, spec) {
             return;
         }

@@ -159,8 +159,17 @@ impl Pool {
 
     /// Starts that are missing for the requests that wait.
     pub(crate) fn starts_needed(&self, now: Time) -> usize {
-        let slots = (self.first_slots(now) as usize).max(1);
-        self.waiting.len().div_ceil(slots).saturating_sub(self.starting + self.owed)
+        self.starts_missing(now).saturating_sub(self.owed)
+    }
+
+    /// Starts that are missing for the requests that wait, those that wait for room included.
+    pub(crate) fn starts_missing(&self, now: Time) -> usize {
+        self.instances_for(now, self.waiting.len()).saturating_sub(self.starting)
+    }
+
+    /// New instances that so many requests need.
+    pub(crate) fn instances_for(&self, now: Time, requests: usize) -> usize {
+        requests.div_ceil((self.first_slots(now) as usize).max(1))
     }
 
     /// Whether more requests wait than the instances on their way can take.
@@ -181,6 +190,11 @@ impl Pool {
     /// Instances that take requests now.
     pub(crate) const fn ready_count(&self) -> usize {
         self.ready
+    }
+
+    /// Instances on their way.
+    pub(crate) const fn starting_count(&self) -> usize {
+        self.starting
     }
 
     /// Instances on their way, and starts that wait for room.

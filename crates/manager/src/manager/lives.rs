@@ -39,12 +39,17 @@ impl Manager {
         key
     }
 
-    pub(super) fn placed(&mut self, id: InstanceId, worker: WorkerId, actions: &mut Vec<Action>) {
+    pub(super) fn placed(&mut self, now: Time, id: InstanceId, worker: WorkerId, actions: &mut Vec<Action>) {
         let Some(key) = self.by_id.get(&id).copied() else { return };
         let instance = &mut self.instances[key];
         if instance.worker.is_none() {
             instance.worker = Some(worker);
+            let tries_room = std::mem::take(&mut instance.tries_room);
             self.end_if_free(key, actions);
+            if tries_room {
+                // One that ended may have left room for several.
+                self.room_freed(now, actions);
+            }
         }
     }
 
@@ -63,6 +68,24 @@ impl Manager {
     }
 }
 
+impl Manager {
+    /// An instance is lost that requests may have waited for. They get another if nothing else will serve them.
+    fn replace_lost(&mut self, now: Time, pool: PoolKey, actions: &mut Vec<Action>) {
+        let entry = &self.pools[pool];
+        if entry.waiting.is_empty() || entry.live() + entry.owed > 0 {
+            return;
+        }
+        if let Some((failures, retry_after)) = entry.health.pause(now) {
+            let refusal = Refusal::InitFailing { failures, retry_after };
+            while self.refuse_oldest(pool, &refusal, actions) {}
+            return;
+        }
+        for _ in 0..entry.starts_needed(now) {
+            self.start(now, pool, StartReason::Request, actions);
+        }
+    }
+}
+
 // === ready, idle, busy ===
 
 impl Manager {
@@ -75,7 +98,7 @@ impl Manager {
         actions: &mut Vec<Action>,
     ) {
         let Some(key) = self.by_id.get(&id).copied() else { return };
-        self.placed(id, worker, actions);
+        self.placed(now, id, worker, actions);
         if self.instances[key].phase == Phase::Starting {
             self.disarm(key);
             self.instances[key].init_failed = !initialized;
@@ -86,7 +109,9 @@ impl Manager {
             } else {
                 pool.health.init_failed(now);
             }
+            let pool = self.instances[key].pool;
             self.enter_service(now, key, true, actions);
+            self.provide(now, pool, actions);
         }
     }
 
@@ -168,6 +193,7 @@ impl Manager {
                 self.pools[held.pool].health.init_failed(now);
             }
             self.drain(key, EndReason::Failed, actions);
+            self.replace_lost(now, held.pool, actions);
             self.provide(now, held.pool, actions);
         }
         self.end_if_free(key, actions);
@@ -268,6 +294,8 @@ impl Manager {
                 self.provision_failed(now, instance.pool, refusal.to_string());
             }
             self.start_lost(now, instance.pool, refusal, actions);
+        } else {
+            self.replace_lost(now, instance.pool, actions);
         }
         self.room_freed(now, actions);
         self.provide(now, instance.pool, actions);

@@ -46,6 +46,10 @@ impl Manager {
                 self.start_lost(now, pool, &Refusal::NoRoom { reason }, actions);
             }
         }
+        if instance.tries_room && !room_may_come {
+            // It took no room: the next may have it.
+            self.room_freed(now, actions);
+        }
         self.close_pool_if_empty(now, pool);
     }
 
@@ -110,17 +114,21 @@ impl Manager {
     pub(super) fn room_freed(&mut self, now: Time, actions: &mut Vec<Action>) {
         while let Some(pool) = self.poorest().and_then(|place| self.room_wanted.remove(place)) {
             let entry = &mut self.pools[pool];
+            // Some who waited may have been served by others, or have left; those who still wait are owed theirs.
+            let owed = entry.owed.min(entry.starts_missing(now));
+            self.owed -= entry.owed - owed;
+            entry.owed = owed;
+            if owed == 0 {
+                continue;
+            }
             entry.owed -= 1;
             self.owed -= 1;
             if entry.owed > 0 {
                 self.room_wanted.push_back(pool);
             }
-            if self.pools[pool].needs_a_start(now) {
-                self.start(now, pool, StartReason::Request, actions);
-                return;
-            }
-            // Others serve those who waited.
-            self.owe_nothing(pool);
+            let key = self.start(now, pool, StartReason::Request, actions);
+            self.instances[key].tries_room = true;
+            return;
         }
     }
 
@@ -196,6 +204,10 @@ impl Manager {
                 Relief::Evict => {
                     let instance = &self.instances[key];
                     let (pool, since) = (instance.pool, instance.idle_since);
+                    // Those that went just now may have left only what is provisioned.
+                    if self.pools[pool].needs_all() {
+                        continue;
+                    }
                     self.drain(key, EndReason::Evicted, actions);
                     self.remember_idle(now, pool, since);
                 }

@@ -4,6 +4,7 @@ mod concurrency;
 mod fairness;
 mod lives;
 mod properties;
+mod room;
 mod waiting;
 mod warm;
 mod warm_path;

@@ -4,7 +4,7 @@
 //! comes due too early is set again to the moment that counts then, so a deadline may be named earlier than needed but
 //! never later.
 
-use hearth_types::{EndReason, InstanceState, Refusal, Time};
+use hearth_types::{EndReason, InstanceState, Refusal, StartReason, Time};
 
 use super::Manager;
 use crate::instance::InstanceKey;
@@ -65,7 +65,11 @@ impl Manager {
             InstanceState::Starting => {
                 let waited = (now - instance.since).as_millis();
                 let reason = format!("it was not ready after {waited} ms");
+                let provisioned = instance.started_for == Some(StartReason::Provisioned);
                 self.drain(key, EndReason::Failed, actions);
+                if provisioned {
+                    self.provision_failed(now, pool, reason.clone());
+                }
                 self.start_lost(now, pool, &Refusal::StartFailed { reason }, actions);
             }
             InstanceState::Idle | InstanceState::Hibernating => {

@@ -12,6 +12,8 @@ use crate::idle_times::{IdleTimes, Windows};
 use crate::instance::InstanceKey;
 use crate::messages::Action;
 
+/// Provisioned instances that are on their way at once; the next follow as these get ready.
+const PROVISION_AT_ONCE: usize = 100;
 /// Time between attempts to have as many instances as are provisioned.
 const PROVISION_RETRY: Duration = Duration::from_secs(1);
 
@@ -52,7 +54,8 @@ impl Manager {
             return;
         }
         if entry.health.may_grow(now) {
-            for _ in 0..missing {
+            let more = missing.min(PROVISION_AT_ONCE.saturating_sub(entry.starting_count()));
+            for _ in 0..more {
                 self.start(now, pool, StartReason::Provisioned, actions);
             }
         } else {
@@ -91,7 +94,7 @@ impl Manager {
         {
             return;
         }
-        let wanted = entry.waiting.len() + expected.min(entry.waiting.len());
+        let wanted = entry.instances_for(now, entry.waiting.len() + expected.min(entry.waiting.len()));
         let limit = self.ledger.room(entry.function) as usize;
         let (on_their_way, ready) = (entry.on_their_way(), entry.ready_count());
         let more = wanted.saturating_sub(on_their_way).min(limit.saturating_sub(on_their_way + ready));

@@ -111,13 +111,14 @@ impl World {
 
     pub(super) fn acquire(&mut self, spec: &Arc<FunctionSpec>) {
         let id = spec.revision.version.function.clone();
-        if !self.stopping {
-            self.reserve(&id, spec.reserved_concurrency);
-        }
         let before = self.in_flight();
         let request = LeaseRequest { spec: Arc::clone(spec) };
         let mut actions = Vec::new();
-        match self.manager.acquire(self.now, &request, &mut actions) {
+        let acquired = self.manager.acquire(self.now, &request, &mut actions);
+        if !self.stopping && acquired != Acquired::Refused(Refusal::FunctionDeleted) {
+            self.reserve(&id, spec.reserved_concurrency);
+        }
+        match acquired {
             Acquired::Leased(lease) => {
                 assert!(self.admits(&id, &before), "over a limit: {lease:?}");
                 self.take_lease(lease, &spec.revision);
@@ -190,11 +191,15 @@ impl World {
     }
 
     fn tell(&mut self, event: &Event) {
+        let reserved = self.reserved.clone();
         self.write_down(event);
         let mut actions = Vec::new();
         self.manager.handle(self.now, event.clone(), &mut actions);
         if let Event::Provision { spec, .. } = event {
             self.take_provisioned(spec);
+        }
+        if let Event::Provision { .. } | Event::InstanceFound { .. } = event {
+            self.take_reserved(reserved);
         }
         self.carry_out(actions);
         self.check_after(event);
@@ -351,6 +356,16 @@ impl World {
         let asked = self.provisioned.get(&spec.revision).copied().unwrap_or(0);
         assert!(requested == asked || requested == 0);
         self.provisioned.insert(spec.revision.clone(), requested);
+    }
+
+    /// A spec brings its function's reservation along, unless the function was deleted since.
+    fn take_reserved(&mut self, before: BTreeMap<FunctionId, u32>) {
+        let theirs: u64 = self.manager.accounts().map(|account| account.reserved).sum();
+        let sum = |all: &BTreeMap<FunctionId, u32>| all.values().copied().map(u64::from).sum::<u64>();
+        if theirs != sum(&self.reserved) {
+            assert_eq!(theirs, sum(&before));
+            self.reserved = before;
+        }
     }
 
     /// What a function has provisioned, over its revisions.
