@@ -153,7 +153,10 @@ impl Manager {
         let pool = self.instances[key].pool;
         self.serve(now, pool, cold, actions);
         match self.pools[pool].retired {
-            Some(reason) => self.drain(key, reason, actions),
+            Some(reason) => {
+                self.drain(key, reason, actions);
+                self.replace_lost(now, pool, actions);
+            }
             None => self.watch_idle(now, key, actions),
         }
     }
@@ -184,7 +187,9 @@ impl Manager {
                 self.instances[key].init_failed = false;
                 self.pools[held.pool].health.well();
             }
-            if !self.make_way(key, actions) {
+            if self.make_way(key, actions) {
+                self.replace_lost(now, held.pool, actions);
+            } else {
                 self.serve(now, held.pool, false, actions);
                 self.watch_idle(now, key, actions);
             }
@@ -367,6 +372,7 @@ impl Manager {
             while self.refuse_oldest(pool, refusal, actions) {}
             self.owe_nothing(pool);
         }
+        self.replace_lost(now, pool, actions);
         self.close_pool_if_empty(now, pool);
     }
 }

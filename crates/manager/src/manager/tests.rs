@@ -197,6 +197,24 @@ impl Story {
 }
 
 impl Manager {
+    /// Whether the revision is remembered as one of a deleted function: nothing that is late brings it back.
+    pub(super) fn is_deleted(&self, revision: &RevisionId) -> bool {
+        let pool = self.by_revision.get(revision).map(|&pool| &self.pools[pool]);
+        pool.is_some_and(|pool| pool.retired == Some(EndReason::FunctionDeleted))
+    }
+
+    /// Whoever waits has an instance that will serve it, or a start that waits for room.
+    pub(super) fn assert_nobody_waits_in_vain(&self) {
+        for pool in self.pools.values() {
+            assert!(pool.waiting.is_empty() || pool.live() + pool.owed > 0, "{pool:#?}");
+            let turns = self
+                .room_wanted
+                .iter()
+                .filter(|turn| self.pools.get(**turn).is_some_and(|p| std::ptr::eq(p, pool)));
+            assert_eq!(turns.count(), usize::from(pool.owed > 0), "{pool:#?}");
+        }
+    }
+
     pub(super) fn assert_forgotten(&self) {
         assert!(self.is_empty(), "{self:#?}");
         assert_eq!(self.instances.len() + self.pools.len() + self.by_revision.len() + self.by_spec.len(), 0);

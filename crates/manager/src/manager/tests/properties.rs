@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use hearth_types::{InstanceId, LeaseId, LeaseOutcome, RevisionId, WorkerId};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::{revision, spec};
 use crate::{Event, Relief, WaitId};
@@ -223,6 +225,31 @@ proptest! {
             world.check();
         }
         world.wind_down(by_stopping);
+        world.manager.assert_forgotten();
+    }
+}
+
+/// Long lives, which shrinking would be too slow for: `HEARTH_SEARCH_STEPS` says how many steps in all, and
+/// `HEARTH_SEARCH_SEED` replays the life whose seed a failure prints.
+#[test]
+fn long_lives_keep_the_same_promises() {
+    const LIFE: u64 = 5_000;
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let replayed = number("HEARTH_SEARCH_SEED");
+    let lives = (number("HEARTH_SEARCH_STEPS").unwrap_or(20_000) / LIFE).max(1);
+    let seeds = replayed.map_or(0..lives, |seed| seed..seed + 1);
+    for seed in seeds {
+        eprintln!("HEARTH_SEARCH_SEED={seed}");
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        let (steps, mut world) = (step(), World::new());
+        for _ in 0..LIFE {
+            apply(&mut world, &steps.new_tree(&mut runner).unwrap().current());
+            world.check();
+        }
+        world.wind_down(seed % 2 == 0);
         world.manager.assert_forgotten();
     }
 }

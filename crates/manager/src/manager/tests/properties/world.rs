@@ -28,7 +28,11 @@ pub(super) fn kind(number: usize, revision: u64) -> Arc<FunctionSpec> {
     spec.idle_timeout = Duration::from_secs(2);
     spec.queue = Queue { wait: Duration::from_millis(500), depth: MAX_WAITING };
     match number {
-        1 => spec.concurrency = Concurrency::new(2, 4),
+        // An adaptive one in turn with a fixed one.
+        1 => {
+            spec.concurrency = Concurrency::new(2, 4);
+            spec.concurrency.adaptive = revision % 2 == 0;
+        }
         2 => spec.reserved_concurrency = Some(3),
         3 => spec.idle_timeout = Duration::ZERO,
         4 => spec.keep_alive = KeepAlive::Learned,
@@ -229,7 +233,7 @@ impl World {
                 self.instances.remove(instance);
             }
             Event::InstanceFound { instance, worker, spec } => {
-                if !self.instances.contains_key(instance) {
+                if !self.instances.contains_key(instance) && !self.manager.is_deleted(&spec.revision) {
                     self.reserve(&spec.revision.version.function, spec.reserved_concurrency);
                 }
                 let (spec, worker) = (Arc::clone(spec), Some(worker.clone()));
@@ -251,7 +255,9 @@ impl World {
             Event::Provision { spec, count } => {
                 if !self.stopping {
                     self.provisioned.insert(spec.revision.clone(), *count);
-                    self.reserve(&spec.revision.version.function, spec.reserved_concurrency);
+                    if !self.manager.is_deleted(&spec.revision) {
+                        self.reserve(&spec.revision.version.function, spec.reserved_concurrency);
+                    }
                 }
             }
             Event::Stopping => {

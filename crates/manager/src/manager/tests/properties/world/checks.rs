@@ -44,6 +44,7 @@ impl World {
             }
         }
         assert_eq!(self.manager.counts(), counts);
+        self.manager.assert_nobody_waits_in_vain();
         let in_flight: u32 = self.manager.accounts().map(|account| account.in_flight).sum();
         assert_eq!(in_flight as usize, self.leases.len() + self.waits.len());
         assert!(self.waits.is_empty() || self.manager.next_deadline().is_some(), "a wait without a deadline");
