@@ -232,6 +232,11 @@ proptest! {
 /// Long lives, which shrinking would be too slow for: `HEARTH_SEARCH_STEPS` says how many steps in all, and
 /// `HEARTH_SEARCH_SEED` replays the life whose seed a failure prints.
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "the search is told how long, and prints its seed"
+)]
 fn long_lives_keep_the_same_promises() {
     const LIFE: u64 = 5_000;
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
@@ -249,7 +254,7 @@ fn long_lives_keep_the_same_promises() {
             apply(&mut world, &steps.new_tree(&mut runner).unwrap().current());
             world.check();
         }
-        world.wind_down(seed % 2 == 0);
+        world.wind_down(seed.is_multiple_of(2));
         world.manager.assert_forgotten();
     }
 }

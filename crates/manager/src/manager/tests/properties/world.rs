@@ -31,7 +31,7 @@ pub(super) fn kind(number: usize, revision: u64) -> Arc<FunctionSpec> {
         // An adaptive one in turn with a fixed one.
         1 => {
             spec.concurrency = Concurrency::new(2, 4);
-            spec.concurrency.adaptive = revision % 2 == 0;
+            spec.concurrency.adaptive = revision.is_multiple_of(2);
         }
         2 => spec.reserved_concurrency = Some(3),
         3 => spec.idle_timeout = Duration::ZERO,
