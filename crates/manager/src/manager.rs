@@ -166,6 +166,7 @@ impl Manager {
             }
             Event::Provision { spec, count } => self.provision(now, &spec, count, actions),
             Event::MemoryShort { worker, relief } => self.relieve(now, &worker, relief, actions),
+            Event::RoomMayHaveCome => self.room_freed(now, actions),
             Event::Stopping => self.stop(now, actions),
             Event::TimePassed => self.time_passed(now, actions),
         }

@@ -173,6 +173,8 @@ pub enum Event {
         /// What is to become of them.
         relief: Relief,
     },
+    /// Placement may have room where it had none: a worker joined, or is pressed less.
+    RoomMayHaveCome,
     /// The server stops: nothing new is taken, all instances end as their requests do.
     Stopping,
     /// The moment that [`crate::Manager::next_deadline`] named has come.

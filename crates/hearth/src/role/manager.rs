@@ -189,6 +189,7 @@ impl ManagerShell {
             state.placement.handle(now, joined);
             let level = state.pressure;
             state.placement.handle(now, placement::Event::PressureChanged { worker, level });
+            self.handle(&mut state, Event::RoomMayHaveCome);
         }
         true
     }
@@ -203,10 +204,14 @@ impl ManagerShell {
         let mut state = self.lock();
         if state.pressure != level {
             tracing::info!(before = %state.pressure, now = %level, "memory pressure");
+            let falls = level < state.pressure;
             state.pressure = level;
             for (worker, _) in self.workers.iter() {
                 let changed = placement::Event::PressureChanged { worker: worker.clone(), level };
                 state.placement.handle(now, changed);
+            }
+            if falls {
+                self.handle(&mut state, Event::RoomMayHaveCome);
             }
         }
         let relief = match level {

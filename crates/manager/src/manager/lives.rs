@@ -70,7 +70,7 @@ impl Manager {
 
 impl Manager {
     /// An instance is lost that requests may have waited for. They get another if nothing else will serve them.
-    fn replace_lost(&mut self, now: Time, pool: PoolKey, actions: &mut Vec<Action>) {
+    pub(super) fn replace_lost(&mut self, now: Time, pool: PoolKey, actions: &mut Vec<Action>) {
         let entry = &self.pools[pool];
         if entry.waiting.is_empty() || entry.live() + entry.owed > 0 {
             return;

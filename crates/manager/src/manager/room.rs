@@ -171,6 +171,7 @@ impl Manager {
         for key in leaving {
             let pool = self.instances[key].pool;
             self.drain(key, EndReason::WorkerDrained, actions);
+            self.replace_lost(now, pool, actions);
             self.provide(now, pool, actions);
         }
     }

@@ -33,6 +33,7 @@ enum Step {
     Provision { function: usize, count: u32 },
     Press { worker: usize, evict: bool },
     DrainWorker { worker: usize },
+    Room,
     Pass { millis: u64 },
     Sleep,
     Repeat { pick: usize },
@@ -57,6 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => function.clone().prop_map(|function| Step::Delete { function }),
         2 => (function.clone(), 0..4_u32).prop_map(|(function, count)| Step::Provision { function, count }),
         1 => worker.clone().prop_map(|worker| Step::DrainWorker { worker }),
+        2 => Just(Step::Room),
         2 => (worker.clone(), any::<bool>()).prop_map(|(worker, evict)| Step::Press { worker, evict }),
         1 => (function, prop::option::of(0..5_u32)).prop_map(|(function, limit)| Step::Reserve { function, limit }),
         4 => (0..4_000_u64).prop_map(|millis| Step::Pass { millis }),
@@ -107,6 +109,7 @@ fn apply(world: &mut World, step: &Step) {
         Step::Provision { function, count } => {
             world.event(Event::Provision { spec: kind(function, world.revisions[function]), count });
         }
+        Step::Room => world.event(Event::RoomMayHaveCome),
         Step::DrainWorker { worker: number } => {
             world.event(Event::WorkerDraining { worker: worker(number) });
         }
@@ -181,6 +184,7 @@ fn apply_to_instance(world: &mut World, step: &Step) {
         | Step::Provision { .. }
         | Step::Press { .. }
         | Step::DrainWorker { .. }
+        | Step::Room
         | Step::Pass { .. }
         | Step::Sleep
         | Step::Repeat { .. }

@@ -151,3 +151,16 @@ fn a_late_request_for_a_deleted_function_brings_no_reservation_back() {
     story.event(Event::InstanceGone { instance: lease.instance });
     story.assert_nothing_left();
 }
+
+#[test]
+fn room_that_comes_without_an_end_is_used() {
+    let mut story = Story::new();
+    for name in ["f", "g"] {
+        story.waits(spec(name, 1));
+        no_room(&mut story);
+    }
+    story.event(Event::RoomMayHaveCome);
+    let [first] = story.started()[..] else { panic!() };
+    story.placed(first);
+    assert_eq!(story.started().len(), 1, "and by the next, as long as there is some");
+}

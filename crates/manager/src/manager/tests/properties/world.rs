@@ -267,7 +267,10 @@ impl World {
             Event::RevisionReplaced { revision: new } => {
                 self.provisioned.retain(|old, _| old.version != new.version || old.number >= new.number);
             }
-            Event::MemoryShort { .. } | Event::WorkerDraining { .. } | Event::TimePassed => {}
+            Event::MemoryShort { .. }
+            | Event::RoomMayHaveCome
+            | Event::WorkerDraining { .. }
+            | Event::TimePassed => {}
         }
     }
 

@@ -89,6 +89,7 @@ impl World {
             | Event::WaiterLeft { .. }
             | Event::Provision { .. }
             | Event::WorkerDraining { .. }
+            | Event::RoomMayHaveCome
             | Event::MemoryShort { .. }
             | Event::ConcurrencyReserved { .. } => {}
         }
