@@ -41,6 +41,7 @@ deny: .setup
 bench: build
 	scripts/setup bench
 	.cache/venv/bin/python bench/run
+	.cache/venv/bin/python bench/scale
 
 clean:
 	cargo clean

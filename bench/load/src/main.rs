@@ -17,6 +17,7 @@ use http::Connection;
 
 const USAGE: &str = "\
 usage: load requests ADDRESS PATH CONNECTIONS SECONDS   post for a while over kept connections
+       load burst ADDRESS PATH CONNECTIONS              post once over each of so many connections, all at once
        load each ADDRESS PATH FIRST COUNT               post once to each PATH, its {n} counting from FIRST
        load command COUNT PROGRAM [ARGUMENT]...         run to the end, an argument's {n} counting from 0";
 
@@ -38,7 +39,11 @@ fn main() -> ExitCode {
 fn run(words: &[&str]) -> Result<String, Box<dyn Error>> {
     match words {
         ["requests", address, path, connections, seconds] => {
-            requests(address, path, connections.parse()?, Duration::from_secs_f64(seconds.parse()?))
+            let time = Duration::from_secs_f64(seconds.parse()?);
+            requests(address, path, connections.parse()?, Loop::For(time))
+        }
+        ["burst", address, path, connections] => {
+            requests(address, path, connections.parse()?, Loop::Once)
         }
         ["each", address, path, first, count] => each(address, path, first.parse()?, count.parse()?),
         ["command", count, command @ ..] if !command.is_empty() => commands(count.parse()?, command),
@@ -46,8 +51,15 @@ fn run(words: &[&str]) -> Result<String, Box<dyn Error>> {
     }
 }
 
-/// Posts over `connections` kept connections for `time`.
-fn requests(address: &str, path: &str, connections: usize, time: Duration) -> Result<String, Box<dyn Error>> {
+/// How often each connection posts.
+#[derive(Clone, Copy)]
+enum Loop {
+    Once,
+    For(Duration),
+}
+
+/// Posts over `connections` connections that are open before the first request.
+fn requests(address: &str, path: &str, connections: usize, how: Loop) -> Result<String, Box<dyn Error>> {
     let start = Arc::new(Barrier::new(connections + 1));
     let threads: Vec<_> = (0..connections)
         .map(|number| {
@@ -55,7 +67,7 @@ fn requests(address: &str, path: &str, connections: usize, time: Duration) -> Re
             thread::spawn(move || {
                 let connection = Connection::open(&address);
                 start.wait();
-                post_until(&mut connection?, &path, number, Instant::now() + time)
+                post_all(&mut connection?, &path, number, how)
             })
         })
         .collect();
@@ -68,16 +80,21 @@ fn requests(address: &str, path: &str, connections: usize, time: Duration) -> Re
     Ok(report(times, began.elapsed()))
 }
 
-fn post_until(
+fn post_all(
     connection: &mut Connection,
     path: &str,
     number: usize,
-    end: Instant,
+    how: Loop,
 ) -> Result<Vec<Duration>, http::HttpError> {
+    let start = Instant::now();
     let mut times = Vec::with_capacity(1 << 16);
     for sequence in 0_u64.. {
         let began = Instant::now();
-        if began >= end {
+        let goes_on = match how {
+            Loop::Once => sequence == 0,
+            Loop::For(time) => began < start + time,
+        };
+        if !goes_on {
             break;
         }
         post(connection, path, &format!("{{\"connection\":{number},\"sequence\":{sequence}}}"))?;
@@ -133,8 +150,9 @@ fn report(mut times: Vec<Duration>, wall: Duration) -> String {
         times.get(rank.saturating_sub(1)).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
     };
     format!(
-        "{{\"count\":{},\"p50_ms\":{:.4},\"p90_ms\":{:.4},\"p99_ms\":{:.4},\"max_ms\":{:.4},\"per_second\":{:.1}}}",
+        "{{\"count\":{},\"wall_ms\":{:.3},\"p50_ms\":{:.4},\"p90_ms\":{:.4},\"p99_ms\":{:.4},\"max_ms\":{:.4},\"per_second\":{:.1}}}",
         times.len(),
+        wall.as_secs_f64() * 1e3,
         at(0.5),
         at(0.9),
         at(0.99),

@@ -105,7 +105,7 @@ fn every_promise_of_the_specification_names_a_test_that_exists() {
         .chain(
             files_below(&root.join("tests"), "py")
                 .into_iter()
-                .chain([root.join("bench/run")])
+                .chain([root.join("bench/run"), root.join("bench/scale")])
                 .map(|path| fs::read_to_string(path).unwrap()),
         )
         .collect();
