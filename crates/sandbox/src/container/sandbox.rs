@@ -364,20 +364,24 @@ impl Inner {
         }
     }
 
-    /// Freezes or thaws, and gives memory back in between; all of it blocks.
-    async fn set_paused(&self, paused: bool) -> Result<(), PauseError> {
-        if self.remains.lock().await.is_none() {
-            return Err(PauseError::Gone);
-        }
-        let (freezer, reclaimer) = {
-            let group = lock(&self.group);
-            (group.freezer().ok_or(PauseError::Unsupported)?, group.reclaimer())
-        };
+    /// Freezes or thaws, and gives memory back in between; all of it blocks. Whoever destroys the sandbox waits until it
+    /// is frozen or not, for what is frozen after it was thawed to be killed would never end.
+    async fn set_paused(self: &Arc<Self>, paused: bool) -> Result<(), PauseError> {
+        let inner = Arc::clone(self);
         let work = move || {
+            let remains = inner.remains.blocking_lock();
+            if remains.is_none() {
+                return Err(PauseError::Gone);
+            }
+            let (freezer, reclaimer) = {
+                let group = lock(&inner.group);
+                (group.freezer().ok_or(PauseError::Unsupported)?, group.reclaimer())
+            };
             let step =
                 if paused { "stop the sandbox's processes" } else { "let the sandbox's processes go on" };
             let done = if paused { freezer.freeze() } else { freezer.thaw() };
             done.map_err(|source| PauseError::Step { step, source })?;
+            drop(remains);
             if paused && let Some(reclaimer) = reclaimer {
                 reclaimer.reclaim();
             }

@@ -58,6 +58,17 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert!(matches!(sandbox.resume().await, Err(PauseError::Gone)));
             world
         }),
+        trial("a_sandbox_that_is_ended_while_it_is_being_paused_is_gone", |world| async {
+            for round in 0..20 {
+                let (sandbox, _counter) = counting(&world).await;
+                let (paused, ()) = tokio::join!(sandbox.pause(), async {
+                    tokio::time::sleep(Duration::from_micros(100 * round)).await;
+                    sandbox.destroy().await;
+                });
+                assert!(matches!(paused, Ok(()) | Err(PauseError::Gone)), "{paused:?}");
+            }
+            world
+        }),
         trial("a_paused_sandbox_gives_back_what_the_disk_has_too", |world| async {
             let sandbox = world.driver.create(spec()).await.unwrap();
             // Pages of a file that was read are memory of the sandbox, and not needed.
