@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 600;
 
 /// What each crate may use: the arrows of ARCHITECTURE.md.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("types", &[]),
+    ("wire", &[]),
     ("manager", &["types"]),
     ("placement", &["types"]),
     ("sandbox", &["types"]),
