@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 600;
 
 /// What each crate may use: the arrows of ARCHITECTURE.md.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("types", &[]),
     ("wire", &[]),
+    ("agent", &["wire"]),
     ("manager", &["types"]),
     ("placement", &["types"]),
     ("sandbox", &["types"]),

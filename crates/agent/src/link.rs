@@ -1,0 +1,132 @@
+//! The byte stream to the worker: a port of a virtio console under QEMU, a vsock under Firecracker.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::{Failed, step, sys};
+
+/// The kernel's command line has this word where the worker is reached over vsock.
+const VSOCK_WORD: &str = "hearth.link=vsock";
+/// The vsock port that the worker connects to.
+const VSOCK_PORT: u32 = 1024;
+/// A port that has not appeared by then will not.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The stream to the worker.
+#[derive(Debug)]
+pub(crate) enum Link {
+    /// A device that stays the same over snapshots.
+    Port(OwnedFd),
+    /// A connection, which does not, and where the next one comes from.
+    Vsock { listener: OwnedFd, connection: OwnedFd },
+}
+
+/// Opens it. Under vsock, waits for the worker.
+pub(crate) fn open() -> Result<Link, Failed> {
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    if line.split_ascii_whitespace().any(|word| word == VSOCK_WORD) {
+        let listener = step("listen for the worker", sys::vsock_listen(VSOCK_PORT))?;
+        let connection = step("accept the worker", accept(&listener))?;
+        return Ok(Link::Vsock { listener, connection });
+    }
+    let path = step("find the worker's port", find_port())?;
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let port = step("open the worker's port", rustix::fs::open(path, flags, Mode::empty()))?;
+    Ok(Link::Port(port))
+}
+
+fn find_port() -> io::Result<PathBuf> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let mut entries = fs::read_dir("/dev")?.flatten();
+        let port = entries.find(|entry| entry.file_name().to_string_lossy().starts_with("vport"));
+        if let Some(port) = port {
+            return Ok(port.path());
+        }
+        if Instant::now() > until {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
+    loop {
+        wait(listener.as_fd(), PollFlags::IN)?;
+        match sys::vsock_accept(listener) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            accepted => return accepted,
+        }
+    }
+}
+
+fn wait(fd: BorrowedFd<'_>, flags: PollFlags) -> io::Result<()> {
+    match poll(&mut [PollFd::from_borrowed_fd(fd, flags)], None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+// === impl Link ===
+
+impl Link {
+    /// Reads what is there: `None` for nothing yet.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match rustix::io::read(self, &mut *buffer) {
+            // A port whose other end is not there; the machine is about to end, or to be given another one.
+            Ok(0) if matches!(self, Self::Port(_)) => {
+                std::thread::sleep(Duration::from_millis(2));
+                Ok(None)
+            }
+            Ok(0) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Ok(count) => Ok(Some(count)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes what goes in now.
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match rustix::io::write(self, bytes) {
+            Ok(count) => Ok(count),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until there is room to write.
+    pub(crate) fn wait_writable(&self) -> io::Result<()> {
+        wait(self.as_fd(), PollFlags::OUT)
+    }
+
+    /// Reads the first bytes of the next conversation, however long that takes.
+    pub(crate) fn next_conversation(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Self::Vsock { listener, connection } = self {
+            *connection = accept(listener)?;
+        }
+        loop {
+            wait(self.as_fd(), PollFlags::IN)?;
+            match self.read(buffer) {
+                Ok(Some(count)) => return Ok(count),
+                Ok(None) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Port(port) => port.as_fd(),
+            Self::Vsock { connection, .. } => connection.as_fd(),
+        }
+    }
+}

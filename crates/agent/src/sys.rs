@@ -1,0 +1,146 @@
+//! The system calls that safe crates do not offer, or offer only as unsafe.
+#![expect(
+    unsafe_code,
+    reason = "ioctls, vsock addresses, signal masks and the steps before exec have no safe form"
+)]
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+/// The user and group that functions run as: Lambda's `sbx_user1051`.
+const FUNCTION_UID: u32 = 993;
+/// See [`FUNCTION_UID`].
+const FUNCTION_GID: u32 = 990;
+/// `IFF_UP | IFF_RUNNING`, linux/if.h.
+const UP_AND_RUNNING: libc::c_short = 0x41;
+/// linux/random.h.
+const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
+/// linux/random.h.
+const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
+/// linux/fs.h.
+const BLKFLSBUF: libc::Ioctl = 0x1261;
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn adopt(fd: libc::c_long) -> OwnedFd {
+    // SAFETY: callers pass a descriptor that the kernel has just made for them.
+    unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap_or(-1)) }
+}
+
+/// Makes the loopback interface work.
+pub(crate) fn loopback_up() -> io::Result<()> {
+    // SAFETY: makes a socket.
+    let socket = adopt(check(
+        unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into(),
+    )?);
+    // SAFETY: all zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l'.cast_signed();
+    request.ifr_name[1] = b'o'.cast_signed();
+    request.ifr_ifru.ifru_flags = UP_AND_RUNNING;
+    // SAFETY: the request is valid and outlives the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into())?;
+    Ok(())
+}
+
+/// Credits random bytes to the kernel's generator and has all that it hands out depend on them at once.
+pub(crate) fn reseed(entropy: &[u8; 32]) -> io::Result<()> {
+    #[repr(C)]
+    struct PoolInfo {
+        bits: libc::c_int,
+        bytes: libc::c_int,
+        entropy: [u8; 32],
+    }
+    let device = File::options().write(true).open("/dev/urandom")?;
+    let info = PoolInfo { bits: 256, bytes: 32, entropy: *entropy };
+    // SAFETY: the structure is laid out as rand_pool_info with its 32 bytes, and outlives the call.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), RNDADDENTROPY, &raw const info) }.into())?;
+    // SAFETY: takes no argument.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), RNDRESEEDCRNG) }.into())?;
+    Ok(())
+}
+
+/// Forgets what the kernel has cached of a block device.
+pub(crate) fn drop_device_cache(path: &Path) -> io::Result<()> {
+    let device = File::open(path)?;
+    // SAFETY: takes no argument.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), BLKFLSBUF, 0) }.into())?;
+    Ok(())
+}
+
+/// A descriptor that becomes readable when a child ended.
+pub(crate) fn child_signals() -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised by sigemptyset before use; single-threaded.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()).into())?;
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        Ok(adopt(check(libc::signalfd(-1, &raw const set, flags).into())?))
+    }
+}
+
+/// Sends SIGTERM to every process but this one.
+pub(crate) fn terminate_all() {
+    // SAFETY: sends a signal; -1 spares the first process.
+    unsafe { libc::kill(-1, libc::SIGTERM) };
+}
+
+/// Has a program start in the function's group, as its user, with no way to gain a privilege.
+pub(crate) fn before_exec(command: &mut Command, members: File, open_files: u64, directory: String) {
+    let prepare = move || {
+        (&members).write_all(b"0")?;
+        // SAFETY: system calls that change this process, which is about to become a program; the set is initialised.
+        unsafe {
+            libc::setsid();
+            for (resource, value) in [(libc::RLIMIT_NOFILE, open_files), (libc::RLIMIT_CORE, 0)] {
+                let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+                check(libc::setrlimit(resource, &raw const limit).into())?;
+            }
+            check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()))?;
+            check(libc::syscall(libc::SYS_setresgid, FUNCTION_GID, FUNCTION_GID, FUNCTION_GID))?;
+            check(libc::syscall(libc::SYS_setresuid, FUNCTION_UID, FUNCTION_UID, FUNCTION_UID))?;
+            check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())?;
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            check(libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()).into())?;
+        }
+        std::env::set_current_dir(&directory)
+    };
+    // SAFETY: single-threaded, so the child may do whatever this process may.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Listens on a vsock port for whoever is outside.
+pub(crate) fn vsock_listen(port: u32) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: makes a socket.
+    let socket = adopt(check(unsafe { libc::socket(libc::AF_VSOCK, kind, 0) }.into())?);
+    // SAFETY: all zero is a valid sockaddr_vm.
+    let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
+    address.svm_family = libc::sa_family_t::try_from(libc::AF_VSOCK).unwrap_or(0);
+    address.svm_port = port;
+    address.svm_cid = libc::VMADDR_CID_ANY;
+    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_vm>()).unwrap_or(0);
+    // SAFETY: the address is valid for the length given.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }.into())?;
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::listen(socket.as_raw_fd(), 8) }.into())?;
+    Ok(socket)
+}
+
+/// The next connection, without waiting.
+pub(crate) fn vsock_accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no address is asked for.
+    let fd =
+        unsafe { libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+    Ok(adopt(check(fd.into())?))
+}
