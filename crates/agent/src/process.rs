@@ -120,7 +120,7 @@ impl Processes {
 
     /// Takes the next child that ended; those that nobody asked for are buried too, and not told of.
     pub(crate) fn reap(&mut self) -> Option<Ended> {
-        while let Ok(Some((pid, status))) = rustix::process::waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let found = self.running.iter_mut().find(|(_, running)| running.pid == Some(pid));
             let Some((number, running)) = found else { continue };
             running.pid = None;

@@ -2,6 +2,7 @@
 
 mod deploy;
 mod functions;
+pub(crate) mod kernel;
 pub(crate) mod runtime;
 mod sim;
 
@@ -53,6 +54,9 @@ enum Command {
     /// List the language runtimes of this machine, or add one
     #[command(subcommand)]
     Runtime(runtime::RuntimeCommand),
+    /// Add, list and remove the kernels that micro-VMs boot
+    #[command(subcommand)]
+    Kernel(kernel::KernelCommand),
     /// Simulate days of requests in minutes: which policy costs what, before it is deployed
     Sim(sim::SimArgs),
     /// Print a completion script for a shell
@@ -94,6 +98,7 @@ impl Cli {
             Command::Rm(args) => functions::rm(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Runtime(command) => runtime::run(&command),
+            Command::Kernel(command) => kernel::run(&command),
             Command::Sim(args) => sim::run(&args),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "hearth", &mut io::stdout());

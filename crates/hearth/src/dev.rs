@@ -17,7 +17,7 @@ use hearth_frontend::{Frontend, FrontendConfig};
 use hearth_image::ImageStore;
 use hearth_placement::{Capacity, Oversubscription};
 use hearth_runtimes::Catalog;
-use hearth_sandbox::{Container, ContainerConfig, Driver};
+use hearth_sandbox::Driver;
 use hearth_store::{SqliteStore, Store};
 use hearth_types::{AccountId, Isolation, WorkerId, limits};
 use hearth_worker::{Launcher, Logs, Worker, WorkerConfig};
@@ -30,6 +30,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::{default_listen, runtime::HomeArgs, runtimes_home};
 use crate::data_dir::{DataDir, random_u64};
+use crate::drivers::DriverArgs;
 use crate::operator::{Exposition, Operator};
 use crate::role::pressure::{self, MemoryLimit};
 use crate::role::{LocalBackend, LocalLauncher, ManagerShell, ManagerShellConfig, Workers};
@@ -59,9 +60,8 @@ pub(crate) struct DevArgs {
     /// The folder that keeps functions, code and logs [default: throw-away]
     #[arg(long, env = "HEARTH_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
-    /// How instances are set apart: auto or container
-    #[arg(long, env = "HEARTH_ISOLATION", default_value = "auto")]
-    isolation: Isolation,
+    #[command(flatten)]
+    drivers: DriverArgs,
     #[command(flatten)]
     runtimes: HomeArgs,
     /// Requests in flight at once, for each account
@@ -177,7 +177,7 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
     let server = assemble(args, data, listener.local_addr()?).await?;
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(Arc::clone(&server.frontend).serve(listener, stopped));
-    announce(args, data, &server.endpoint)?;
+    announce(args, data, server.driver.isolation(), &server.endpoint)?;
     stop_signals.next().await;
     let grace = DRAIN_GRACE.as_secs();
     eprintln!("hearth: stopping; requests in flight have {grace} s to finish (again to stop at once)");
@@ -198,7 +198,7 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
 }
 
 async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow::Result<Server> {
-    let (store, driver) = open_store_and_driver(data).await?;
+    let (store, driver) = open_store_and_driver(args, data).await?;
     let images = Arc::new(ImageStore::open(&data.code()).context("cannot open the code store")?);
     let catalog = Arc::new(Catalog::open(runtimes_home(args.runtimes.home.as_ref())));
     let (events, received) = mpsc::channel(EVENT_QUEUE);
@@ -217,7 +217,7 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
             account_concurrency: args.account_concurrency,
             learn_idle_times: args.keep_alive == KeepAlivePolicy::Learned,
             scale_ahead: !args.no_scale_ahead,
-            capacity: capacity(args)?,
+            capacity: capacity(args, driver.isolation())?,
             oversubscription: Oversubscription {
                 memory_percent: args.oversubscription,
                 cpu_percent: args.cpu_oversubscription,
@@ -255,23 +255,20 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
 }
 
 /// Side by side: one waits for the disk, the other for the kernel.
-async fn open_store_and_driver(data: &DataDir) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Driver>)> {
-    let config = ContainerConfig {
-        name: data.worker_name(),
-        directory: data.sandbox(),
-        program: std::env::current_exe().context("cannot find hearth's own program")?,
-    };
+async fn open_store_and_driver(
+    args: &DevArgs,
+    data: &DataDir,
+) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Driver>)> {
     let database = data.database();
     let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database));
-    let (store, opened) = tokio::join!(store, Container::open(config));
-    let (driver, recovered) =
-        opened.context("cannot start the container driver; `hearth doctor` says what this machine lacks")?;
+    let (store, opened) = tokio::join!(store, args.drivers.open(data));
+    let (driver, recovered) = opened?;
     match store.context("opening the store broke off")? {
         Ok(store) => {
             if recovered.sandboxes > 0 {
                 tracing::info!(sandboxes = recovered.sandboxes, "removed what a killed hearth left");
             }
-            Ok((Arc::new(store), Arc::new(driver)))
+            Ok((Arc::new(store), driver))
         }
         Err(error) => {
             driver.close().await;
@@ -280,7 +277,7 @@ async fn open_store_and_driver(data: &DataDir) -> anyhow::Result<(Arc<dyn Store>
     }
 }
 
-fn capacity(args: &DevArgs) -> anyhow::Result<Capacity> {
+fn capacity(args: &DevArgs, isolation: Isolation) -> anyhow::Result<Capacity> {
     let memory_mb = match args.memory {
         Some(memory) => u64::from(memory),
         None => machine_memory_mb().context("cannot read the machine's memory: say --memory MB")?,
@@ -291,7 +288,7 @@ fn capacity(args: &DevArgs) -> anyhow::Result<Capacity> {
         memory_mb: memory_mb / share,
         cpu_millis: 1_000 * cpus as u64 / share,
         instances: MAX_INSTANCES / args.workers,
-        isolations: vec![args.isolation],
+        isolations: vec![isolation],
         ..Capacity::default()
     })
 }
@@ -317,15 +314,14 @@ async fn collect_code(store: &dyn Store, images: &Arc<ImageStore>) {
     }
 }
 
-fn announce(args: &DevArgs, data: &DataDir, endpoint: &str) -> anyhow::Result<()> {
+fn announce(args: &DevArgs, data: &DataDir, isolation: Isolation, endpoint: &str) -> anyhow::Result<()> {
     let kept = if data.is_throw_away() { "throw-away".to_owned() } else { data.path().display().to_string() };
     let (account, region) = (&args.default_account, &args.region);
     let mut text = format!(
-        "hearth is ready at {endpoint}\n  isolation {}, data {kept}, any access key is accepted\n\
+        "hearth is ready at {endpoint}\n  isolation {isolation}, data {kept}, any access key is accepted\n\
          Point an AWS client at it:\n  export AWS_ENDPOINT_URL={endpoint}\n  \
          export AWS_ACCESS_KEY_ID={account} AWS_SECRET_ACCESS_KEY=hearth\n  \
-         export AWS_REGION={region} AWS_DEFAULT_REGION={region}\n",
-        args.isolation
+         export AWS_REGION={region} AWS_DEFAULT_REGION={region}\n"
     );
     if !args.listen.ip().is_loopback() {
         text.push_str(

@@ -6,6 +6,7 @@ mod data_dir;
 mod deploy;
 mod dev;
 mod doctor;
+mod drivers;
 mod operator;
 mod role;
 mod table;

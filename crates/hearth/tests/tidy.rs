@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 600;
 
 /// What each crate may use: the arrows of ARCHITECTURE.md.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("types", &[]),
     ("wire", &[]),
     ("agent", &["wire"]),
     ("manager", &["types"]),
     ("placement", &["types"]),
-    ("sandbox", &["types"]),
+    ("kernel", &[]),
+    ("rootfs", &[]),
+    ("sandbox", &["types", "wire", "kernel", "rootfs"]),
     ("image", &["types"]),
     ("runtimes", &["types"]),
     ("store", &["types"]),

@@ -30,11 +30,9 @@
 //! | `zygote`, `zygote_link` | the process that sandboxes are cloned from, and the worker's side of it |
 //! | `init`, `setup`, `seccomp` | what a sandbox's first process does |
 //! | `sandbox` | a sandbox as the worker holds it |
-//! | `cgroup` | limits and accounts, on v1, v2 and both |
-//! | `scratch`, `root`, `users` | disks for `/tmp`, the root's skeleton, ranges of user ids |
+//! | `scratch`, `root` | disks for `/tmp`, the root's skeleton |
 //! | `protocol`, `channel` | what these processes say to each other |
 
-mod cgroup;
 mod channel;
 mod init;
 mod protocol;
@@ -44,7 +42,6 @@ mod scratch;
 mod seccomp;
 mod setup;
 mod sys;
-mod users;
 mod zygote;
 mod zygote_link;
 
@@ -56,16 +53,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hearth_types::Isolation;
 
+use crate::cgroup::{self, Hierarchies};
 use crate::driver::{BoxFuture, CreateError, Driver, Recovered, Sandbox, SandboxSpec};
+use crate::users::UserRanges;
 
-use cgroup::Hierarchies;
 use sandbox::{ContainerSandbox, Registry};
 use scratch::ScratchDisks;
-
-use users::UserRanges;
 use zygote_link::ZygoteLink;
-
-pub(crate) use cgroup::Version as CgroupVersion;
 
 pub use zygote::{ZYGOTE_ARGUMENT, zygote_main};
 
@@ -127,7 +121,7 @@ impl Container {
         let rootless = !rustix::process::geteuid().is_root();
         fs::create_dir_all(&config.directory).map_err(step("make the driver's folder"))?;
         let hierarchies = Hierarchies::open(&config.name).map_err(step("find cgroups"))?;
-        let recovered = Recovered { sandboxes: remove_left_groups(&hierarchies) };
+        let recovered = Recovered { sandboxes: cgroup::remove_left_groups(&hierarchies) };
         let root = root::make(&config.directory).map_err(step("make the root's skeleton"))?;
         let scratch = match ScratchDisks::open(&config.directory.join("scratch")) {
             Ok(scratch) => Some(scratch),
@@ -150,44 +144,6 @@ impl Container {
         };
         Ok((Self { shared: Arc::new(shared) }, recovered))
     }
-}
-
-/// Every group in this worker's is of a sandbox that is over: its processes died with the worker that made it.
-fn remove_left_groups(hierarchies: &Hierarchies) -> usize {
-    let mut names = std::collections::BTreeSet::new();
-    for place in hierarchies.all_directories() {
-        for entry in fs::read_dir(&place.directory).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                cgroup::kill_and_remove(&entry.path());
-                names.insert(entry.file_name());
-            }
-        }
-    }
-    names.len()
-}
-
-fn remove_groups(hierarchies: &Hierarchies) {
-    for place in hierarchies.all_directories() {
-        cgroup::kill_and_remove(&place.directory);
-        // The top is shared with other workers: the last one removes it.
-        if let Some(top) = place.directory.parent() {
-            let _ = fs::remove_dir(top);
-        }
-    }
-}
-
-/// Removes what a driver of this name left that was killed and whose name nobody will use again. What it cannot remove it
-/// logs.
-pub fn remove_remains(name: &str) {
-    match Hierarchies::open(name) {
-        Ok(hierarchies) => remove_groups(&hierarchies),
-        Err(error) => tracing::warn!(name, %error, "cannot find the cgroups that a killed worker left"),
-    }
-}
-
-/// The cgroup controllers of this machine: each with its interface and where Hearth's groups would go.
-pub(crate) fn find_cgroups() -> Vec<(&'static str, CgroupVersion, PathBuf)> {
-    cgroup::find_on_this_machine().unwrap_or_default()
 }
 
 /// Makes a scratch disk and lets go of it.
@@ -229,7 +185,7 @@ impl Driver for Container {
                 if let Some(scratch) = &shared.scratch {
                     scratch.close();
                 }
-                remove_groups(&shared.hierarchies);
+                cgroup::remove_groups(&shared.hierarchies);
                 shared.users.release();
             });
             if let Err(error) = closed.await {

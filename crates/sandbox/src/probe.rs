@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::container::{CgroupVersion, find_cgroups, scratch_disks_work};
+use crate::cgroup::{self, Version};
+use crate::container::scratch_disks_work;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +114,7 @@ fn seccomp() -> Check {
 }
 
 fn cgroups() -> Vec<Check> {
-    let found = find_cgroups();
+    let found = cgroup::find_on_this_machine().unwrap_or_default();
     ["memory", "cpu", "pids"]
         .into_iter()
         .map(|controller| {
@@ -121,8 +122,8 @@ fn cgroups() -> Vec<Check> {
             match found.iter().find(|(name, _, _)| *name == controller) {
                 Some((_, version, base)) => {
                     let version = match version {
-                        CgroupVersion::V1 => "v1",
-                        CgroupVersion::V2 => "v2",
+                        Version::V1 => "v1",
+                        Version::V2 => "v2",
                     };
                     let writable = rustix::fs::access(base, rustix::fs::Access::WRITE_OK).is_ok();
                     if writable {

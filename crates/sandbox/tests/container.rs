@@ -9,7 +9,7 @@
     reason = "clippy knows tests by the attribute that this harness does without"
 )]
 
-#[path = "container/conformance.rs"]
+#[path = "common/conformance.rs"]
 mod conformance;
 #[path = "container/pause.rs"]
 mod pause;
@@ -17,13 +17,26 @@ mod pause;
 mod remains;
 #[path = "container/walls.rs"]
 mod walls;
-#[path = "container/world.rs"]
+#[path = "common/world.rs"]
 mod world;
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use hearth_sandbox::{ZYGOTE_ARGUMENT, zygote_main};
+use hearth_sandbox::{Container, ContainerConfig, Driver, Recovered, ZYGOTE_ARGUMENT, zygote_main};
 use libtest_mimic::{Arguments, Trial};
+
+/// The driver that the tests are of.
+async fn open(name: &str, directory: &Path) -> (Arc<dyn Driver>, Recovered) {
+    let config = ContainerConfig {
+        name: name.to_owned(),
+        directory: directory.to_owned(),
+        program: std::env::current_exe().unwrap(),
+    };
+    let (driver, recovered) = Container::open(config).await.unwrap();
+    (Arc::new(driver), recovered)
+}
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|argument| argument == ZYGOTE_ARGUMENT) {

@@ -12,14 +12,14 @@ use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::cgroup::Group;
 use super::protocol::{Clone as CloneOrder, Order, Report};
-use super::users::write_maps;
 use super::{Shared, channel};
+use crate::cgroup::{Group, GroupLimits};
 use crate::driver::{
     BoxFuture, CreateError, Exit, Io, PauseError, Process, ProcessSpec, Sandbox, SandboxSpec, SpawnError,
     Stats,
 };
+use crate::users::write_maps;
 
 mod connection;
 
@@ -131,7 +131,12 @@ impl Making {
         let (pid, pidfd) = shared.zygote.clone(&order, &fds).map_err(step("clone the zygote"))?;
         making.pid = pid;
         making.pidfd = Some(pidfd);
-        let group = Group::create(&shared.hierarchies, &spec.instance.to_string(), spec)
+        let limits = GroupLimits {
+            memory_bytes: spec.memory_bytes,
+            cpu_millis: spec.cpu_millis,
+            processes: spec.processes,
+        };
+        let group = Group::create(&shared.hierarchies, &spec.instance.to_string(), limits)
             .map_err(step("make cgroups"))?;
         let attached = group.attach(pid);
         making.group = Some(group);

@@ -7,11 +7,9 @@
 mod sys;
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +19,8 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
 };
 
+use crate::blank_disk::BlankDisks;
+
 /// Prepared disks of each size that are kept, so that a start need not wait for one.
 const PREPARED: usize = 2;
 /// Prepared disks of all sizes together: past it those of the size that was wanted longest ago go.
@@ -29,7 +29,7 @@ const MAX_PREPARED: usize = 16;
 /// Makes scratch disks.
 #[derive(Debug)]
 pub(super) struct ScratchDisks {
-    directory: PathBuf,
+    blank: BlankDisks,
     number: AtomicU64,
     /// By size; `None` once the driver closes.
     prepared: Mutex<Option<HashMap<u64, Stock>>>,
@@ -51,12 +51,8 @@ struct Stock {
 impl ScratchDisks {
     /// Uses `directory`, removing what was there, and proves that disks can be made.
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
-        if directory.exists() {
-            fs::remove_dir_all(directory)?;
-        }
-        fs::create_dir_all(directory)?;
         let disks = Self {
-            directory: directory.to_owned(),
+            blank: BlankDisks::open(directory)?,
             number: AtomicU64::new(0),
             prepared: Mutex::new(Some(HashMap::new())),
             attaching: Mutex::new(()),
@@ -115,33 +111,13 @@ impl ScratchDisks {
     }
 
     fn make(&self, bytes: u64) -> io::Result<OwnedFd> {
-        let template = self.template(bytes)?;
-        let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let path = self.directory.join(format!("{number}.img"));
-        let image = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        let copied = copy_sparse(&template, &image, bytes);
-        // From here on the image lives as long as its loop device.
-        fs::remove_file(&path)?;
-        copied?;
+        // The image lives as long as its loop device.
+        let image = self.blank.take(bytes)?;
         let device = {
             let _one_at_a_time = self.attaching.lock().unwrap_or_else(PoisonError::into_inner);
             sys::attach_loop(&image)?
         };
         mount(&device.path)
-    }
-
-    /// An image with an empty file system, made once for each size.
-    fn template(&self, bytes: u64) -> io::Result<File> {
-        let path = self.directory.join(format!("template-{bytes}.img"));
-        if let Ok(file) = File::open(&path) {
-            return Ok(file);
-        }
-        let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let half_made = self.directory.join(format!("template-{bytes}.{number}"));
-        File::create(&half_made)?.set_len(bytes)?;
-        format(&half_made)?;
-        fs::rename(&half_made, &path)?;
-        File::open(&path)
     }
 }
 
@@ -153,43 +129,6 @@ fn spare(stocks: &mut HashMap<u64, Stock>) -> Option<Stock> {
     let settled = stocks.iter().filter(|(_, stock)| stock.making == 0);
     let oldest = settled.min_by_key(|(_, stock)| stock.wanted).map(|(bytes, _)| *bytes)?;
     stocks.remove(&oldest)
-}
-
-/// No journal: what a crash leaves of a scratch disk is never looked at. The root directory is everybody's, as `/tmp` is.
-fn format(image: &Path) -> io::Result<()> {
-    let features = "^has_journal,^resize_inode,^metadata_csum,extent,sparse_super2";
-    let output = Command::new("mkfs.ext4")
-        .args(["-q", "-F", "-m", "0", "-I", "128", "-i", "16384", "-O", features])
-        .args(["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0,packed_meta_blocks=1"])
-        .arg(image)
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot run mkfs.ext4 (package e2fsprogs): {error}"))
-        })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(format!("mkfs.ext4 failed: {}", String::from_utf8_lossy(&output.stderr).trim())))
-}
-
-/// Copies what is not a hole.
-fn copy_sparse(from: &File, to: &File, bytes: u64) -> io::Result<()> {
-    use rustix::fs::{SeekFrom, copy_file_range, seek};
-    to.set_len(bytes)?;
-    let mut end = 0;
-    while let Ok(start) = seek(from, SeekFrom::Data(end)) {
-        end = seek(from, SeekFrom::Hole(start))?;
-        let (mut source, mut target) = (start, start);
-        while source < end {
-            let left = usize::try_from(end - source).unwrap_or(usize::MAX);
-            if copy_file_range(from, Some(&mut source), to, Some(&mut target), left)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-    }
-    Ok(())
 }
 
 fn mount(device: &Path) -> io::Result<OwnedFd> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hearth_sandbox::{Driver, Exit, PauseError, Process, Sandbox};
+use hearth_sandbox::{Exit, PauseError, Process, Sandbox};
 use libtest_mimic::Trial;
 use tokio::io::AsyncReadExt;
 

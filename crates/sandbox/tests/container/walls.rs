@@ -3,7 +3,10 @@
 use hearth_sandbox::Exit;
 use libtest_mimic::Trial;
 
-use crate::world::{World, python, shell, trial};
+use hearth_sandbox::Sandbox;
+use tokio::io::AsyncReadExt;
+
+use crate::world::{MAX_OUTPUT, World, process, shell, trial};
 
 /// Runs each script and expects it to fail with a text that says why.
 async fn refused(world: &World, scripts: &[(&str, &str)]) {
@@ -158,5 +161,25 @@ print('done')";
             assert!(output.contains("ermitted") && !output.ends_with("100000\n"), "{output}");
             world
         }),
+        trial("files_are_found_by_programs_that_ask_for_them", |world| async {
+            let sandbox = world.sandbox().await;
+            // `access` and `creat` are system calls of their own on x86-64; Python and Node ask with the first.
+            let program = "
+import ctypes, os, shutil
+print(os.access('/usr/bin/env', os.X_OK), os.access('/tmp', os.W_OK), os.access('/usr', os.W_OK))
+print(shutil.which('env'), ctypes.CDLL(None).creat(b'/tmp/made', 0o600) >= 0)
+os.mkfifo('/tmp/pipe')
+print(os.path.exists('/tmp/pipe'))";
+            assert_eq!(python(&*sandbox, program).await, "True True False\n/usr/bin/env True\nTrue\n");
+            world
+        }),
     ]
+}
+
+/// Runs a Python program to its end, and gives what it wrote.
+async fn python(sandbox: &dyn Sandbox, program: &str) -> String {
+    let process = sandbox.spawn(process(&["/usr/bin/python3", "-c", program])).await.unwrap();
+    let mut output = String::new();
+    process.output.take(MAX_OUTPUT).read_to_string(&mut output).await.unwrap();
+    output
 }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hearth_sandbox::{
-    Container, ContainerConfig, Driver, Exit, ProcessSpec, Recovered, Sandbox, SandboxSpec,
-};
+use hearth_sandbox::{Driver, Exit, ProcessSpec, Recovered, Sandbox, SandboxSpec};
 use hearth_types::InstanceId;
 use libtest_mimic::{Failed, Trial};
 use tokio::io::AsyncReadExt;
@@ -15,10 +13,10 @@ use tokio::io::AsyncReadExt;
 /// No step of these tests takes this long unless something hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// More output than this is not looked at.
-const MAX_OUTPUT: u64 = 1 << 20;
+pub(crate) const MAX_OUTPUT: u64 = 1 << 20;
 
 pub(crate) struct World {
-    pub(crate) driver: Arc<Container>,
+    pub(crate) driver: Arc<dyn Driver>,
     pub(crate) recovered: Recovered,
     pub(crate) name: String,
     pub(crate) directory: tempfile::TempDir,
@@ -43,13 +41,8 @@ where
 impl World {
     pub(crate) async fn open(name: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let config = ContainerConfig {
-            name: name.to_owned(),
-            directory: directory.path().join("sandbox"),
-            program: std::env::current_exe().unwrap(),
-        };
-        let (driver, recovered) = Container::open(config).await.unwrap();
-        Self { driver: Arc::new(driver), recovered, name: name.to_owned(), directory }
+        let (driver, recovered) = crate::open(name, &directory.path().join("sandbox")).await;
+        Self { driver, recovered, name: name.to_owned(), directory }
     }
 
     pub(crate) async fn sandbox(&self) -> Box<dyn Sandbox> {
@@ -84,14 +77,6 @@ pub(crate) async fn shell(sandbox: &dyn Sandbox, script: &str) -> (Exit, String)
     let mut output = String::new();
     process.output.take(MAX_OUTPUT).read_to_string(&mut output).await.unwrap();
     (process.exit.await.unwrap_or(Exit::SandboxGone), output)
-}
-
-/// Runs a Python program to its end, and gives what it wrote.
-pub(crate) async fn python(sandbox: &dyn Sandbox, program: &str) -> String {
-    let process = sandbox.spawn(process(&["/usr/bin/python3", "-c", program])).await.unwrap();
-    let mut output = String::new();
-    process.output.take(MAX_OUTPUT).read_to_string(&mut output).await.unwrap();
-    output
 }
 
 /// Waits until something holds.

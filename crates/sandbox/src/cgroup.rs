@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::driver::{SandboxSpec, Stats};
+use crate::driver::Stats;
 
 use freezer::Freezer;
 pub(crate) use hierarchy::{Hierarchies, Place, Version, find_on_this_machine};
@@ -21,6 +21,17 @@ const SHARES_PER_VCPU: u64 = 1_024;
 /// A group with processes that are just ending cannot be removed yet; they end within this.
 const REMOVE_TRIES: u32 = 100;
 const REMOVE_PAUSE: Duration = Duration::from_millis(10);
+
+/// What a group may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GroupLimits {
+    /// Bytes.
+    pub(crate) memory_bytes: u64,
+    /// Thousandths of a vCPU.
+    pub(crate) cpu_millis: u32,
+    /// Processes and threads.
+    pub(crate) processes: u32,
+}
 
 /// The groups of one sandbox, one for each hierarchy.
 #[derive(Debug)]
@@ -45,16 +56,16 @@ struct Memory {
 
 impl Group {
     /// Makes a sandbox's groups and sets its limits.
-    pub(crate) fn create(hierarchies: &Hierarchies, name: &str, spec: &SandboxSpec) -> io::Result<Self> {
+    pub(crate) fn create(hierarchies: &Hierarchies, name: &str, limits: GroupLimits) -> io::Result<Self> {
         let mut group = Self { directories: Vec::new(), memory: None, cpu: None, freezer: None };
-        let made = group.make(hierarchies, name, spec);
+        let made = group.make(hierarchies, name, limits);
         if made.is_err() {
             group.remove();
         }
         made.map(|()| group)
     }
 
-    fn make(&mut self, hierarchies: &Hierarchies, name: &str, spec: &SandboxSpec) -> io::Result<()> {
+    fn make(&mut self, hierarchies: &Hierarchies, name: &str, limits: GroupLimits) -> io::Result<()> {
         for place in hierarchies.directories() {
             let directory = place.directory.join(name);
             fs::create_dir(&directory)?;
@@ -62,12 +73,12 @@ impl Group {
         }
         if let Some(place) = hierarchies.get("memory") {
             let directory = place.directory.join(name);
-            limit_memory(place.version, &directory, spec.memory_bytes)?;
+            limit_memory(place.version, &directory, limits.memory_bytes)?;
             self.memory = Some(Memory::open(place.version, &directory)?);
         }
         if let Some(place) = hierarchies.get("cpu") {
             let directory = place.directory.join(name);
-            limit_cpu(place.version, &directory, spec.cpu_millis)?;
+            limit_cpu(place.version, &directory, limits.cpu_millis)?;
             let usage = match place.version {
                 Version::V1 => "cpuacct.usage",
                 Version::V2 => "cpu.stat",
@@ -75,7 +86,7 @@ impl Group {
             self.cpu = File::open(directory.join(usage)).ok().map(|file| (file, place.version));
         }
         if let Some(place) = hierarchies.get("pids") {
-            fs::write(place.directory.join(name).join("pids.max"), spec.processes.to_string())?;
+            fs::write(place.directory.join(name).join("pids.max"), limits.processes.to_string())?;
         }
         if let (Some(place), Some(members)) = (hierarchies.freezer(), self.directories.first()) {
             self.freezer = Some(Freezer::new(place, name, members));
@@ -88,6 +99,12 @@ impl Group {
         self.directories
             .iter()
             .try_for_each(|directory| fs::write(directory.join("cgroup.procs"), pid.to_string()))
+    }
+
+    /// Files that a process joins it by, writing `0`.
+    pub(crate) fn doors(&self) -> io::Result<Vec<File>> {
+        let open = |directory: &PathBuf| File::options().write(true).open(directory.join("cgroup.procs"));
+        self.directories.iter().map(open).collect()
     }
 
     /// What stops its processes, if they can be stopped.
@@ -163,8 +180,33 @@ pub(crate) fn memory_bytes(place: &Place) -> u64 {
     usage.saturating_sub(droppable.unwrap_or(0))
 }
 
+/// Every group in this worker's is of a sandbox that is over: its processes died with the worker that made it.
+pub(crate) fn remove_left_groups(hierarchies: &Hierarchies) -> usize {
+    let mut names = std::collections::BTreeSet::new();
+    for place in hierarchies.all_directories() {
+        for entry in fs::read_dir(&place.directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                kill_and_remove(&entry.path());
+                names.insert(entry.file_name());
+            }
+        }
+    }
+    names.len()
+}
+
+/// Removes all groups of this worker, killing what is in them.
+pub(crate) fn remove_groups(hierarchies: &Hierarchies) {
+    for place in hierarchies.all_directories() {
+        kill_and_remove(&place.directory);
+        // The top is shared with other workers: the last one removes it.
+        if let Some(top) = place.directory.parent() {
+            let _ = fs::remove_dir(top);
+        }
+    }
+}
+
 /// Kills what is in a group, then removes it and the groups in it.
-pub(crate) fn kill_and_remove(directory: &Path) {
+fn kill_and_remove(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             kill_and_remove(&entry.path());

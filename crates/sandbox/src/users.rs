@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 /// First id of all ranges, above what distributions give to users and to other container tools (systemd.io/UIDS-GIDS).
 const FIRST: u32 = 0x7000_0000;
 /// Ids in a range: root's, the function's, and room.
-pub(super) const RANGE: u32 = 1_024;
+pub(crate) const RANGE: u32 = 1_024;
 /// Ranges in a block; a block belongs to one hearth.
 const RANGES: u32 = 2_048;
 /// Blocks up to 0x7fff_ffff.
@@ -19,7 +19,7 @@ const CLAIMS: &str = "/run/hearth";
 
 /// The ranges of this hearth that are free.
 #[derive(Debug)]
-pub(super) struct UserRanges {
+pub(crate) struct UserRanges {
     free: Mutex<Vec<u32>>,
     rootless: bool,
     block: Mutex<Option<Claim>>,
@@ -62,7 +62,7 @@ impl Drop for Claim {
 
 impl UserRanges {
     /// Claims a block that no other hearth has. One that is not root has only its own id to give.
-    pub(super) fn claim(rootless: bool) -> io::Result<Self> {
+    pub(crate) fn claim(rootless: bool) -> io::Result<Self> {
         if rootless {
             return Ok(Self { free: Mutex::new(Vec::new()), rootless, block: Mutex::default() });
         }
@@ -88,7 +88,7 @@ impl UserRanges {
     }
 
     /// A free range's first id.
-    pub(super) fn take(&self) -> io::Result<u32> {
+    pub(crate) fn take(&self) -> io::Result<u32> {
         if self.rootless {
             return Ok(rustix::process::geteuid().as_raw());
         }
@@ -97,13 +97,13 @@ impl UserRanges {
     }
 
     /// Lets other hearths have the block. No range of it is in use any more.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         self.free.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.block.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Gives a range back.
-    pub(super) fn give_back(&self, first: u32) {
+    pub(crate) fn give_back(&self, first: u32) {
         if !self.rootless {
             self.free.lock().unwrap_or_else(PoisonError::into_inner).push(first);
         }
@@ -111,7 +111,7 @@ impl UserRanges {
 }
 
 /// Writes the maps of a user namespace: a range for one that root made, the own id for any other.
-pub(super) fn write_maps(pid: i32, first: u32, rootless: bool) -> io::Result<()> {
+pub(crate) fn write_maps(pid: i32, first: u32, rootless: bool) -> io::Result<()> {
     let write = |file: &str, text: String| fs::write(format!("/proc/{pid}/{file}"), text);
     if !rootless {
         write("uid_map", format!("0 {first} {RANGE}\n"))?;

@@ -1,0 +1,129 @@
+//! Images of small directories.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::*;
+
+fn code(directory: &Path, text: &str) -> PathBuf {
+    let code = directory.join("code");
+    fs::create_dir_all(code.join("lib")).unwrap();
+    fs::write(code.join("app.py"), text).unwrap();
+    fs::write(code.join("lib/x"), vec![7; 100_000]).unwrap();
+    fs::set_permissions(code.join("app.py"), PermissionsExt::from_mode(0o755)).unwrap();
+    symlink("app.py", code.join("link")).unwrap();
+    code
+}
+
+fn open(directory: &Path, limit: u64) -> Images {
+    Images::open(directory.join("images"), limit).unwrap()
+}
+
+/// What is in an image, by the tool that checks them.
+fn extracted(image: &Image, to: &Path) -> PathBuf {
+    let output = std::process::Command::new("fsck.erofs")
+        .arg(format!("--extract={}", to.display()))
+        .arg(image.path())
+        .env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    to.to_owned()
+}
+
+#[test]
+fn an_image_has_each_directory_where_it_is_to_be_seen() {
+    let directory = tempfile::tempdir().unwrap();
+    let images = open(directory.path(), u64::MAX);
+    let source = code(directory.path(), "print(1)");
+    let image =
+        images.code(&[(source.clone(), "/var/task".to_owned()), (source, "/opt".to_owned())]).unwrap();
+    let out = extracted(&image, &directory.path().join("out"));
+    assert_eq!(fs::read_to_string(out.join("var/task/app.py")).unwrap(), "print(1)");
+    assert_eq!(fs::read(out.join("opt/lib/x")).unwrap().len(), 100_000);
+    assert_eq!(fs::read_link(out.join("opt/link")).unwrap(), Path::new("app.py"));
+    assert_eq!(fs::metadata(out.join("opt/app.py")).unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+#[test]
+fn the_same_directory_gives_the_same_image_and_is_made_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = code(directory.path(), "a");
+    let mounts = [(source.clone(), "/var/task".to_owned())];
+    let first = open(directory.path(), u64::MAX).code(&mounts).unwrap();
+    let bytes = fs::read(first.path()).unwrap();
+    let made = fs::metadata(first.path()).unwrap().modified().unwrap();
+    let again = open(directory.path(), u64::MAX).code(&mounts).unwrap();
+    assert_eq!(again.id(), first.id());
+    assert_eq!(fs::metadata(again.path()).unwrap().modified().unwrap(), made);
+    fs::remove_file(again.path()).unwrap();
+    let third = open(directory.path(), u64::MAX).code(&mounts).unwrap();
+    assert!(fs::read(third.path()).unwrap() == bytes, "two images of one directory differ");
+    fs::write(source.join("app.py"), "bb").unwrap();
+    assert_ne!(open(directory.path(), u64::MAX).code(&mounts).unwrap().id(), first.id());
+}
+
+#[test]
+fn a_damaged_image_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let mounts = [(code(directory.path(), "a"), "/var/task".to_owned())];
+    let path = open(directory.path(), u64::MAX).code(&mounts).unwrap().path().to_owned();
+    let whole = fs::read(&path).unwrap();
+    for damage in
+        [whole[..whole.len() / 2].to_vec(), Vec::new(), [&whole[..5_000], &[1], &whole[5_001..]].concat()]
+    {
+        fs::write(&path, damage).unwrap();
+        open(directory.path(), u64::MAX).code(&mounts).unwrap();
+        assert!(fs::read(&path).unwrap() == whole);
+    }
+}
+
+#[test]
+fn too_many_images_go_but_none_that_is_held() {
+    let directory = tempfile::tempdir().unwrap();
+    let images = open(directory.path(), 300_000);
+    let mut held = Vec::new();
+    for number in 0..4 {
+        let source = code(&directory.path().join(number.to_string()), "a");
+        let image = images.code(&[(source, format!("/x{number}"))]).unwrap();
+        if number == 0 {
+            held.push(image);
+        }
+    }
+    assert!(held[0].path().exists());
+    let left = fs::read_dir(directory.path().join("images")).unwrap().flatten();
+    let left = left.filter(|entry| entry.path().extension().is_some_and(|end| end == "erofs")).count();
+    assert!(left < 4, "{left} images");
+}
+
+#[test]
+fn what_is_too_large_or_strange_is_refused_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = code(directory.path(), "a");
+    let images = open(directory.path(), 20_000);
+    let mounts = [(source.clone(), "/var/task".to_owned())];
+    assert!(matches!(images.code(&mounts), Err(RootfsError::TooLarge { .. })));
+    let _socket = std::os::unix::net::UnixListener::bind(source.join("socket")).unwrap();
+    assert!(matches!(open(directory.path(), u64::MAX).code(&mounts), Err(RootfsError::Strange(_))));
+    assert_eq!(fs::read_dir(directory.path().join("images")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_root_has_a_shell_that_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = open(directory.path(), u64::MAX).base(&[]).unwrap();
+    let out = extracted(&image, &directory.path().join("out"));
+    let passwd = fs::read_to_string(out.join("etc/passwd")).unwrap();
+    assert!(passwd.contains("sbx_user1051:x:993:990"));
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: running the root's shell needs root");
+        return;
+    }
+    let mut shell = std::process::Command::new("chroot");
+    let output = shell.arg(&out).args(["/bin/sh", "-c", "echo $(expr 40 + 2)"]).output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "42\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -1,0 +1,99 @@
+//! Directories: what tells one from another, and copies that cost little.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::RootfsError;
+use crate::error::file_error;
+
+/// What one image may hold, bytes.
+pub(crate) const MAX_BYTES: u64 = 4 << 30;
+/// Files in one image.
+const MAX_FILES: u64 = 1_000_000;
+
+/// Calls `each` for everything below `root`, itself first, parents before children, in the order of names. Links are not
+/// followed.
+pub(crate) fn walk(
+    root: &Path,
+    each: &mut dyn FnMut(&Path, &Metadata) -> Result<(), RootfsError>,
+) -> Result<(), RootfsError> {
+    let meta = fs::symlink_metadata(root).map_err(file_error("read", root))?;
+    each(root, &meta)?;
+    if meta.is_dir() {
+        let entries = fs::read_dir(root).map_err(file_error("read", root))?;
+        let mut paths: Vec<PathBuf> = entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<_>>()
+            .map_err(file_error("read", root))?;
+        paths.sort();
+        for path in paths {
+            walk(&path, each)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds to `hash` what would make an image of `root` another one: names, kinds, sizes, modes, times. Not what is in files:
+/// they are replaced, not written, by all who install.
+pub(crate) fn identify(root: &Path, hash: &mut Sha256) -> Result<(), RootfsError> {
+    let (mut bytes, mut files) = (0, 0);
+    let mut each = |path: &Path, meta: &Metadata| {
+        files += 1;
+        bytes += if meta.is_file() { meta.len() } else { 0 };
+        if bytes > MAX_BYTES || files > MAX_FILES {
+            return Err(RootfsError::TooLarge {
+                what: root.display().to_string(),
+                limit_mb: MAX_BYTES >> 20,
+            });
+        }
+        let name = path.strip_prefix(root).unwrap_or(path).as_os_str().as_encoded_bytes();
+        hash.update(name.len().to_le_bytes());
+        hash.update(name);
+        hash.update(meta.mode().to_le_bytes());
+        if meta.is_file() {
+            hash.update(meta.len().to_le_bytes());
+            hash.update(meta.mtime().to_le_bytes());
+            hash.update(meta.mtime_nsec().to_le_bytes());
+        } else if meta.is_symlink() {
+            let target = fs::read_link(path).map_err(file_error("read", path))?;
+            hash.update(target.as_os_str().as_encoded_bytes());
+        }
+        Ok(())
+    };
+    walk(root, &mut each)
+}
+
+/// Has `to` hold what `from` does, without copying where a file can have two names. Parents of `to` are made.
+pub(crate) fn stage(from: &Path, to: &Path) -> Result<(), RootfsError> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).map_err(file_error("make", parent))?;
+    }
+    let mut each = |path: &Path, meta: &Metadata| {
+        let place = match path.strip_prefix(from) {
+            Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
+            Ok(rest) => to.join(rest),
+            Err(_) => return Ok(()),
+        };
+        if meta.is_dir() {
+            if !place.is_dir() {
+                fs::create_dir(&place).map_err(file_error("make", &place))?;
+            }
+            let mode = PermissionsExt::from_mode(meta.mode() & 0o7777 | 0o700);
+            fs::set_permissions(&place, mode).map_err(file_error("set the mode of", &place))
+        } else if meta.is_symlink() {
+            let target = fs::read_link(path).map_err(file_error("read", path))?;
+            symlink(target, &place).map_err(file_error("make", &place))
+        } else if meta.is_file() {
+            fs::hard_link(path, &place)
+                .or_else(|_| fs::copy(path, &place).map(drop))
+                .map_err(file_error("copy", path))
+        } else {
+            Err(RootfsError::Strange(path.to_owned()))
+        }
+    };
+    walk(from, &mut each)
+}

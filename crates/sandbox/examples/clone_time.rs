@@ -1,0 +1,132 @@
+//! How long micro-VMs take: cloned, a program run in one, ended; and what many cost side by side.
+//!
+//! `cargo run --release -p hearth-sandbox --example clone_time [RUNS] [ALIVE]`: prints one line of JSON.
+//! Needs a kernel (`hearth kernel add`), QEMU and erofs-utils.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hearth_kernel::Kernels;
+use hearth_rootfs::Images;
+use hearth_sandbox::{Driver, Exit, MicroVm, MicroVmConfig, ProcessSpec, Sandbox, SandboxSpec};
+use hearth_types::InstanceId;
+
+fn main() -> ExitCode {
+    let measured = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(measure()));
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot measure: {error} ({:?})", error.source());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure() -> Result<(), Box<dyn Error>> {
+    let runs = std::env::args().nth(1).map_or(Ok(100), |runs| runs.parse())?;
+    let alive = std::env::args().nth(2).map_or(Ok(50), |alive| alive.parse())?;
+    let directory = std::env::temp_dir().join(format!("hearth-clone-time-{}", std::process::id()));
+    let config = MicroVmConfig {
+        name: format!("clone-time-{}", std::process::id()),
+        directory: directory.join("driver"),
+        snapshots: directory.join("templates"),
+        kernel: Kernels::open(Kernels::default_home())?.newest()?,
+        images: Arc::new(Images::open(directory.join("images"), 8 << 30)?),
+        program: "/usr/bin/qemu-system-x86_64".into(),
+        snapshot_bytes: 8 << 30,
+        hibernation_bytes: 8 << 30,
+    };
+    let (driver, _) = MicroVm::open(config).await?;
+    let start = Instant::now();
+    run(&*driver.create(spec(0)).await?).await?;
+    let first = start.elapsed();
+    let (mut made, mut answered, mut ended, mut slept, mut woken) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for number in 1..=runs {
+        let start = Instant::now();
+        let sandbox = driver.create(spec(number)).await?;
+        made.push(start.elapsed());
+        run(&*sandbox).await?;
+        answered.push(start.elapsed());
+        if number <= runs / 5 {
+            let start = Instant::now();
+            sandbox.pause().await?;
+            slept.push(start.elapsed());
+            let start = Instant::now();
+            sandbox.resume().await?;
+            woken.push(start.elapsed());
+            run(&*sandbox).await?;
+        }
+        let start = Instant::now();
+        sandbox.destroy().await;
+        ended.push(start.elapsed());
+    }
+    let start = Instant::now();
+    let before = driver.memory_bytes();
+    let mut all = Vec::new();
+    for number in 0..alive {
+        all.push(driver.create(spec(1_000_000 + number)).await?);
+    }
+    let all_made = start.elapsed();
+    let each = driver.memory_bytes().saturating_sub(before) / all.len().max(1) as u64;
+    for sandbox in &all {
+        run(&**sandbox).await?;
+    }
+    let each_used = driver.memory_bytes().saturating_sub(before) / all.len().max(1) as u64;
+    drop(all);
+    driver.close().await;
+    std::fs::remove_dir_all(directory)?;
+    let ms = |time: Duration| (time.as_secs_f64() * 10_000.0).round() / 10.0;
+    let summary = |mut times: Vec<Duration>| {
+        times.sort();
+        let at = |percent: usize| {
+            times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).copied()
+        };
+        serde_json::json!({ "p50_ms": at(50).map(ms), "p99_ms": at(99).map(ms) })
+    };
+    let report = serde_json::json!({
+        "runs": runs,
+        "boot_and_first_clone_ms": ms(first),
+        "clone": summary(made),
+        "clone_and_program": summary(answered),
+        "hibernate": summary(slept),
+        "wake": summary(woken),
+        "end": summary(ended),
+        "alive": alive,
+        "all_made_ms": ms(all_made),
+        "memory_each_mib": each >> 20,
+        "memory_each_after_a_program_mib": each_used >> 20,
+    });
+    println!("{report}");
+    Ok(())
+}
+
+/// Has a sandbox prove that it works.
+async fn run(sandbox: &dyn Sandbox) -> Result<(), Box<dyn Error>> {
+    let process = ProcessSpec {
+        argv: ["/bin/sh", "-c", "exit 7"].map(str::to_owned).into(),
+        environment: BTreeMap::new(),
+        working_directory: "/".into(),
+    };
+    let exit = sandbox.spawn(process).await?.exit.await?;
+    if exit == Exit::Status(7) { Ok(()) } else { Err(format!("the program ended with {exit:?}").into()) }
+}
+
+fn spec(number: u64) -> SandboxSpec {
+    SandboxSpec {
+        instance: InstanceId::new(1, number),
+        mounts: Vec::new(),
+        memory_bytes: 128 << 20,
+        cpu_millis: 1_000,
+        processes: 64,
+        open_files: 256,
+        scratch_bytes: 512 << 20,
+    }
+}

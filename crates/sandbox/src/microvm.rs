@@ -1,0 +1,275 @@
+//! The `qemu` driver: every instance a machine with a kernel of its own.
+//!
+//! ```text
+//! kernel + agent + root image --boot, once--> template --clone, for each instance--> machine --configure--> instance
+//!                                             (memory and device state,              (memory copied        (code and scratch
+//!                                              on disk and sealed in memory)          page by page)         disks, limits)
+//! ```
+//!
+//! A template is a machine that has booted on a kernel and a runtime's root and whose agent waits. A clone maps its memory
+//! privately and starts where it stood, with other disks behind the same devices, a new clock and new random bytes. What an
+//! instance is told, it is told by its agent: the worker's end of that is [`link`], and takes everything as hostile.
+//!
+//! **Order of trust.** The guest's kernel and agent are the function's as far as the worker is concerned. The VMM is what holds
+//! them, and is itself held: own user, own namespaces, its control groups, its seccomp filter, no file but those that it inherits.
+//!
+//! **Life.** VMMs die with the worker, by the kernel's hand. What they leave is control groups and files in the driver's own folder,
+//! which the next start removes; templates stay.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `link` | the conversation with a machine's agent |
+//! | `sandbox` | a machine as an instance's sandbox: made, hibernated, woken, ended |
+//! | `template`, `snapshot` | machines saved for cloning, in memory and on disk |
+//! | `qemu` | the VMM: its command line and its monitor |
+//! | `process`, `jail` | a VMM as a process of this machine, and where it runs |
+
+mod jail;
+mod link;
+mod process;
+mod qemu;
+mod sandbox;
+mod snapshot;
+mod sys;
+mod template;
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use hearth_kernel::Kernel;
+use hearth_rootfs::Images;
+use hearth_types::Isolation;
+use tokio::sync::Semaphore;
+
+use crate::blank_disk::BlankDisks;
+use crate::cgroup::{self, Hierarchies};
+use crate::driver::{BoxFuture, CreateError, Driver, Recovered, Sandbox, SandboxSpec};
+use crate::users::UserRanges;
+
+use jail::Jail;
+use process::Host;
+use qemu::{Accelerator, Qemu};
+use sandbox::MicroVmSandbox;
+use snapshot::Snapshots;
+use template::Templates;
+
+/// The guest's first process.
+static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hearth-agent"));
+
+/// What a driver is made with.
+#[derive(Clone, Debug)]
+pub struct MicroVmConfig {
+    /// A name that is the same for every life of this worker and different from all others on the machine; in cgroup names.
+    pub name: String,
+    /// The driver's own folder: scratch disks, hibernated machines.
+    pub directory: PathBuf,
+    /// Where templates are kept; worth keeping from one life to the next.
+    pub snapshots: PathBuf,
+    /// What the machines boot.
+    pub kernel: Kernel,
+    /// Makes their root and code disks.
+    pub images: Arc<Images>,
+    /// QEMU's program.
+    pub program: PathBuf,
+    /// Disk that templates and other snapshots may have, bytes.
+    pub snapshot_bytes: u64,
+    /// Disk that hibernated machines may have, bytes.
+    pub hibernation_bytes: u64,
+}
+
+/// Why the driver cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum MicroVmError {
+    /// A step failed.
+    #[error("cannot {step}")]
+    Step {
+        /// An infinitive.
+        step: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no QEMU, or it does not work.
+    #[error("cannot run {}: install QEMU (Debian: qemu-system-x86)", program.display())]
+    Program {
+        /// What was tried.
+        program: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The guest's kernel.
+    #[error("the guest kernel cannot be used")]
+    Kernel(#[source] hearth_kernel::KernelError),
+}
+
+/// Makes sandboxes of machines.
+#[derive(Debug)]
+pub struct MicroVm {
+    shared: Arc<Shared>,
+}
+
+/// What all machines of a driver share.
+#[derive(Debug)]
+struct Shared {
+    host: Arc<Host>,
+    qemu: Qemu,
+    images: Arc<Images>,
+    templates: Templates,
+    scratch: BlankDisks,
+    /// Machines are started a few at a time: on a busy machine all of many would be late.
+    starting: Semaphore,
+    hibernation: Hibernation,
+    registry: Mutex<Vec<Weak<sandbox::Inner>>>,
+    closed: AtomicBool,
+}
+
+/// Where machines sleep.
+#[derive(Debug)]
+struct Hibernation {
+    directory: PathBuf,
+    limit_bytes: u64,
+    used_bytes: AtomicU64,
+    number: AtomicU64,
+}
+
+fn step(step: &'static str) -> impl Fn(io::Error) -> MicroVmError {
+    move |source| MicroVmError::Step { step, source }
+}
+
+// === impl MicroVm ===
+
+impl MicroVm {
+    /// Starts the driver, after removing what a predecessor of the same name left.
+    ///
+    /// # Errors
+    /// When QEMU, the kernel, its folder or the user ids cannot be had.
+    pub async fn open(config: MicroVmConfig) -> Result<(Self, Recovered), MicroVmError> {
+        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(config)).await;
+        opened.unwrap_or_else(|error| Err(step("start the driver")(io::Error::other(error))))
+    }
+
+    fn open_blocking(config: MicroVmConfig) -> Result<(Self, Recovered), MicroVmError> {
+        let version = version(&config.program)
+            .map_err(|source| MicroVmError::Program { program: config.program.clone(), source })?;
+        fs::create_dir_all(&config.directory).map_err(step("make the driver's folder"))?;
+        let hierarchies = Hierarchies::open(&group_name(&config.name)).map_err(step("find cgroups"))?;
+        let recovered = Recovered { sandboxes: cgroup::remove_left_groups(&hierarchies) };
+        let confined = rustix::process::geteuid().is_root();
+        let users = UserRanges::claim(!confined).map_err(step("claim user ids"))?;
+        let jail = Jail::open(&config.directory.join("jail")).map_err(step("make a jail for VMMs"))?;
+        let scratch =
+            BlankDisks::open(&config.directory.join("scratch")).map_err(step("make a folder for disks"))?;
+        let hibernation = Hibernation::open(config.directory.join("hibernated"), config.hibernation_bytes)
+            .map_err(step("make a folder for hibernated machines"))?;
+        let snapshots = Snapshots::open(config.snapshots.clone(), config.snapshot_bytes)
+            .map_err(step("open the templates"))?;
+        let templates = Templates::new(&config, snapshots)?;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let shared = Shared {
+            host: Arc::new(Host { jail, hierarchies, users, confined }),
+            qemu: Qemu { program: config.program, version, accelerator: Accelerator::Tcg },
+            images: config.images,
+            templates,
+            scratch,
+            starting: Semaphore::new(2 * cores),
+            hibernation,
+            registry: Mutex::default(),
+            closed: AtomicBool::new(false),
+        };
+        Ok((Self { shared: Arc::new(shared) }, recovered))
+    }
+}
+
+/// The name of the driver's control groups: the container driver of the same worker has others.
+pub(crate) fn group_name(name: &str) -> String {
+    format!("{name}-vm")
+}
+
+/// The first line of what QEMU says of itself: it decides which snapshots fit.
+fn version(program: &std::path::Path) -> io::Result<String> {
+    let output = std::process::Command::new(program).arg("-version").output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().next().map(str::to_owned).ok_or_else(|| io::Error::other("it says no version"))
+}
+
+impl Driver for MicroVm {
+    fn isolation(&self) -> Isolation {
+        Isolation::Qemu
+    }
+
+    fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>> {
+        Box::pin(async move {
+            if self.shared.closed.load(Ordering::Acquire) {
+                return Err(CreateError::Closed);
+            }
+            let sandbox = MicroVmSandbox::create(&self.shared, spec).await?;
+            Ok(Box::new(sandbox) as Box<dyn Sandbox>)
+        })
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.shared.host.hierarchies.get("memory").map_or(0, cgroup::memory_bytes)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.shared.closed.store(true, Ordering::Release);
+            let all: Vec<_> = self.shared.registered().iter().filter_map(Weak::upgrade).collect();
+            for sandbox in all {
+                sandbox.destroy().await;
+            }
+            self.shared.host.jail.close();
+            let shared = Arc::clone(&self.shared);
+            let closed = tokio::task::spawn_blocking(move || {
+                cgroup::remove_groups(&shared.host.hierarchies);
+                shared.host.users.release();
+            });
+            if let Err(error) = closed.await {
+                tracing::warn!(%error, "closing the qemu driver broke off");
+            }
+        })
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn registered(&self) -> std::sync::MutexGuard<'_, Vec<Weak<sandbox::Inner>>> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn register(&self, sandbox: &Arc<sandbox::Inner>) {
+        let mut registry = self.registered();
+        registry.retain(|sandbox| sandbox.strong_count() > 0);
+        registry.push(Arc::downgrade(sandbox));
+    }
+}
+
+// === impl Hibernation ===
+
+impl Hibernation {
+    fn open(directory: PathBuf, limit_bytes: u64) -> io::Result<Self> {
+        if directory.exists() {
+            fs::remove_dir_all(&directory)?;
+        }
+        fs::create_dir_all(&directory)?;
+        Ok(Self { directory, limit_bytes, used_bytes: AtomicU64::new(0), number: AtomicU64::new(0) })
+    }
+
+    /// A file without a name for a machine that may need up to `bytes`; the bytes count until the file is dropped.
+    fn take(self: &Hibernation, bytes: u64) -> io::Result<fs::File> {
+        let used = self.used_bytes.load(Ordering::Acquire);
+        if used.saturating_add(bytes) > self.limit_bytes {
+            let text = format!("hibernated machines have {used} of {} bytes", self.limit_bytes);
+            return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+        }
+        let path = self.directory.join(self.number.fetch_add(1, Ordering::Relaxed).to_string());
+        let file = fs::File::options().read(true).write(true).create_new(true).open(&path)?;
+        fs::remove_file(&path)?;
+        Ok(file)
+    }
+}

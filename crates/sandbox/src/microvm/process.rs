@@ -1,0 +1,186 @@
+//! A VMM that runs, with all that it has of the worker's machine: its user, its control groups, its console.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::Child;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::io::AsyncReadExt;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+
+use super::jail::{self, Jail, Start};
+use super::sys;
+use crate::cgroup::{Group, GroupLimits, Hierarchies};
+use crate::driver::Stats;
+use crate::users::UserRanges;
+
+/// What is kept of a machine's console, bytes.
+const CONSOLE: usize = 4 << 10;
+/// Lines of the console that an error shows.
+const LAST_LINES: usize = 3;
+
+/// What all VMMs of a driver are made from.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) jail: Jail,
+    pub(super) hierarchies: Hierarchies,
+    pub(super) users: UserRanges,
+    pub(super) confined: bool,
+}
+
+/// How to start one.
+#[derive(Debug)]
+pub(super) struct Order {
+    /// In the names of control groups.
+    pub(super) name: String,
+    pub(super) program: std::path::PathBuf,
+    pub(super) arguments: Vec<String>,
+    pub(super) fds: Vec<OwnedFd>,
+    pub(super) limits: GroupLimits,
+}
+
+/// A VMM that was started. Dropped, it is killed.
+#[derive(Debug)]
+pub(super) struct VmmProcess {
+    host: Arc<Host>,
+    child: Mutex<Option<Child>>,
+    exited: AsyncFd<OwnedFd>,
+    group: Mutex<Group>,
+    user: Option<u32>,
+    console: Arc<Mutex<VecDeque<u8>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl VmmProcess ===
+
+impl VmmProcess {
+    /// Starts one; `console` is the other end of what it writes its machine's console to.
+    pub(super) async fn start(host: &Arc<Host>, order: Order, console: UnixStream) -> io::Result<Self> {
+        let user = if host.confined { Some(host.users.take()?) } else { None };
+        let started = Self::start_as(host, order, user).await;
+        let (child, exited, group) = started.inspect_err(|_| give_back(host, user))?;
+        let kept = Arc::default();
+        tokio::spawn(keep_last(console, Arc::clone(&kept)));
+        Ok(Self {
+            host: Arc::clone(host),
+            child: Mutex::new(Some(child)),
+            exited,
+            group: Mutex::new(group),
+            user,
+            console: kept,
+        })
+    }
+
+    async fn start_as(
+        host: &Arc<Host>,
+        order: Order,
+        user: Option<u32>,
+    ) -> io::Result<(Child, AsyncFd<OwnedFd>, Group)> {
+        let mut group = Group::create(&host.hierarchies, &order.name, order.limits)?;
+        let made = async {
+            let start = Start {
+                program: order.program,
+                arguments: order.arguments,
+                fds: order.fds,
+                user,
+                groups: group.doors()?,
+            };
+            let mut child = host.jail.start(start).await?;
+            match sys::watch_child(child.id()) {
+                Ok(exited) => Ok((child, exited)),
+                Err(error) => {
+                    let _ = child.kill().and_then(|()| child.wait());
+                    Err(error)
+                }
+            }
+        };
+        match made.await {
+            Ok((child, exited)) => Ok((child, exited, group)),
+            Err(error) => {
+                group.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// Resolves when it ended: what it said last.
+    pub(super) async fn ended(&self) -> String {
+        // An error here means that it cannot be waited for: as good as ended.
+        let _ = self.exited.readable().await;
+        let console = self.last_lines();
+        let complaint = match lock(&self.child).as_mut() {
+            Some(child) => {
+                let _ = child.wait();
+                jail::complaint(child)
+            }
+            None => String::new(),
+        };
+        [complaint, console]
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .collect::<Vec<_>>()
+            .join("; console: ")
+    }
+
+    fn last_lines(&self) -> String {
+        let bytes: Vec<u8> = lock(&self.console).iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let printable = |line: &str| line.chars().filter(|letter| !letter.is_control()).collect::<String>();
+        let lines: Vec<String> = text.lines().map(printable).filter(|line| !line.trim().is_empty()).collect();
+        lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join(" | ")
+    }
+
+    /// What it uses of the worker's machine.
+    pub(super) fn stats(&self) -> Stats {
+        lock(&self.group).stats()
+    }
+
+    /// Whether it was ended by the worker.
+    pub(super) fn was_destroyed(&self) -> bool {
+        lock(&self.child).is_none()
+    }
+
+    /// Kills it and removes every trace of it. Blocks for a moment.
+    pub(super) fn destroy(&self) {
+        let Some(mut child) = lock(&self.child).take() else { return };
+        let _ = child.kill().and_then(|()| child.wait());
+        lock(&self.group).remove();
+        give_back(&self.host, self.user);
+    }
+}
+
+impl Drop for VmmProcess {
+    fn drop(&mut self) {
+        self.destroy();
+    }
+}
+
+fn give_back(host: &Host, user: Option<u32>) {
+    if let Some(user) = user {
+        host.users.give_back(user);
+    }
+}
+
+async fn keep_last(mut console: UnixStream, kept: Arc<Mutex<VecDeque<u8>>>) {
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = console.read(&mut buffer).await {
+        let mut kept = lock(&kept);
+        kept.extend(buffer.get(..count).unwrap_or_default());
+        let surplus = kept.len().saturating_sub(CONSOLE);
+        kept.drain(..surplus);
+    }
+}
+
+/// A file in memory that a VMM may write.
+pub(super) fn memory_file(name: &str, bytes: u64) -> io::Result<File> {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    ftruncate(&file, bytes)?;
+    Ok(File::from(file))
+}

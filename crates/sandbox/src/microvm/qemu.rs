@@ -1,0 +1,217 @@
+//! QEMU as a VMM: its microvm machine, under KVM where that works and emulated where not.
+
+mod command;
+mod qmp;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+
+use command::{Memory, Parts};
+use qmp::{Qmp, QmpError};
+
+use super::process::{Host, Order, VmmProcess};
+use crate::cgroup::GroupLimits;
+
+/// What QEMU needs besides its machine's memory, bytes.
+const OVERHEAD: u64 = 192 << 20;
+/// QEMU's own threads, and room: one for each vCPU, one for RCU, those that do its file I/O.
+const THREADS: u32 = 96;
+/// `quiet` keeps the boot short, as every character on an emulated serial line takes its time. `panic=-1` and
+/// `reboot=t`: a machine that cannot go on resets, and QEMU ends at that. The clock of a machine that comes from a
+/// saved state jumps, and must not be thought broken because of that.
+const COMMAND_LINE: &str =
+    "console=ttyS0 quiet reboot=t panic=-1 oops=panic tsc=reliable no_timer_check random.trust_cpu=on";
+
+/// What runs a machine's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accelerator {
+    /// The hardware.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
+/// Why a machine does not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VmmError {
+    /// A step on the worker's side.
+    #[error("cannot {step}")]
+    Step {
+        /// An infinitive.
+        step: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// QEMU's monitor.
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
+}
+
+/// What QEMU's monitor did not do.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct MonitorError(QmpError);
+
+impl From<QmpError> for VmmError {
+    fn from(error: QmpError) -> Self {
+        Self::Monitor(MonitorError(error))
+    }
+}
+
+/// Which QEMU, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Qemu {
+    pub(super) program: PathBuf,
+    /// As `-version` says.
+    pub(super) version: String,
+    pub(super) accelerator: Accelerator,
+}
+
+/// The size of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Size {
+    /// Memory, MiB.
+    pub(super) memory_mb: u64,
+    pub(super) vcpus: u32,
+}
+
+/// Where a machine's memory and state come from.
+#[derive(Debug)]
+pub(super) enum Origin<'a> {
+    /// Power-on; the memory is in a file, so that it can be saved by keeping the file.
+    Boot { kernel: &'a Path, initramfs: &'a Path, memory: &'a File },
+    /// A saved state whose memory is in a sealed file that other machines use too.
+    Clone { memory: &'a File, state: &'a File },
+    /// A saved state that has the memory in it.
+    Whole { state: &'a File },
+}
+
+/// What a machine is made of.
+#[derive(Debug)]
+pub(super) struct MachineOrder<'a> {
+    pub(super) name: String,
+    pub(super) size: Size,
+    /// Its share of the CPU, thousandths.
+    pub(super) cpu_millis: u32,
+    pub(super) origin: Origin<'a>,
+    /// Root, code and scratch.
+    pub(super) disks: [&'a File; 3],
+}
+
+/// A machine that runs.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) process: VmmProcess,
+    monitor: Mutex<Qmp>,
+    /// Whether its memory is in a file of the worker's.
+    shares_memory: bool,
+}
+
+// === impl Qemu ===
+
+impl Qemu {
+    /// Starts a machine: it, and the byte stream to its agent.
+    pub(super) async fn start(
+        &self,
+        host: &Arc<Host>,
+        order: MachineOrder<'_>,
+    ) -> Result<(Machine, UnixStream), VmmError> {
+        let step = |step| move |source| VmmError::Step { step, source };
+        let (link, their_link) = pair().map_err(step("make a socket"))?;
+        let (monitor, their_monitor) = pair().map_err(step("make a socket"))?;
+        let (console, their_console) = pair().map_err(step("make a socket"))?;
+        let mut fds: Vec<OwnedFd> = vec![their_link, their_monitor, their_console];
+        let mut lend = |file: &File| -> Result<i32, VmmError> {
+            let fd = file.as_fd().try_clone_to_owned().map_err(step("lend a file"))?;
+            let number = fd.as_raw_fd();
+            fds.push(fd);
+            Ok(number)
+        };
+        let disks = [lend(order.disks[0])?, lend(order.disks[1])?, lend(order.disks[2])?];
+        let (memory, start, state) = match order.origin {
+            Origin::Boot { kernel, initramfs, memory } => {
+                let kernel = lend(&File::open(kernel).map_err(step("open the kernel"))?)?;
+                let initramfs = lend(&File::open(initramfs).map_err(step("open the initramfs"))?)?;
+                let path = |fd: i32| format!("/proc/self/fd/{fd}");
+                let start = command::Start::Boot {
+                    kernel: path(kernel),
+                    initramfs: path(initramfs),
+                    command_line: COMMAND_LINE,
+                };
+                (Memory::Shared(lend(memory)?), start, None)
+            }
+            Origin::Clone { memory, state } => {
+                let state = reopen(state).map_err(step("open the state"))?;
+                (Memory::CopyOnWrite(lend(memory)?), command::Start::Restore, Some(lend(&state)?))
+            }
+            Origin::Whole { state } => {
+                let state = reopen(state).map_err(step("open the state"))?;
+                (Memory::Own, command::Start::Restore, Some(lend(&state)?))
+            }
+        };
+        let shares_memory = !matches!(memory, Memory::Own);
+        let parts = Parts {
+            accelerator: self.accelerator,
+            memory_mb: order.size.memory_mb,
+            vcpus: order.size.vcpus,
+            link: fds[0].as_raw_fd(),
+            monitor: fds[1].as_raw_fd(),
+            console: fds[2].as_raw_fd(),
+            memory,
+            disks,
+            start,
+        };
+        let process = Order {
+            name: order.name,
+            program: self.program.clone(),
+            arguments: command::arguments(&parts),
+            fds,
+            limits: GroupLimits {
+                memory_bytes: (order.size.memory_mb << 20) + OVERHEAD,
+                cpu_millis: order.cpu_millis,
+                processes: THREADS + order.size.vcpus,
+            },
+        };
+        let process = VmmProcess::start(host, process, console).await.map_err(step("start QEMU"))?;
+        let mut monitor = Qmp::new(monitor);
+        if let Some(state) = state {
+            monitor.restore(state, shares_memory).await?;
+        }
+        Ok((Machine { process, monitor: Mutex::new(monitor), shares_memory }, link))
+    }
+}
+
+// === impl Machine ===
+
+impl Machine {
+    /// Stops it and writes its state to a file; without the memory where that is in a file already and is written there.
+    pub(super) async fn save(&self, to: &File, memory_is_kept: bool) -> Result<(), VmmError> {
+        let mut monitor = self.monitor.lock().await;
+        monitor.save(to.as_fd(), memory_is_kept && self.shares_memory).await.map_err(Into::into)
+    }
+
+    /// Goes on after [`Self::save`] failed.
+    pub(super) async fn proceed(&self) -> Result<(), VmmError> {
+        self.monitor.lock().await.proceed().await.map_err(Into::into)
+    }
+}
+
+/// The same file, read from its beginning and by nobody else.
+fn reopen(file: &File) -> io::Result<File> {
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// A connected pair of sockets: ours, and one to hand over.
+fn pair() -> io::Result<(UnixStream, OwnedFd)> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, theirs.into()))
+}

@@ -1,0 +1,428 @@
+//! A machine as an instance's sandbox: made from a template, hibernated and woken, ended.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use hearth_rootfs::Image;
+use hearth_wire::{Disk, HostMessage, Limits};
+
+use super::Shared;
+use super::link::{Link, LinkError};
+use super::qemu::{Machine, MachineOrder, Origin, Size, VmmError};
+use super::template::{MAX_DISK, Template, TemplateError};
+use crate::driver::{
+    BoxFuture, CreateError, Io, PauseError, Process, ProcessSpec, ReadOnlyMount, Sandbox, SandboxSpec,
+    SpawnError, Stats,
+};
+
+/// An agent that says nothing for so long after its machine was restored, or to a question, will not.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Where a runtime's own files are: in the root's image, that all functions of the runtime share.
+const RUNTIME: [&str; 2] = ["/var/lang", "/var/runtime"];
+/// What the guest's kernel and agent need beside the function, MiB.
+const GUEST_OVERHEAD_MB: u64 = 64;
+/// The smallest machine's memory without that, MiB; others have it times a power of two, so that few templates serve all.
+const SMALLEST_MB: u64 = 128;
+
+/// A machine of this driver.
+#[derive(Debug)]
+pub(super) struct MicroVmSandbox {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    shared: Arc<Shared>,
+    name: String,
+    cpu_millis: u32,
+    link: Link,
+    /// Who pauses, resumes and destroys takes turns.
+    phase: tokio::sync::Mutex<Phase>,
+    machine: Mutex<Option<Arc<Machine>>>,
+    template: Arc<Template>,
+    disks: Disks,
+}
+
+/// A machine's disks besides its root.
+#[derive(Debug)]
+struct Disks {
+    code: Option<Image>,
+    scratch: File,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Running,
+    Asleep(Asleep),
+    Gone,
+}
+
+/// A hibernated machine.
+#[derive(Debug)]
+struct Asleep {
+    state: File,
+    bytes: u64,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Asleep {
+    fn drop(&mut self) {
+        self.shared.hibernation.used_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How large a machine a function needs.
+fn size_for(spec: &SandboxSpec) -> Size {
+    let wanted = spec.memory_bytes.div_ceil(1 << 20).max(1);
+    let pieces = wanted.div_ceil(SMALLEST_MB).next_power_of_two();
+    Size {
+        memory_mb: SMALLEST_MB * pieces + GUEST_OVERHEAD_MB,
+        vcpus: spec.cpu_millis.div_ceil(1_000).max(1),
+    }
+}
+
+fn is_runtime(mount: &ReadOnlyMount) -> bool {
+    RUNTIME.iter().any(|place| mount.target == Path::new(place))
+}
+
+/// `error` and its causes, in one line.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn set_up(error: &dyn std::error::Error) -> CreateError {
+    CreateError::SetUp { reason: explain(error) }
+}
+
+// === impl MicroVmSandbox ===
+
+impl MicroVmSandbox {
+    pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec) -> Result<Self, CreateError> {
+        let size = size_for(&spec);
+        let (for_images, mounts) = (Arc::clone(shared), spec.mounts.clone());
+        let images = blocking("make disk images", move || images(&for_images, &mounts)).await?;
+        let (root, code) = images?;
+        let template = shared.templates.get(shared, &root, size).await;
+        let template = template.map_err(|error: TemplateError| set_up(&error))?;
+        let (for_disk, bytes) = (Arc::clone(shared), spec.scratch_bytes.min(MAX_DISK));
+        let scratch = blocking("make a disk for /tmp", move || for_disk.scratch.take(bytes)).await?;
+        let scratch = scratch
+            .map_err(|source| CreateError::Step { step: "make a disk for /tmp".to_owned(), source })?;
+        let inner = Arc::new(Inner {
+            shared: Arc::clone(shared),
+            name: spec.instance.to_string(),
+            cpu_millis: spec.cpu_millis,
+            link: Link::new(),
+            phase: tokio::sync::Mutex::new(Phase::Running),
+            machine: Mutex::new(None),
+            template,
+            disks: Disks { code, scratch },
+        });
+        // From here on a drop takes it all back.
+        let sandbox = Self { inner: Arc::clone(&inner) };
+        shared.register(&inner);
+        let turn = shared.starting.acquire().await.map_err(|_| CreateError::Closed)?;
+        let origin =
+            Origin::Clone { memory: &inner.template.snapshot.memory, state: &inner.template.snapshot.state };
+        inner.start(origin).await.map_err(|error| set_up(&error))?;
+        let configured = inner.link.configure(&configuration(&spec), PATIENCE).await;
+        drop(turn);
+        configured.map_err(|error| set_up(&error))?;
+        Ok(sandbox)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    step: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, CreateError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| CreateError::Step { step: step.to_owned(), source: io::Error::other(error) })
+}
+
+/// The root's image, and that of the rest.
+fn images(shared: &Shared, mounts: &[ReadOnlyMount]) -> Result<(Image, Option<Image>), CreateError> {
+    let pair = |mount: &ReadOnlyMount| (mount.source.clone(), mount.target.to_string_lossy().into_owned());
+    let (runtime, code): (Vec<_>, Vec<_>) = mounts.iter().partition(|mount| is_runtime(mount));
+    let runtime: Vec<_> = runtime.into_iter().map(pair).collect();
+    let code: Vec<_> = code.into_iter().map(pair).collect();
+    let root = shared.images.base(&runtime).map_err(|error| set_up(&error))?;
+    let code = if code.is_empty() { None } else { Some(shared.images.code(&code)) };
+    Ok((root, code.transpose().map_err(|error| set_up(&error))?))
+}
+
+fn configuration(spec: &SandboxSpec) -> HostMessage {
+    let targets: Vec<String> = spec
+        .mounts
+        .iter()
+        .filter(|mount| !is_runtime(mount))
+        .map(|mount| mount.target.to_string_lossy().into_owned())
+        .collect();
+    let mut disks = vec![Disk::Scratch { device: "vdc".to_owned() }];
+    if !targets.is_empty() {
+        disks.push(Disk::Code { device: "vdb".to_owned(), targets });
+    }
+    HostMessage::Configure {
+        hostname: "sandbox".to_owned(),
+        disks,
+        limits: Limits {
+            memory_bytes: spec.memory_bytes,
+            processes: spec.processes,
+            open_files: spec.open_files,
+        },
+    }
+}
+
+/// Why a machine did not come to run.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Vmm(#[from] VmmError),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("the machine ended at once: {0}")]
+    Ended(String),
+    #[error("cannot draw random bytes")]
+    Entropy(#[source] io::Error),
+}
+
+/// A conversation's first words.
+fn awake() -> Result<HostMessage, StartError> {
+    let mut entropy = [0; 32];
+    rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| StartError::Entropy(error.into()))?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let wall_clock_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+    Ok(HostMessage::Awake { wall_clock_ns, entropy })
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Has a saved machine run, and its agent be there.
+    async fn start(&self, origin: Origin<'_>) -> Result<(), StartError> {
+        let root = self.template.root.file();
+        let order = MachineOrder {
+            name: self.name.clone(),
+            size: self.template.size,
+            cpu_millis: self.cpu_millis,
+            origin,
+            disks: [root, self.disks.code.as_ref().map_or(root, Image::file), &self.disks.scratch],
+        };
+        let (machine, socket) = self.shared.qemu.start(&self.shared.host, order).await?;
+        let machine = Arc::new(machine);
+        let awoken = async {
+            self.link.awaken(socket, &awake()?, PATIENCE).await?;
+            Ok::<_, StartError>(())
+        };
+        let started = tokio::select! {
+            awoken = awoken => awoken,
+            said = machine.process.ended() => Err(StartError::Ended(said)),
+        };
+        if let Err(error) = started {
+            end_machine(machine).await;
+            return Err(error);
+        }
+        tokio::spawn(watch(self.name.clone(), self.link.clone(), Arc::downgrade(&machine)));
+        *lock(&self.machine) = Some(machine);
+        Ok(())
+    }
+
+    async fn pause(&self) -> Result<(), PauseError> {
+        let mut phase = self.phase.lock().await;
+        match *phase {
+            Phase::Running => {}
+            Phase::Asleep(_) => return Ok(()),
+            Phase::Gone => return Err(PauseError::Gone),
+        }
+        let machine = lock(&self.machine).clone().ok_or(PauseError::Gone)?;
+        let step = |step| move |source| PauseError::Step { step, source };
+        let most = self.template.size.memory_mb << 20;
+        let state = self.shared.hibernation.take(most).map_err(step("find room to hibernate"))?;
+        self.link.quiesce(PATIENCE).await.map_err(|error| step("quiesce")(io::Error::other(error)))?;
+        if let Err(error) = machine.save(&state, false).await {
+            self.go_on(&machine).await;
+            return Err(step("save the machine")(io::Error::other(error)));
+        }
+        let bytes = std::os::unix::fs::MetadataExt::blocks(&state.metadata().map_err(step("save"))?) * 512;
+        self.shared.hibernation.used_bytes.fetch_add(bytes, Ordering::AcqRel);
+        *phase = Phase::Asleep(Asleep { state, bytes, shared: Arc::clone(&self.shared) });
+        lock(&self.machine).take();
+        end_machine(machine).await;
+        Ok(())
+    }
+
+    /// After a save that failed: the machine runs on, or is over.
+    async fn go_on(&self, machine: &Machine) {
+        let went_on = async {
+            machine.proceed().await?;
+            self.link.awaken_again(&awake()?, PATIENCE).await?;
+            Ok::<_, StartError>(())
+        };
+        if let Err(error) = went_on.await {
+            tracing::warn!(instance = %self.name, error = &error as &dyn std::error::Error, "a machine is lost");
+            self.link.end();
+        }
+    }
+
+    async fn resume(&self) -> Result<(), PauseError> {
+        let mut phase = self.phase.lock().await;
+        let asleep = match std::mem::replace(&mut *phase, Phase::Gone) {
+            Phase::Asleep(asleep) => asleep,
+            Phase::Running => {
+                *phase = Phase::Running;
+                return Ok(());
+            }
+            Phase::Gone => return Err(PauseError::Gone),
+        };
+        let started = self.start(Origin::Whole { state: &asleep.state }).await;
+        if let Err(error) = started {
+            self.link.end();
+            return Err(PauseError::Step { step: "wake the machine", source: io::Error::other(error) });
+        }
+        *phase = Phase::Running;
+        Ok(())
+    }
+
+    pub(super) async fn destroy(&self) {
+        self.link.end();
+        // Whoever has the turn is not waited for: without a machine they come to their end.
+        let machine = lock(&self.machine).take();
+        if let Some(machine) = machine {
+            end_machine(machine).await;
+        }
+        let mut phase = self.phase.lock().await;
+        *phase = Phase::Gone;
+        let machine = lock(&self.machine).take();
+        if let Some(machine) = machine {
+            end_machine(machine).await;
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        let Some(machine) = lock(&self.machine).clone() else { return Stats::default() };
+        let host = machine.process.stats();
+        let guest = self.link.usage();
+        Stats {
+            // What the machine costs; the other two are of the function, as its agent says.
+            memory_bytes: host.memory_bytes,
+            memory_peak_bytes: guest.memory_peak_bytes,
+            oom_kills: guest.oom_kills,
+            cpu_us: host.cpu_us,
+        }
+    }
+}
+
+async fn end_machine(machine: Arc<Machine>) {
+    let ended = tokio::task::spawn_blocking(move || machine.process.destroy()).await;
+    if let Err(error) = ended {
+        tracing::warn!(%error, "ending a machine broke off");
+    }
+}
+
+/// Tells those who wait for a machine when it is no more.
+async fn watch(name: String, link: Link, machine: std::sync::Weak<Machine>) {
+    let Some(machine) = machine.upgrade() else { return };
+    let said = machine.process.ended().await;
+    if !machine.process.was_destroyed() {
+        tracing::info!(instance = %name, %said, "a machine ended by itself");
+        link.end();
+    }
+}
+
+impl Sandbox for MicroVmSandbox {
+    fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
+        Box::pin(async move { Ok(Box::new(self.inner.link.accept().await?) as Box<dyn Io>) })
+    }
+
+    fn spawn(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, SpawnError>> {
+        Box::pin(async move {
+            let program = process.argv.first().cloned().unwrap_or_default();
+            let exec = |source| SpawnError::Exec { program: program.clone(), source };
+            let environment = process.environment.iter().map(|(name, value)| format!("{name}={value}"));
+            let directory = process.working_directory.to_string_lossy().into_owned();
+            let spawned = self.inner.link.spawn(process.argv, environment.collect(), directory);
+            let spawned = spawned.map_err(|error| match error {
+                LinkError::TooLong(_) => exec(io::Error::from_raw_os_error(libc::E2BIG)),
+                _ => SpawnError::Gone,
+            })?;
+            match tokio::time::timeout(PATIENCE, spawned.starting).await {
+                Ok(Ok(Ok(()))) => Ok(Process { output: spawned.output, exit: spawned.exit }),
+                Ok(Ok(Err(error))) => Err(exec(error)),
+                Ok(Err(_gone)) => Err(SpawnError::Gone),
+                Err(_late) => Err(exec(io::ErrorKind::TimedOut.into())),
+            }
+        })
+    }
+
+    fn terminate(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move { self.inner.link.terminate() })
+    }
+
+    fn pause(&self) -> BoxFuture<'_, Result<(), PauseError>> {
+        Box::pin(self.inner.pause())
+    }
+
+    fn resume(&self) -> BoxFuture<'_, Result<(), PauseError>> {
+        Box::pin(self.inner.resume())
+    }
+
+    fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+
+    fn destroy(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.inner.destroy())
+    }
+}
+
+impl Drop for MicroVmSandbox {
+    fn drop(&mut self) {
+        let inner = Arc::clone(&self.inner);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { inner.destroy().await });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hearth_types::InstanceId;
+
+    fn spec(memory_mb: u64, cpu_millis: u32) -> SandboxSpec {
+        SandboxSpec {
+            instance: InstanceId::new(1, 1),
+            mounts: Vec::new(),
+            memory_bytes: memory_mb << 20,
+            cpu_millis,
+            processes: 1,
+            open_files: 1,
+            scratch_bytes: 1,
+        }
+    }
+
+    #[test]
+    fn few_sizes_of_machines_serve_all_functions() {
+        let sizes: Vec<u64> =
+            [1, 128, 129, 256, 512, 1_769, 10_240].map(|mb| size_for(&spec(mb, 500)).memory_mb).into();
+        assert_eq!(sizes, [192, 192, 320, 320, 576, 2_112, 16_448]);
+        assert_eq!(size_for(&spec(10_240, 5_789)).vcpus, 6);
+    }
+}

@@ -1,0 +1,342 @@
+//! Saved machines on disk: memory, device state, and what they depend on, checked by hash before anything runs from them.
+//!
+//! A snapshot's folder is named by the hash of everything that went into it, so one that is stale is never looked for. It
+//! becomes visible all at once, by a rename. In use it is a file in memory, sealed: clones map it privately, and not one of
+//! them can change what the next one gets.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{SealFlags, fcntl_add_seals};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::process::memory_file;
+
+/// Memory is hashed and stored in pieces of this size, bytes; those that are zero are left out.
+const PIECE: usize = 64 << 10;
+/// A device state of more is none, bytes.
+const MAX_STATE: u64 = 16 << 20;
+/// What was not finished for so long never will be.
+const ABANDONED: Duration = Duration::from_secs(3600);
+const ABOUT: &str = "snapshot.json";
+const MEMORY: &str = "memory";
+const STATE: &str = "state";
+
+/// Why there is no such snapshot.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SnapshotError {
+    /// None of that name.
+    #[error("there is none")]
+    Absent,
+    /// What is there is not what was saved.
+    #[error("it is damaged: {0}")]
+    Damaged(&'static str),
+    /// It cannot be read or written.
+    #[error("cannot {step}")]
+    Io {
+        /// An infinitive.
+        step: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A saved machine, ready to be cloned.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    /// All of its memory; sealed.
+    pub(super) memory: File,
+    /// The state of its devices.
+    pub(super) state: File,
+}
+
+/// What is written beside a snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+struct About {
+    memory_bytes: u64,
+    memory_sha256: String,
+    state_sha256: String,
+}
+
+/// The snapshots of one folder.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    directory: PathBuf,
+    limit_bytes: u64,
+}
+
+fn io_step(step: &'static str) -> impl Fn(io::Error) -> SnapshotError {
+    move |source| SnapshotError::Io { step, source }
+}
+
+// === impl Snapshots ===
+
+impl Snapshots {
+    /// Uses `directory`, for at most `limit_bytes`, and removes what was never finished.
+    pub(super) fn open(directory: PathBuf, limit_bytes: u64) -> io::Result<Self> {
+        fs::create_dir_all(&directory)?;
+        for entry in fs::read_dir(&directory)?.flatten() {
+            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+            // A younger one may be another process's, which is at it.
+            if age > ABANDONED && entry.path().extension().is_some_and(|end| end == "new") {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(Self { directory, limit_bytes })
+    }
+
+    /// The snapshot of that name, after a look at all of it. One that is damaged is removed.
+    pub(super) fn load(&self, name: &str) -> Result<Snapshot, SnapshotError> {
+        let directory = self.directory.join(name);
+        let loaded = load(&directory);
+        if let Err(SnapshotError::Damaged(_)) = &loaded {
+            let _ = fs::remove_dir_all(&directory);
+        }
+        if loaded.is_ok() {
+            // Its age is since it was used last.
+            let _ = File::open(directory.join(ABOUT))
+                .and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        }
+        loaded
+    }
+
+    /// Keeps a machine whose memory and state were saved to `snapshot`, and seals that.
+    pub(super) fn keep(&self, name: &str, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        seal(&snapshot.memory).map_err(io_step("seal the memory"))?;
+        let (new, directory) =
+            (self.directory.join(format!("{name}.{}.new", std::process::id())), self.directory.join(name));
+        let _ = fs::remove_dir_all(&new);
+        fs::create_dir_all(&new).map_err(io_step("make the snapshot's folder"))?;
+        let kept = store(&new, snapshot).and_then(|()| {
+            let _ = fs::remove_dir_all(&directory);
+            fs::rename(&new, &directory)
+        });
+        if kept.is_err() {
+            let _ = fs::remove_dir_all(&new);
+        }
+        kept.map_err(io_step("write the snapshot"))?;
+        self.make_room(name);
+        Ok(())
+    }
+
+    /// Removes what was used longest ago until the rest is within the limit. Those that run are in memory, and stay there.
+    fn make_room(&self, keep: &str) {
+        let mut all: Vec<_> = fs::read_dir(&self.directory).into_iter().flatten().flatten().collect();
+        all.sort_by_key(|entry| {
+            fs::metadata(entry.path().join(ABOUT)).and_then(|about| about.modified()).ok()
+        });
+        let mut total: u64 = all.iter().map(|entry| size_on_disk(&entry.path())).sum();
+        for entry in all {
+            if total <= self.limit_bytes {
+                return;
+            }
+            if entry.file_name().to_str() != Some(keep) {
+                total -= size_on_disk(&entry.path());
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+fn size_on_disk(directory: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let size = |name| fs::metadata(directory.join(name)).map_or(0, |file| file.blocks() * 512);
+    size(MEMORY) + size(STATE)
+}
+
+fn seal(memory: &File) -> io::Result<()> {
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    fcntl_add_seals(memory.as_fd(), seals).map_err(Into::into)
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Hands on the pieces of a file that are not zero, with where they are.
+fn pieces(file: &File, mut each: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
+    use rustix::fs::{SeekFrom, seek};
+    let mut buffer = vec![0; PIECE];
+    let mut at = 0;
+    while let Ok(start) = seek(file, SeekFrom::Data(at)) {
+        let end = seek(file, SeekFrom::Hole(start))?;
+        at = start - start % PIECE as u64;
+        while at < end {
+            let count = read_at(file, &mut buffer, at)?;
+            let piece = buffer.get(..count).unwrap_or_default();
+            if piece.iter().any(|byte| *byte != 0) {
+                each(at, piece)?;
+            }
+            at += PIECE as u64;
+        }
+    }
+    Ok(())
+}
+
+fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at + filled as u64)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
+}
+
+fn note(hash: &mut Sha256, at: u64, piece: &[u8]) {
+    hash.update(at.to_le_bytes());
+    hash.update(piece);
+}
+
+fn store(directory: &Path, snapshot: &Snapshot) -> io::Result<()> {
+    let memory_bytes = snapshot.memory.metadata()?.len();
+    let memory = File::create_new(directory.join(MEMORY))?;
+    memory.set_len(memory_bytes)?;
+    let mut hash = Sha256::new();
+    pieces(&snapshot.memory, |at, piece| {
+        note(&mut hash, at, piece);
+        memory.write_all_at(piece, at)
+    })?;
+    let mut state = Vec::new();
+    let mut from = snapshot.state.try_clone()?;
+    from.seek(SeekFrom::Start(0))?;
+    from.take(MAX_STATE).read_to_end(&mut state)?;
+    let mut state_file = File::create_new(directory.join(STATE))?;
+    state_file.write_all(&state)?;
+    let about = About {
+        memory_bytes,
+        memory_sha256: hex(&hash.finalize()),
+        state_sha256: hex(&Sha256::digest(&state)),
+    };
+    memory.sync_all()?;
+    state_file.sync_all()?;
+    let mut file = File::create_new(directory.join(ABOUT))?;
+    file.write_all(&serde_json::to_vec_pretty(&about)?)?;
+    file.sync_all()
+}
+
+fn load(directory: &Path) -> Result<Snapshot, SnapshotError> {
+    let about = match fs::read(directory.join(ABOUT)) {
+        Ok(about) => about,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SnapshotError::Absent),
+        Err(error) => return Err(io_step("read the snapshot's description")(error)),
+    };
+    let about: About =
+        serde_json::from_slice(&about).map_err(|_| SnapshotError::Damaged("its description is none"))?;
+    let stored = File::open(directory.join(MEMORY)).map_err(io_step("open the snapshot's memory"))?;
+    let there = stored.metadata().map_err(io_step("read the snapshot's memory"))?.len();
+    if there != about.memory_bytes {
+        return Err(SnapshotError::Damaged("its memory has another size"));
+    }
+    let memory = memory_file("snapshot", about.memory_bytes).map_err(io_step("make room in memory"))?;
+    let mut hash = Sha256::new();
+    pieces(&stored, |at, piece| {
+        note(&mut hash, at, piece);
+        memory.write_all_at(piece, at)
+    })
+    .map_err(io_step("read the snapshot's memory"))?;
+    if hex(&hash.finalize()) != about.memory_sha256 {
+        return Err(SnapshotError::Damaged("its memory is not what was saved"));
+    }
+    let mut bytes = Vec::new();
+    let state = File::open(directory.join(STATE)).map_err(io_step("open the snapshot's state"))?;
+    state.take(MAX_STATE).read_to_end(&mut bytes).map_err(io_step("read the snapshot's state"))?;
+    if hex(&Sha256::digest(&bytes)) != about.state_sha256 {
+        return Err(SnapshotError::Damaged("its state is not what was saved"));
+    }
+    let state = memory_file("state", bytes.len() as u64).map_err(io_step("make room in memory"))?;
+    state.write_all_at(&bytes, 0).map_err(io_step("make room in memory"))?;
+    seal(&memory).and_then(|()| seal(&state)).map_err(io_step("seal the memory"))?;
+    Ok(Snapshot { memory, state })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved(store: &Snapshots, name: &str) -> Snapshot {
+        let memory = memory_file("memory", 1 << 20).unwrap();
+        memory.write_all_at(b"something", 300_000).unwrap();
+        let state = memory_file("state", 5).unwrap();
+        state.write_all_at(b"state", 0).unwrap();
+        let snapshot = Snapshot { memory, state };
+        store.keep(name, &snapshot).unwrap();
+        snapshot
+    }
+
+    fn text(file: &File, at: u64, length: usize) -> String {
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, at).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn what_is_loaded_is_what_was_kept_and_cannot_be_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Snapshots::open(directory.path().join("s"), u64::MAX).unwrap();
+        saved(&store, "a");
+        let snapshot = store.load("a").unwrap();
+        assert_eq!(text(&snapshot.memory, 300_000, 9), "something");
+        assert_eq!(text(&snapshot.state, 0, 5), "state");
+        assert!(snapshot.memory.write_all_at(b"x", 0).is_err());
+        assert!(matches!(store.load("b"), Err(SnapshotError::Absent)));
+    }
+
+    #[test]
+    fn one_that_is_damaged_is_refused_and_removed() {
+        for (file, damage) in [(MEMORY, 300_004_u64), (STATE, 2), (ABOUT, 3)] {
+            let directory = tempfile::tempdir().unwrap();
+            let store = Snapshots::open(directory.path().join("s"), u64::MAX).unwrap();
+            saved(&store, "a");
+            let path = directory.path().join("s/a").join(file);
+            File::options().write(true).open(&path).unwrap().write_all_at(b"\xff", damage).unwrap();
+            assert!(matches!(store.load("a"), Err(SnapshotError::Damaged(_))), "{file}");
+            assert!(matches!(store.load("a"), Err(SnapshotError::Absent)), "{file}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let store = Snapshots::open(directory.path().join("s"), u64::MAX).unwrap();
+        saved(&store, "a");
+        let memory = File::options().write(true).open(directory.path().join("s/a/memory")).unwrap();
+        memory.set_len(1 << 19).unwrap();
+        assert!(matches!(store.load("a"), Err(SnapshotError::Damaged(_))));
+    }
+
+    #[test]
+    fn the_one_used_longest_ago_goes_when_there_are_too_many() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let one = {
+            let store = Snapshots::open(path.clone(), u64::MAX).unwrap();
+            saved(&store, "a");
+            size_on_disk(&path.join("a"))
+        };
+        let store = Snapshots::open(path.clone(), 2 * one).unwrap();
+        saved(&store, "b");
+        let old = std::time::SystemTime::UNIX_EPOCH;
+        File::open(path.join("b").join(ABOUT)).unwrap().set_modified(old).unwrap();
+        saved(&store, "c");
+        let mut left: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a", "c"]);
+    }
+
+    #[test]
+    fn what_was_never_finished_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        for (name, age) in [("old.1.new", 2 * ABANDONED), ("young.1.new", Duration::ZERO)] {
+            fs::create_dir_all(path.join(name)).unwrap();
+            let time = std::time::SystemTime::now() - age;
+            File::open(path.join(name)).unwrap().set_modified(time).unwrap();
+        }
+        Snapshots::open(path.clone(), u64::MAX).unwrap();
+        assert!(!path.join("old.1.new").exists() && path.join("young.1.new").exists());
+    }
+}

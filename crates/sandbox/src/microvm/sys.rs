@@ -1,0 +1,58 @@
+//! The system calls that safe crates do not offer, or offer only as unsafe.
+#![expect(unsafe_code, reason = "unshare, the steps before exec and pidfd_open have no safe form")]
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::thread::UnshareFlags;
+use tokio::io::unix::AsyncFd;
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Gives the calling thread namespaces of its own.
+pub(super) fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: none of the flags used takes away what other code of this thread relies on: it runs only the jail's.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
+}
+
+/// Has a VMM join its groups, keep its descriptors, become its user, gain no privilege, and die with the thread that starts it.
+pub(super) fn before_exec(command: &mut Command, keep: Vec<RawFd>, groups: Vec<File>, user: Option<u32>) {
+    let prepare = move || {
+        for mut group in &groups {
+            group.write_all(b"0")?;
+        }
+        // SAFETY: system calls on this process, which is about to become a VMM. They allocate nothing.
+        unsafe {
+            libc::setsid();
+            libc::umask(0o077);
+            for fd in &keep {
+                check(libc::fcntl(*fd, libc::F_SETFD, 0).into())?;
+            }
+            if let Some(user) = user {
+                check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()))?;
+                check(libc::syscall(libc::SYS_setresgid, user, user, user))?;
+                check(libc::syscall(libc::SYS_setresuid, user, user, user))?;
+            }
+            check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())?;
+            // After the change of user, which clears it.
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL).into())?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls alone, which is what may be done between fork and exec.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Lets the async runtime wait for the end of a child that nobody has reaped.
+pub(super) fn watch_child(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
+    let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK)?;
+    // SAFETY: an `OwnedFd` names the same open file for as long as it lives.
+    unsafe { AsyncFd::register(fd) }.map_err(Into::into)
+}

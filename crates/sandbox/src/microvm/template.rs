@@ -1,0 +1,230 @@
+//! Templates: a machine for each kernel, root and size, booted once and cloned ever after.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hearth_rootfs::Image;
+use hearth_wire::PROTOCOL;
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+
+use super::link::{Link, LinkError};
+use super::process::memory_file;
+use super::qemu::{Accelerator, MachineOrder, Origin, Size, VmmError};
+use super::snapshot::{Snapshot, SnapshotError, Snapshots};
+use super::{AGENT, MicroVmConfig, MicroVmError, Shared, step};
+
+/// A machine that has not booted by then will not: emulated and on a busy machine it takes a few seconds.
+const BOOT_DEADLINE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(10);
+/// What disks a clone may have, bytes: the kernel in it knows no other size than that of its template's.
+pub(super) const MAX_DISK: u64 = 16 << 30;
+/// Templates that are kept in memory. One has about a hundred megabytes.
+const MAX_LOADED: usize = 16;
+/// A change of this number makes all templates anew.
+const FORMAT: u32 = 1;
+
+/// Why there is no template.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TemplateError {
+    /// A step on the worker's side.
+    #[error("cannot {step}")]
+    Step {
+        /// An infinitive.
+        step: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The VMM did not do it.
+    #[error(transparent)]
+    Vmm(#[from] VmmError),
+    /// The agent did not do it.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The machine ended.
+    #[error("the machine ended while it booted: {0}")]
+    Ended(String),
+    /// The agent is of another version than the worker, which embeds it.
+    #[error("the machine's agent speaks protocol {0}")]
+    Protocol(u32),
+    /// It could not be written.
+    #[error("cannot keep the template")]
+    Keep(#[source] SnapshotError),
+}
+
+/// A machine to clone.
+#[derive(Debug)]
+pub(super) struct Template {
+    pub(super) snapshot: Snapshot,
+    pub(super) root: Image,
+    pub(super) size: Size,
+}
+
+/// A template's place while it is used or made.
+type Slot = Arc<OnceCell<Arc<Template>>>;
+
+/// Finds templates, and makes those that are not there.
+#[derive(Debug)]
+pub(super) struct Templates {
+    snapshots: Snapshots,
+    kernel: PathBuf,
+    kernel_id: String,
+    initramfs: PathBuf,
+    initramfs_sha256: [u8; 32],
+    blank_disk: PathBuf,
+    /// The one used last is last.
+    slots: Mutex<Vec<(String, Slot)>>,
+}
+
+// === impl Templates ===
+
+impl Templates {
+    pub(super) fn new(config: &MicroVmConfig, snapshots: Snapshots) -> Result<Self, MicroVmError> {
+        let initramfs = config.kernel.initramfs(AGENT).map_err(MicroVmError::Kernel)?;
+        let path = config.directory.join("initramfs");
+        fs::write(&path, &initramfs).map_err(step("write the initramfs"))?;
+        let blank_disk = config.directory.join("blank-disk");
+        let made = File::create(&blank_disk).and_then(|disk| disk.set_len(MAX_DISK));
+        made.map_err(step("make a blank disk"))?;
+        for path in [&path, &blank_disk] {
+            let all = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            fs::set_permissions(path, all).map_err(step("open a file to VMMs"))?;
+        }
+        let kernel = config.kernel.vmlinuz().unwrap_or_else(|| config.kernel.vmlinux());
+        Ok(Self {
+            snapshots,
+            kernel,
+            kernel_id: config.kernel.id().to_owned(),
+            initramfs: path,
+            initramfs_sha256: Sha256::digest(&initramfs).into(),
+            blank_disk,
+            slots: Mutex::default(),
+        })
+    }
+
+    /// The template for machines of that root and size. Made once, however many ask; that takes seconds.
+    pub(super) async fn get(
+        &self,
+        shared: &Arc<Shared>,
+        root: &Image,
+        size: Size,
+    ) -> Result<Arc<Template>, TemplateError> {
+        let name = self.name(shared, root, size);
+        let slot = self.slot(&name);
+        let made = slot.get_or_try_init(|| async {
+            let snapshot = match self.load(shared, &name).await {
+                Ok(snapshot) => snapshot,
+                Err(reason) => {
+                    if !matches!(reason, SnapshotError::Absent) {
+                        tracing::warn!(%reason, template = %name, "a template is made again");
+                    }
+                    self.boot(shared, root, size, &name).await?
+                }
+            };
+            Ok(Arc::new(Template { snapshot, root: root.clone(), size }))
+        });
+        made.await.cloned()
+    }
+
+    /// Everything that a template depends on.
+    fn name(&self, shared: &Shared, root: &Image, size: Size) -> String {
+        let accelerator = match shared.qemu.accelerator {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Tcg => "tcg",
+        };
+        let mut hash = Sha256::new();
+        let words = [
+            &FORMAT.to_string(),
+            &PROTOCOL.to_string(),
+            &shared.qemu.version,
+            accelerator,
+            &self.kernel_id,
+            root.id(),
+            &format!("{} {}", size.memory_mb, size.vcpus),
+        ];
+        for word in words {
+            hash.update(word.len().to_le_bytes());
+            hash.update(word);
+        }
+        hash.update(self.initramfs_sha256);
+        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn slot(&self, name: &str) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = match slots.iter().position(|(other, _)| other == name) {
+            Some(place) => slots.remove(place).1,
+            None => Slot::default(),
+        };
+        slots.push((name.to_owned(), Arc::clone(&slot)));
+        if slots.len() > MAX_LOADED {
+            // Clones that live go on; the next one loads it again.
+            slots.remove(0);
+        }
+        slot
+    }
+
+    async fn load(&self, shared: &Arc<Shared>, name: &str) -> Result<Snapshot, SnapshotError> {
+        let (shared, name) = (Arc::clone(shared), name.to_owned());
+        let loaded = tokio::task::spawn_blocking(move || shared.templates.snapshots.load(&name)).await;
+        loaded.unwrap_or(Err(SnapshotError::Absent))
+    }
+
+    async fn boot(
+        &self,
+        shared: &Arc<Shared>,
+        root: &Image,
+        size: Size,
+        name: &str,
+    ) -> Result<Snapshot, TemplateError> {
+        let step = |step| move |source| TemplateError::Step { step, source };
+        let began = std::time::Instant::now();
+        let memory = memory_file("template", size.memory_mb << 20).map_err(step("make room in memory"))?;
+        let state = memory_file("state", 0).map_err(step("make room in memory"))?;
+        let blank = File::open(&self.blank_disk).map_err(step("open a blank disk"))?;
+        let scratch = File::options().read(true).write(true).open(&self.blank_disk);
+        let scratch = scratch.map_err(step("open a blank disk"))?;
+        let order = MachineOrder {
+            name: format!("template-{name}"),
+            size,
+            // A boot is waited for: it gets what there is.
+            cpu_millis: 1_000 * size.vcpus,
+            origin: Origin::Boot { kernel: &self.kernel, initramfs: &self.initramfs, memory: &memory },
+            disks: [root.file(), &blank, &scratch],
+        };
+        let (machine, socket) = shared.qemu.start(&shared.host, order).await?;
+        let link = Link::new();
+        let booted = async {
+            let protocol = link.greet(socket, BOOT_DEADLINE).await?;
+            if protocol != PROTOCOL {
+                return Err(TemplateError::Protocol(protocol));
+            }
+            link.quiesce(SILENCE).await?;
+            machine.save(&state, true).await?;
+            Ok(())
+        };
+        tokio::select! {
+            booted = booted => booted?,
+            said = machine.process.ended() => return Err(TemplateError::Ended(said)),
+        }
+        let shared = Arc::clone(shared);
+        let name = name.to_owned();
+        let kept = tokio::task::spawn_blocking(move || {
+            // Nobody has the memory mapped for writing any more.
+            machine.process.destroy();
+            let snapshot = Snapshot { memory, state };
+            shared.templates.snapshots.keep(&name, &snapshot).map(|()| snapshot)
+        });
+        let kept = kept.await.map_err(|error| step("keep the template")(io::Error::other(error)))?;
+        tracing::info!(
+            seconds = began.elapsed().as_secs_f32(),
+            memory_mb = size.memory_mb,
+            "booted a template"
+        );
+        kept.map_err(TemplateError::Keep)
+    }
+}

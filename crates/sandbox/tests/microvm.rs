@@ -1,0 +1,59 @@
+//! The micro-VM driver with real machines: QEMU, emulated where there is no KVM.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    reason = "clippy knows tests by the attribute that this harness does without"
+)]
+
+#[path = "common/conformance.rs"]
+mod conformance;
+#[path = "common/world.rs"]
+mod world;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+use hearth_kernel::Kernels;
+use hearth_rootfs::Images;
+use hearth_sandbox::{Driver, MicroVm, MicroVmConfig, Recovered};
+use libtest_mimic::{Arguments, Trial};
+
+/// Templates and images are the same for all tests: each driver of a test has them in common.
+fn shared() -> &'static Path {
+    static SHARED: OnceLock<PathBuf> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        root.join("target/test-microvm")
+    })
+}
+
+/// The driver that the tests are of.
+async fn open(name: &str, directory: &Path) -> (Arc<dyn Driver>, Recovered) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    let kernels =
+        std::env::var_os("HEARTH_KERNELS").map_or_else(|| root.join(".cache/kernels"), PathBuf::from);
+    let config = MicroVmConfig {
+        name: name.to_owned(),
+        directory: directory.to_owned(),
+        kernel: Kernels::open(kernels).unwrap().newest().unwrap(),
+        images: Arc::new(Images::open(shared().join("images"), 8 << 30).unwrap()),
+        snapshots: shared().join("templates"),
+        program: "/usr/bin/qemu-system-x86_64".into(),
+        snapshot_bytes: 8 << 30,
+        hibernation_bytes: 1 << 30,
+    };
+    let (driver, recovered) = MicroVm::open(config).await.unwrap();
+    (Arc::new(driver), recovered)
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Each looks at processes of the whole machine.
+    arguments.test_threads = Some(1);
+    let mut trials: Vec<Trial> = Vec::new();
+    trials.extend(conformance::trials());
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
