@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cannot measure: {error} ({:?})", error.source());
+            eprintln!("cannot measure: {error:?}");
             ExitCode::FAILURE
         }
     }

@@ -101,12 +101,6 @@ impl Group {
             .try_for_each(|directory| fs::write(directory.join("cgroup.procs"), pid.to_string()))
     }
 
-    /// Files that a process joins it by, writing `0`.
-    pub(crate) fn doors(&self) -> io::Result<Vec<File>> {
-        let open = |directory: &PathBuf| File::options().write(true).open(directory.join("cgroup.procs"));
-        self.directories.iter().map(open).collect()
-    }
-
     /// What stops its processes, if they can be stopped.
     pub(crate) fn freezer(&self) -> Option<Freezer> {
         self.freezer.clone()

@@ -1,8 +1,8 @@
 //! Where VMMs run: out of reach of the machine's files, networks and processes.
 //!
 //! One thread goes into mount, network, IPC and host-name namespaces of its own, onto a root that has little more than the
-//! VMM's program and libraries, and starts all VMMs from there; they inherit that for nothing. Each gets a user of its own,
-//! its control groups, and the open files that it needs: it opens none by a path of the machine's. A VMM dies when that
+//! VMM's program and libraries, and starts all VMMs from there; they inherit that for nothing. Each gets a user of its own
+//! and the open files that it needs: it opens none by a path of the machine's. A VMM dies when that
 //! thread ends, and so with the worker, however that ends.
 
 use std::fs;
@@ -44,8 +44,6 @@ pub(super) struct Start {
     pub(super) fds: Vec<OwnedFd>,
     /// Its user and group; `None` where this process is not root, and the VMM runs as it does.
     pub(super) user: Option<u32>,
-    /// Files that a process writes `0` to in order to join a control group.
-    pub(super) groups: Vec<fs::File>,
 }
 
 struct Order {
@@ -105,7 +103,7 @@ fn start(start: Start) -> io::Result<Child> {
     command.args(&start.arguments).env_clear().current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let keep: Vec<RawFd> = start.fds.iter().map(AsRawFd::as_raw_fd).collect();
-    sys::before_exec(&mut command, keep, start.groups, start.user);
+    sys::before_exec(&mut command, keep, start.user);
     command.spawn()
 }
 

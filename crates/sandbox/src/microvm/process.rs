@@ -84,13 +84,7 @@ impl VmmProcess {
     ) -> io::Result<(Child, AsyncFd<OwnedFd>, Group)> {
         let mut group = Group::create(&host.hierarchies, &order.name, order.limits)?;
         let made = async {
-            let start = Start {
-                program: order.program,
-                arguments: order.arguments,
-                fds: order.fds,
-                user,
-                groups: group.doors()?,
-            };
+            let start = Start { program: order.program, arguments: order.arguments, fds: order.fds, user };
             let mut child = host.jail.start(start).await?;
             match sys::watch_child(child.id()) {
                 Ok(exited) => Ok((child, exited)),
@@ -107,6 +101,20 @@ impl VmmProcess {
                 Err(error)
             }
         }
+    }
+
+    /// Puts it under its limits. That takes the kernel several milliseconds, in which it may well begin; nothing of a tenant's
+    /// may run in it before.
+    pub(super) async fn confine(self: &Arc<Self>) -> io::Result<()> {
+        let process = Arc::clone(self);
+        let confined = tokio::task::spawn_blocking(move || {
+            let pid = match lock(&process.child).as_ref() {
+                Some(child) => i32::try_from(child.id()).map_err(io::Error::other)?,
+                None => return Ok(()),
+            };
+            lock(&process.group).attach(pid)
+        });
+        confined.await.map_err(io::Error::other)?
     }
 
     /// Resolves when it ended: what it said last.

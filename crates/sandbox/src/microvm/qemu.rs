@@ -25,9 +25,9 @@ const OVERHEAD: u64 = 192 << 20;
 const THREADS: u32 = 96;
 /// `quiet` keeps the boot short, as every character on an emulated serial line takes its time. `panic=-1` and
 /// `reboot=t`: a machine that cannot go on resets, and QEMU ends at that. The clock of a machine that comes from a
-/// saved state jumps, and must not be thought broken because of that.
-const COMMAND_LINE: &str =
-    "console=ttyS0 quiet reboot=t panic=-1 oops=panic tsc=reliable no_timer_check random.trust_cpu=on";
+/// saved state jumps, and must not be thought broken because of that. `lpj` spares the kernel from counting how long its
+/// loops take against the timer, which may not tick when emulated; with a clock it does not use that.
+const COMMAND_LINE: &str = "console=ttyS0 quiet reboot=t panic=-1 oops=panic tsc=reliable no_timer_check lpj=4000000 random.trust_cpu=on";
 
 /// What runs a machine's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub(super) struct MachineOrder<'a> {
 /// A machine that runs.
 #[derive(Debug)]
 pub(super) struct Machine {
-    pub(super) process: VmmProcess,
+    pub(super) process: Arc<VmmProcess>,
     monitor: Mutex<Qmp>,
     /// Whether its memory is in a file of the worker's.
     shares_memory: bool,
@@ -185,7 +185,7 @@ impl Qemu {
         if let Some(state) = state {
             monitor.restore(state, shares_memory).await?;
         }
-        Ok((Machine { process, monitor: Mutex::new(monitor), shares_memory }, link))
+        Ok((Machine { process: Arc::new(process), monitor: Mutex::new(monitor), shares_memory }, link))
     }
 }
 

@@ -21,6 +21,8 @@ use crate::driver::{
 
 /// An agent that says nothing for so long after its machine was restored, or to a question, will not.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A VMM whose socket is closed ends within this.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Where a runtime's own files are: in the root's image, that all functions of the runtime share.
 const RUNTIME: [&str; 2] = ["/var/lang", "/var/runtime"];
 /// What the guest's kernel and agent need beside the function, MiB.
@@ -119,6 +121,7 @@ impl MicroVmSandbox {
         let (root, code) = images?;
         let template = shared.templates.get(shared, &root, size).await;
         let template = template.map_err(|error: TemplateError| set_up(&error))?;
+
         let (for_disk, bytes) = (Arc::clone(shared), spec.scratch_bytes.min(MAX_DISK));
         let scratch = blocking("make a disk for /tmp", move || for_disk.scratch.take(bytes)).await?;
         let scratch = scratch
@@ -198,6 +201,8 @@ enum StartError {
     Link(#[from] LinkError),
     #[error("the machine ended at once: {0}")]
     Ended(String),
+    #[error("cannot put the machine under its limits")]
+    Confine(#[source] io::Error),
     #[error("cannot draw random bytes")]
     Entropy(#[source] io::Error),
 }
@@ -228,16 +233,21 @@ impl Inner {
         let (machine, socket) = self.shared.qemu.start(&self.shared.host, order).await?;
         let machine = Arc::new(machine);
         let awoken = async {
-            self.link.awaken(socket, &awake()?, PATIENCE).await?;
-            Ok::<_, StartError>(())
+            let awake = awake()?;
+            let awoken = async { self.link.awaken(socket, &awake, PATIENCE).await.map_err(StartError::from) };
+            let confined = async { machine.process.confine().await.map_err(StartError::Confine) };
+            tokio::try_join!(awoken, confined)?;
+            Ok(())
         };
         let started = tokio::select! {
             awoken = awoken => awoken,
             said = machine.process.ended() => Err(StartError::Ended(said)),
         };
         if let Err(error) = started {
+            // Why it is gone is told by what it said last.
+            let said = tokio::time::timeout(LAST_WORDS, machine.process.ended()).await;
             end_machine(machine).await;
-            return Err(error);
+            return Err(said.map_or(error, StartError::Ended));
         }
         tokio::spawn(watch(self.name.clone(), self.link.clone(), Arc::downgrade(&machine)));
         *lock(&self.machine) = Some(machine);

@@ -1,8 +1,7 @@
 //! The system calls that safe crates do not offer, or offer only as unsafe.
 #![expect(unsafe_code, reason = "unshare, the steps before exec and pidfd_open have no safe form")]
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -20,12 +19,9 @@ pub(super) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
 }
 
-/// Has a VMM join its groups, keep its descriptors, become its user, gain no privilege, and die with the thread that starts it.
-pub(super) fn before_exec(command: &mut Command, keep: Vec<RawFd>, groups: Vec<File>, user: Option<u32>) {
+/// Has a VMM keep its descriptors, become its user, gain no privilege, and die with the thread that starts it.
+pub(super) fn before_exec(command: &mut Command, keep: Vec<RawFd>, user: Option<u32>) {
     let prepare = move || {
-        for mut group in &groups {
-            group.write_all(b"0")?;
-        }
         // SAFETY: system calls on this process, which is about to become a VMM. They allocate nothing.
         unsafe {
             libc::setsid();

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hearth_rootfs::Image;
 use hearth_wire::PROTOCOL;
@@ -13,12 +13,14 @@ use tokio::sync::OnceCell;
 
 use super::link::{Link, LinkError};
 use super::process::memory_file;
-use super::qemu::{Accelerator, MachineOrder, Origin, Size, VmmError};
+use super::qemu::{Accelerator, Machine, MachineOrder, Origin, Size, VmmError};
 use super::snapshot::{Snapshot, SnapshotError, Snapshots};
 use super::{AGENT, MicroVmConfig, MicroVmError, Shared, step};
 
-/// A machine that has not booted by then will not: emulated and on a busy machine it takes a few seconds.
-const BOOT_DEADLINE: Duration = Duration::from_secs(60);
+/// How long each attempt to boot may take; emulated, one takes about three seconds. In one of some tens the emulated timer
+/// does not tick, and the kernel waits for it without end.
+const BOOT_DEADLINES: [Duration; 3] =
+    [Duration::from_secs(10), Duration::from_secs(20), Duration::from_secs(60)];
 const SILENCE: Duration = Duration::from_secs(10);
 /// What disks a clone may have, bytes: the kernel in it knows no other size than that of its template's.
 pub(super) const MAX_DISK: u64 = 16 << 30;
@@ -181,8 +183,46 @@ impl Templates {
         size: Size,
         name: &str,
     ) -> Result<Snapshot, TemplateError> {
+        let began = Instant::now();
+        let mut attempt = 0;
+        let (machine, snapshot) = loop {
+            let deadline = BOOT_DEADLINES.get(attempt).copied().unwrap_or(SILENCE);
+            attempt += 1;
+            match self.boot_once(shared, root, size, name, deadline).await {
+                Err(TemplateError::Link(LinkError::Silent(_))) if attempt < BOOT_DEADLINES.len() => {
+                    tracing::info!(attempt, template = %name, "a machine did not boot; another try");
+                }
+                booted => break booted?,
+            }
+        };
+        let (shared, name) = (Arc::clone(shared), name.to_owned());
+        let kept = tokio::task::spawn_blocking(move || {
+            // Nobody has the memory mapped for writing any more.
+            machine.process.destroy();
+            shared.templates.snapshots.keep(&name, &snapshot).map(|()| snapshot)
+        });
+        let kept = kept.await.map_err(|error| TemplateError::Step {
+            step: "keep the template",
+            source: io::Error::other(error),
+        })?;
+        tracing::info!(
+            seconds = began.elapsed().as_secs_f32(),
+            memory_mb = size.memory_mb,
+            "booted a template"
+        );
+        kept.map_err(TemplateError::Keep)
+    }
+
+    /// Boots a machine and saves it.
+    async fn boot_once(
+        &self,
+        shared: &Arc<Shared>,
+        root: &Image,
+        size: Size,
+        name: &str,
+        deadline: Duration,
+    ) -> Result<(Machine, Snapshot), TemplateError> {
         let step = |step| move |source| TemplateError::Step { step, source };
-        let began = std::time::Instant::now();
         let memory = memory_file("template", size.memory_mb << 20).map_err(step("make room in memory"))?;
         let state = memory_file("state", 0).map_err(step("make room in memory"))?;
         let blank = File::open(&self.blank_disk).map_err(step("open a blank disk"))?;
@@ -199,7 +239,8 @@ impl Templates {
         let (machine, socket) = shared.qemu.start(&shared.host, order).await?;
         let link = Link::new();
         let booted = async {
-            let protocol = link.greet(socket, BOOT_DEADLINE).await?;
+            machine.process.confine().await.map_err(step("put the machine under its limits"))?;
+            let protocol = link.greet(socket, deadline).await?;
             if protocol != PROTOCOL {
                 return Err(TemplateError::Protocol(protocol));
             }
@@ -207,24 +248,17 @@ impl Templates {
             machine.save(&state, true).await?;
             Ok(())
         };
-        tokio::select! {
-            booted = booted => booted?,
-            said = machine.process.ended() => return Err(TemplateError::Ended(said)),
+        let booted = tokio::select! {
+            booted = booted => booted,
+            said = machine.process.ended() => Err(TemplateError::Ended(said)),
+        };
+        match booted {
+            Ok(()) => Ok((machine, Snapshot { memory, state })),
+            Err(error) => {
+                // Its end takes a moment, which is not to be had here.
+                let _ = tokio::task::spawn_blocking(move || machine.process.destroy()).await;
+                Err(error)
+            }
         }
-        let shared = Arc::clone(shared);
-        let name = name.to_owned();
-        let kept = tokio::task::spawn_blocking(move || {
-            // Nobody has the memory mapped for writing any more.
-            machine.process.destroy();
-            let snapshot = Snapshot { memory, state };
-            shared.templates.snapshots.keep(&name, &snapshot).map(|()| snapshot)
-        });
-        let kept = kept.await.map_err(|error| step("keep the template")(io::Error::other(error)))?;
-        tracing::info!(
-            seconds = began.elapsed().as_secs_f32(),
-            memory_mb = size.memory_mb,
-            "booted a template"
-        );
-        kept.map_err(TemplateError::Keep)
     }
 }

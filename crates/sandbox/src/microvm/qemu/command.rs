@@ -6,7 +6,7 @@ use super::Accelerator;
 
 /// Translated code that a clone keeps under emulation, MiB: every clone has this buffer to itself. QEMU's own choice is a
 /// gigabyte; with 8 MiB Python's start takes no longer than with 32.
-const TRANSLATION_BUFFER_MB: u32 = 8;
+const TRANSLATION_BUFFER_MB: u32 = 32;
 
 /// What a machine is made of. All numbers of files are those that QEMU inherits.
 #[derive(Clone, Debug, PartialEq, Eq)]

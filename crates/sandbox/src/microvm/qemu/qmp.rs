@@ -92,6 +92,8 @@ impl Qmp {
         // Its own choice is what a network of other machines bears.
         self.execute("migrate-set-parameters", json!({ "max-bandwidth": 1_u64 << 40 })).await?;
         self.send_file(to).await?;
+        // A machine that came from a saved state has told of that in the same words.
+        self.events.clear();
         self.execute("migrate", json!({ "uri": "fd:state" })).await?;
         loop {
             let event = self.event("MIGRATION").await?;
