@@ -27,7 +27,7 @@ const DEEPEST_QUEUE: u32 = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
-    pub(crate) isolation: Isolation,
+    pub(crate) isolation: Option<Isolation>,
     pub(crate) keep_alive: KeepAlive,
     pub(crate) concurrency: Concurrency,
     pub(crate) queue: Queue,
@@ -67,8 +67,10 @@ impl Settings {
                 wrong("hearth:idle-timeout", "a time of at most 24 hours such as 90, 90s, 5m or 1h")
             })?,
         };
-        let isolation = get("hearth:isolation").unwrap_or("auto").parse();
-        let isolation = isolation.map_err(|_| wrong("hearth:isolation", "auto or container"))?;
+        let isolation = match get("hearth:isolation").unwrap_or("auto") {
+            "auto" => None,
+            name => Some(name.parse().map_err(|_| wrong("hearth:isolation", "auto, container or qemu"))?),
+        };
         let concurrency = match get(CONCURRENCY) {
             None => Concurrency::default(),
             Some(text) => concurrency(text).ok_or_else(|| {

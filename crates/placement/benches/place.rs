@@ -29,7 +29,7 @@ fn requests() -> Vec<PlaceRequest> {
             },
             memory_mb: 128,
             cpu_millis: 72,
-            isolation: Isolation::Container,
+            isolation: Some(Isolation::Container),
             code: CodeDigest(std::array::from_fn(|i| number.to_le_bytes()[i % 8])),
             labels: Labels::new(),
         })

@@ -7,7 +7,7 @@ use hearth_types::{Time, WorkerId};
 use crate::images::Images;
 use crate::messages::{Capacity, MAX_WORKERS, Oversubscription, PlaceRequest};
 use crate::random::{Mixed, Seeded};
-use crate::room::{Found, Room, RoomTree, isolation_bit, label_bits};
+use crate::room::{Found, Room, RoomTree, label_bits, wanted_bits};
 use crate::worker::Worker;
 
 /// Most requests remembered that no worker has room for.
@@ -170,7 +170,7 @@ impl Fleet {
         Room::new(
             u64::from(request.memory_mb),
             u64::from(request.cpu_millis),
-            isolation_bit(request.isolation),
+            wanted_bits(request.isolation),
             label_bits(self.hash, &request.labels),
         )
     }
@@ -183,7 +183,7 @@ impl Fleet {
 
 /// Whether a worker that fits `request` fits `other` as well.
 fn asks_no_less(request: &PlaceRequest, other: &PlaceRequest) -> bool {
-    request.isolation == other.isolation
+    (other.isolation.is_none() || request.isolation == other.isolation)
         && request.memory_mb >= other.memory_mb
         && request.cpu_millis >= other.cpu_millis
         && other.labels.iter().all(|(name, value)| request.labels.get(name) == Some(value))

@@ -67,8 +67,8 @@ pub struct PlaceRequest {
     pub memory_mb: u32,
     /// Its CPU share, thousandths of a vCPU.
     pub cpu_millis: u32,
-    /// Driver it must run on.
-    pub isolation: Isolation,
+    /// Driver it must run on; `None` for whichever its worker has.
+    pub isolation: Option<Isolation>,
     /// The image it starts from.
     pub code: CodeDigest,
     /// Labels that its worker must have, with these values.

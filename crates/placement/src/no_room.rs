@@ -14,7 +14,7 @@ pub enum Lack {
     /// It does not have the driver.
     Isolation {
         /// The driver.
-        needed: Isolation,
+        needed: Option<Isolation>,
     },
     /// It does not have the labels.
     Labels,
@@ -73,7 +73,8 @@ impl fmt::Display for Lack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Draining => f.write_str("drains and takes no new instances"),
-            Self::Isolation { needed } => write!(f, "does not have the driver {needed}"),
+            Self::Isolation { needed: Some(needed) } => write!(f, "does not have the driver {needed}"),
+            Self::Isolation { needed: None } => f.write_str("has no driver"),
             Self::Labels => f.write_str("does not have the labels that are asked for"),
             Self::Pressure { level } => {
                 write!(f, "is under memory pressure ({level}) and takes no more instances")

@@ -65,6 +65,11 @@ pub(crate) const fn isolation_bit(isolation: Isolation) -> u32 {
     1 << isolation as u32
 }
 
+/// The bits of the drivers that would do.
+pub(crate) fn wanted_bits(isolation: Option<Isolation>) -> u32 {
+    isolation.map_or(u32::MAX, isolation_bit)
+}
+
 /// A bit for each label, so that a set of labels has all the bits of its subsets.
 pub(crate) fn label_bits(hash: Seeded, labels: &Labels) -> u64 {
     labels.iter().fold(0, |bits, label| bits | 1 << (hash.hash_one(label) % 64))

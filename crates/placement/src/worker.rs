@@ -10,7 +10,7 @@ use crate::messages::{
 use crate::no_room::Lack;
 use crate::pressure::PressureLevel;
 use crate::random::Seeded;
-use crate::room::{Room, isolation_bit, label_bits};
+use crate::room::{Room, isolation_bit, label_bits, wanted_bits};
 
 /// What an instance was promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl Worker {
         if self.draining {
             return Some(Lack::Draining);
         }
-        if self.isolation_bits & isolation_bit(request.isolation) == 0 {
+        if self.isolation_bits & wanted_bits(request.isolation) == 0 {
             return Some(Lack::Isolation { needed: request.isolation });
         }
         let has = |(name, value): (&String, _)| self.capacity.labels.get(name) == Some(value);

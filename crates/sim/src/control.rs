@@ -111,7 +111,7 @@ fn spec(index: u32, function: &Function, policy: Policy) -> Option<FunctionSpec>
         timeout: Duration::from_nanos(crate::workload::LONGEST_RUN_NANOS),
         ephemeral_mb: 512,
         environment: std::collections::BTreeMap::new(),
-        isolation: Isolation::Container,
+        isolation: Some(Isolation::Container),
         concurrency: function.concurrency,
         idle_timeout: policy.idle_timeout,
         keep_alive: policy.keep_alive,

@@ -180,8 +180,8 @@ pub struct FunctionSpec {
     pub ephemeral_mb: u32,
     /// The user's environment variables.
     pub environment: BTreeMap<String, String>,
-    /// Driver it must run on.
-    pub isolation: Isolation,
+    /// Driver it must run on; `None` for whichever its worker has.
+    pub isolation: Option<Isolation>,
     /// Requests at once in one instance.
     pub concurrency: Concurrency,
     /// Time an instance may sit idle before it ends.

@@ -41,7 +41,7 @@ fn spec(name: &str, number: u64) -> FunctionSpec {
         timeout: Duration::from_secs(3),
         ephemeral_mb: 512,
         environment: BTreeMap::new(),
-        isolation: Isolation::Container,
+        isolation: Some(Isolation::Container),
         concurrency: Concurrency::default(),
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,

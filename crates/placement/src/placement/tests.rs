@@ -19,7 +19,7 @@ fn request(instance: u64, memory_mb: u32) -> PlaceRequest {
         function: FunctionId { account: "000000000000".parse().unwrap(), name: Arc::from("f") },
         memory_mb,
         cpu_millis: memory_mb / 2,
-        isolation: Isolation::Container,
+        isolation: Some(Isolation::Container),
         code: CodeDigest([0; 32]),
         labels: Labels::new(),
     }
@@ -185,5 +185,5 @@ fn no_room_counts_the_workers_by_filter_and_names_the_best_of_each() {
          worker full: 0 of 0 instances placed; \
          worker other: does not have the driver container"
     );
-    assert_eq!(refusal.held_back[3].lack, Lack::Isolation { needed: Isolation::Container });
+    assert_eq!(refusal.held_back[3].lack, Lack::Isolation { needed: Some(Isolation::Container) });
 }

@@ -232,7 +232,7 @@ pub(crate) fn spec(code: &Path) -> FunctionSpec {
         timeout: Duration::from_secs(10),
         ephemeral_mb: 512,
         environment: [("TEST_CODE".to_owned(), code.to_str().unwrap().to_owned())].into(),
-        isolation: Isolation::Container,
+        isolation: Some(Isolation::Container),
         concurrency: Concurrency::default(),
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,
