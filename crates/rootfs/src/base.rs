@@ -72,6 +72,48 @@ pub fn etc_files() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Prefixes that a whole system is installed in, not an interpreter alone.
+const SYSTEM_PREFIXES: [&str; 3] = ["/", "/usr", "/usr/local"];
+/// What of such a prefix is an interpreter's: directory, and how names in it begin.
+const INTERPRETERS: [(&str, &str); 8] = [
+    ("bin", "python3"),
+    ("bin", "node"),
+    ("lib", "python3"),
+    ("lib64", "python3"),
+    ("lib", "node_modules"),
+    ("lib/x86_64-linux-gnu", "nodejs"),
+    ("lib/aarch64-linux-gnu", "nodejs"),
+    ("share", "nodejs"),
+];
+
+/// The directories and files that make up a runtime's prefix: the prefix itself, unless a whole system is in it.
+pub(crate) fn of_prefix(source: &Path, target: &str) -> Vec<(PathBuf, String)> {
+    if !SYSTEM_PREFIXES.iter().any(|prefix| source == Path::new(prefix)) {
+        return vec![(source.to_owned(), target.to_owned())];
+    }
+    let mut found = Vec::new();
+    for (directory, beginning) in INTERPRETERS {
+        let mut names: Vec<_> = fs::read_dir(source.join(directory))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        names.sort();
+        for name in names {
+            let name = name.to_string_lossy();
+            if name.starts_with(beginning) {
+                let path = source.join(directory).join(&*name);
+                // A link to a name beside it stays one; what another points to takes its place.
+                let stays = fs::read_link(&path).is_ok_and(|link| link.components().count() == 1);
+                let real = if stays { Ok(path) } else { fs::canonicalize(path) };
+                found.extend(real.ok().map(|real| (real, format!("{target}/{directory}/{name}"))));
+            }
+        }
+    }
+    found
+}
+
 /// What of the host goes into a root.
 #[derive(Debug)]
 pub(crate) struct Base {

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::RootfsError;
-use crate::base::Base;
+use crate::base::{Base, of_prefix};
 use crate::error::file_error;
 use crate::mkfs;
-use crate::tree::{MAX_BYTES, identify, stage};
+use crate::tree::{MAX_BYTES, contents, identify, stage};
 
 /// A change of this makes all images anew.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// What was not finished for so long never will be.
 const ABANDONED: Duration = Duration::from_secs(3600);
 /// Directories whose identity is remembered: they are looked through once in a process's life.
@@ -132,7 +132,8 @@ impl Images {
     /// # Errors
     /// When it cannot be made.
     pub fn base(&self, runtime: &[(PathBuf, String)]) -> Result<Image, RootfsError> {
-        self.get(Kind::Base, runtime)
+        let runtime: Vec<_> = runtime.iter().flat_map(|(source, target)| of_prefix(source, target)).collect();
+        self.get(Kind::Base, &runtime)
     }
 
     /// A disk with each of these directories at the path where it is to be seen.
@@ -318,16 +319,7 @@ fn about_path(image: &Path) -> PathBuf {
 }
 
 fn hash_of(path: &Path) -> io::Result<(u64, String)> {
-    let mut file = File::open(path)?;
-    let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok((bytes, hex(&hash.finalize())));
-        }
-        hash.update(buffer.get(..count).unwrap_or_default());
-        bytes += count as u64;
-    }
+    contents(path).map(|(bytes, digest)| (bytes, hex(&digest)))
 }
 
 /// Makes a new image visible, with what it is to be checked by.

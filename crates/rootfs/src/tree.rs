@@ -1,7 +1,7 @@
 //! Directories: what tells one from another, and copies that cost little.
 
-use std::fs::{self, Metadata};
-use std::io;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -37,8 +37,8 @@ pub(crate) fn walk(
     Ok(())
 }
 
-/// Adds to `hash` what would make an image of `root` another one: names, kinds, sizes, modes, times. Not what is in files:
-/// they are replaced, not written, by all who install.
+/// Adds to `hash` what would make an image of `root` another one: names, kinds, modes, and what is in files. Nothing less
+/// would do: code of two functions can have the same names, sizes and times.
 pub(crate) fn identify(root: &Path, hash: &mut Sha256) -> Result<(), RootfsError> {
     let (mut bytes, mut files) = (0, 0);
     let mut each = |path: &Path, meta: &Metadata| {
@@ -55,9 +55,9 @@ pub(crate) fn identify(root: &Path, hash: &mut Sha256) -> Result<(), RootfsError
         hash.update(name);
         hash.update(meta.mode().to_le_bytes());
         if meta.is_file() {
-            hash.update(meta.len().to_le_bytes());
-            hash.update(meta.mtime().to_le_bytes());
-            hash.update(meta.mtime_nsec().to_le_bytes());
+            let (bytes, digest) = contents(path).map_err(file_error("read", path))?;
+            hash.update(bytes.to_le_bytes());
+            hash.update(digest);
         } else if meta.is_symlink() {
             let target = fs::read_link(path).map_err(file_error("read", path))?;
             hash.update(target.as_os_str().as_encoded_bytes());
@@ -65,6 +65,20 @@ pub(crate) fn identify(root: &Path, hash: &mut Sha256) -> Result<(), RootfsError
         Ok(())
     };
     walk(root, &mut each)
+}
+
+/// Size and hash of a file.
+pub(crate) fn contents(path: &Path) -> io::Result<(u64, [u8; 32])> {
+    let mut file = File::open(path)?;
+    let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; 256 << 10]);
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok((bytes, hash.finalize().into()));
+        }
+        hash.update(buffer.get(..count).unwrap_or_default());
+        bytes += count as u64;
+    }
 }
 
 /// Has `to` hold what `from` does, without copying where a file can have two names. Parents of `to` are made.

@@ -58,7 +58,10 @@ fn the_same_directory_gives_the_same_image_and_is_made_once() {
     fs::remove_file(again.path()).unwrap();
     let third = open(directory.path(), u64::MAX).code(&mounts).unwrap();
     assert!(fs::read(third.path()).unwrap() == bytes, "two images of one directory differ");
-    fs::write(source.join("app.py"), "bb").unwrap();
+    // Of the same size, and as old.
+    let time = fs::metadata(source.join("app.py")).unwrap().modified().unwrap();
+    fs::write(source.join("app.py"), "b").unwrap();
+    File::open(source.join("app.py")).unwrap().set_modified(time).unwrap();
     assert_ne!(open(directory.path(), u64::MAX).code(&mounts).unwrap().id(), first.id());
 }
 
@@ -126,4 +129,15 @@ fn a_root_has_a_shell_that_runs() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+#[test]
+fn of_a_prefix_with_a_whole_system_in_it_only_interpreters_are_taken() {
+    assert_eq!(
+        of_prefix(Path::new("/opt/python"), "/var/lang"),
+        [("/opt/python".into(), "/var/lang".into())]
+    );
+    for (source, target) in of_prefix(Path::new("/usr"), "/var/lang") {
+        assert!(target.contains("python3") || target.contains("node"), "{} at {target}", source.display());
+    }
 }

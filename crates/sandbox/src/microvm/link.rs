@@ -409,6 +409,7 @@ impl Shared {
         state.gone = true;
         state.violation = state.violation.or(violation);
         state.break_streams();
+        state.resting = None;
         state.reply = None;
         for (_, process) in state.processes.drain() {
             if let Some(exit) = process.exit {
