@@ -19,7 +19,8 @@ pub(crate) fn apply(hostname: &str, disks: &[Disk]) -> Result<(), Failed> {
     step("mount devices", mount("devtmpfs", &*devices, "devtmpfs", MountFlags::NOEXEC, None))?;
     let mounted = disks.iter().try_for_each(|disk| attach(&devices, disk));
     step("hide devices", unmount(&*devices, UnmountFlags::DETACH))?;
-    mounted
+    mounted?;
+    step("clear up", fs::remove_dir_all(CORNER))
 }
 
 fn attach(devices: &str, disk: &Disk) -> Result<(), Failed> {
@@ -41,6 +42,13 @@ fn attach(devices: &str, disk: &Disk) -> Result<(), Failed> {
             let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME;
             // What a function deletes goes back to the worker's disk.
             step("mount /tmp", mount(&*path, "/tmp", "ext4", flags, Some(c"discard")))?;
+            // What ext4's own tools make, and Lambda's /tmp does not have.
+            match fs::remove_dir("/tmp/lost+found") {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return step("clear /tmp", Err(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
             let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
             step("open /tmp to all", fs::set_permissions("/tmp", everybody))
         }

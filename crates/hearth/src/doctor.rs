@@ -4,7 +4,7 @@
 
 mod checks;
 
-pub(crate) use checks::{KVM_ARGUMENT, kvm_guest};
+pub(crate) use checks::{KVM_ARGUMENT, kvm_guest, kvm_runs};
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;

@@ -12,11 +12,13 @@ use hearth_types::Isolation;
 
 use crate::cli::kernel::KernelHome;
 use crate::data_dir::DataDir;
+use crate::doctor;
 
 /// QEMU's name on this architecture.
-const QEMU: &str = if cfg!(target_arch = "aarch64") { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
+pub(crate) const QEMU: &str =
+    if cfg!(target_arch = "aarch64") { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
 /// Where programs are looked for when PATH does not say.
-const PLACES: &str = "/usr/local/bin:/usr/bin:/bin";
+const PLACES: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 /// Disk that images and templates may have each, bytes.
 const CACHE_BYTES: u64 = 16 << 30;
 /// Disk that hibernated machines may have, bytes.
@@ -85,6 +87,7 @@ impl DriverArgs {
                     kernel: self.kernels.open()?.newest()?,
                     images: Arc::new(images),
                     program: self.qemu.clone().unwrap_or_else(|| find(QEMU)),
+                    kvm: tokio::task::spawn_blocking(doctor::kvm_runs).await.unwrap_or(false),
                     snapshot_bytes: CACHE_BYTES,
                     hibernation_bytes: HIBERNATION_BYTES,
                 };
@@ -98,7 +101,7 @@ impl DriverArgs {
 }
 
 /// The path of a program, as a shell would find it.
-fn find(program: &str) -> PathBuf {
+pub(crate) fn find(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(PLACES.split(':').map(PathBuf::from));
     let found = places.map(|place| place.join(program)).find(|path| path.is_file());

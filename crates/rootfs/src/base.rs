@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
@@ -38,7 +39,7 @@ const DIRECTORIES: [&str; 16] = [
 /// Top-level names that are links into `/usr` on a merged system.
 const ALIASES: [&str; 5] = ["bin", "sbin", "lib", "lib32", "lib64"];
 /// Programs that scripts expect, where the host has them.
-const PROGRAMS: &str = "sh bash dash env cat ls cp mv rm ln mkdir rmdir chmod touch echo printf test true false sleep \
+const PROGRAMS: &str = "sh bash dash env cat ls cp mv rm ln mkdir mkfifo rmdir chmod touch echo printf test true false sleep \
     head tail sort uniq wc cut tr tee seq date id uname hostname basename dirname readlink realpath mktemp df du stat \
     sed grep egrep awk mawk gawk find xargs tar gzip gunzip zcat expr od sha256sum md5sum base64 kill getent nproc whoami \
     yes which dd timeout pwd sync unzip ps free nohup comm join paste split stty tty openssl curl jq";
@@ -193,7 +194,10 @@ impl Base {
         }
         for (name, text) in etc_files() {
             let path = root.join("etc").join(name);
-            fs::write(&path, text).map_err(file_error("write", &path))?;
+            let written = fs::write(&path, text)
+                .and_then(|()| fs::File::open(&path))
+                .and_then(|file| file.set_modified(SystemTime::UNIX_EPOCH));
+            written.map_err(file_error("write", &path))?;
         }
         for path in &self.files {
             let real = fs::canonicalize(path).map_err(file_error("find", path))?;
@@ -236,5 +240,8 @@ fn linker_cache(root: &Path) {
     let made = std::process::Command::new("/sbin/ldconfig").arg("-X").arg("-r").arg(root).output();
     if !made.is_ok_and(|output| output.status.success()) {
         tracing::debug!("no linker cache in a guest's root");
+    }
+    for file in [root.join("etc/ld.so.cache"), conf] {
+        let _ = fs::File::open(file).and_then(|file| file.set_modified(SystemTime::UNIX_EPOCH));
     }
 }

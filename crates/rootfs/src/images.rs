@@ -16,10 +16,10 @@ use crate::RootfsError;
 use crate::base::{Base, of_prefix};
 use crate::error::file_error;
 use crate::mkfs;
-use crate::tree::{MAX_BYTES, contents, identify, stage};
+use crate::tree::{MAX_BYTES, contents, identify, settle, stage};
 
 /// A change of this makes all images anew.
-const FORMAT: &str = "2";
+const FORMAT: &str = "4";
 /// What was not finished for so long never will be.
 const ABANDONED: Duration = Duration::from_secs(3600);
 /// Directories whose identity is remembered: they are looked through once in a process's life.
@@ -245,6 +245,7 @@ impl Images {
         for (source, target) in mounts {
             stage(source, &staging.join(target.trim_start_matches('/')))?;
         }
+        settle(staging)?;
         mkfs::make(staging, new)?;
         let bytes = fs::metadata(new).map_err(file_error("read", new))?.len();
         if bytes > MAX_BYTES.min(self.limit_bytes) {

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use sha2::{Digest, Sha256};
 
 use crate::RootfsError;
@@ -37,7 +38,7 @@ pub(crate) fn walk(
     Ok(())
 }
 
-/// Adds to `hash` what would make an image of `root` another one: names, kinds, modes, and what is in files. Nothing less
+/// Adds to `hash` what would make an image of `root` another one: names, kinds, modes, times, and what is in files. Nothing less
 /// would do: code of two functions can have the same names, sizes and times.
 pub(crate) fn identify(root: &Path, hash: &mut Sha256) -> Result<(), RootfsError> {
     let (mut bytes, mut files) = (0, 0);
@@ -58,6 +59,7 @@ pub(crate) fn identify(root: &Path, hash: &mut Sha256) -> Result<(), RootfsError
             let (bytes, digest) = contents(path).map_err(file_error("read", path))?;
             hash.update(bytes.to_le_bytes());
             hash.update(digest);
+            hash.update(meta.mtime().to_le_bytes());
         } else if meta.is_symlink() {
             let target = fs::read_link(path).map_err(file_error("read", path))?;
             hash.update(target.as_os_str().as_encoded_bytes());
@@ -102,12 +104,28 @@ pub(crate) fn stage(from: &Path, to: &Path) -> Result<(), RootfsError> {
             let target = fs::read_link(path).map_err(file_error("read", path))?;
             symlink(target, &place).map_err(file_error("make", &place))
         } else if meta.is_file() {
-            fs::hard_link(path, &place)
-                .or_else(|_| fs::copy(path, &place).map(drop))
-                .map_err(file_error("copy", path))
+            let copied = fs::hard_link(path, &place).or_else(|_| {
+                fs::copy(path, &place)?;
+                File::open(&place)?.set_modified(meta.modified()?)
+            });
+            copied.map_err(file_error("copy", path))
         } else {
             Err(RootfsError::Strange(path.to_owned()))
         }
     };
     walk(from, &mut each)
+}
+
+/// Gives directories and links one time: theirs is when they were staged.
+pub(crate) fn settle(root: &Path) -> Result<(), RootfsError> {
+    let epoch = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let times = Timestamps { last_access: epoch, last_modification: epoch };
+    let mut each = |path: &Path, meta: &Metadata| {
+        if meta.is_file() {
+            return Ok(());
+        }
+        let set = utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
+        set.map_err(|error| file_error("set the time of", path)(error.into()))
+    };
+    walk(root, &mut each)
 }

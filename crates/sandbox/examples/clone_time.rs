@@ -40,6 +40,7 @@ async fn measure() -> Result<(), Box<dyn Error>> {
         kernel: Kernels::open(Kernels::default_home())?.newest()?,
         images: Arc::new(Images::open(directory.join("images"), 8 << 30)?),
         program: "/usr/bin/qemu-system-x86_64".into(),
+        kvm: false,
         snapshot_bytes: 8 << 30,
         hibernation_bytes: 8 << 30,
     };
@@ -47,27 +48,7 @@ async fn measure() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     run(&*driver.create(spec(0)).await?).await?;
     let first = start.elapsed();
-    let (mut made, mut answered, mut ended, mut slept, mut woken) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for number in 1..=runs {
-        let start = Instant::now();
-        let sandbox = driver.create(spec(number)).await?;
-        made.push(start.elapsed());
-        run(&*sandbox).await?;
-        answered.push(start.elapsed());
-        if number <= runs / 5 {
-            let start = Instant::now();
-            sandbox.pause().await?;
-            slept.push(start.elapsed());
-            let start = Instant::now();
-            sandbox.resume().await?;
-            woken.push(start.elapsed());
-            run(&*sandbox).await?;
-        }
-        let start = Instant::now();
-        sandbox.destroy().await;
-        ended.push(start.elapsed());
-    }
+    let times = one_by_one(&driver, runs).await?;
     let start = Instant::now();
     let before = driver.memory_bytes();
     let mut all = Vec::new();
@@ -94,11 +75,11 @@ async fn measure() -> Result<(), Box<dyn Error>> {
     let report = serde_json::json!({
         "runs": runs,
         "boot_and_first_clone_ms": ms(first),
-        "clone": summary(made),
-        "clone_and_program": summary(answered),
-        "hibernate": summary(slept),
-        "wake": summary(woken),
-        "end": summary(ended),
+        "clone": summary(times.made),
+        "clone_and_program": summary(times.answered),
+        "hibernate": summary(times.slept),
+        "wake": summary(times.woken),
+        "end": summary(times.ended),
         "alive": alive,
         "all_made_ms": ms(all_made),
         "memory_each_mib": each >> 20,
@@ -106,6 +87,40 @@ async fn measure() -> Result<(), Box<dyn Error>> {
     });
     println!("{report}");
     Ok(())
+}
+
+/// How long each step took.
+#[derive(Default)]
+struct Times {
+    made: Vec<Duration>,
+    answered: Vec<Duration>,
+    slept: Vec<Duration>,
+    woken: Vec<Duration>,
+    ended: Vec<Duration>,
+}
+
+async fn one_by_one(driver: &MicroVm, runs: u64) -> Result<Times, Box<dyn Error>> {
+    let mut times = Times::default();
+    for number in 1..=runs {
+        let start = Instant::now();
+        let sandbox = driver.create(spec(number)).await?;
+        times.made.push(start.elapsed());
+        run(&*sandbox).await?;
+        times.answered.push(start.elapsed());
+        if number <= runs / 5 {
+            let start = Instant::now();
+            sandbox.pause().await?;
+            times.slept.push(start.elapsed());
+            let start = Instant::now();
+            sandbox.resume().await?;
+            times.woken.push(start.elapsed());
+            run(&*sandbox).await?;
+        }
+        let start = Instant::now();
+        sandbox.destroy().await;
+        times.ended.push(start.elapsed());
+    }
+    Ok(times)
 }
 
 /// Has a sandbox prove that it works.

@@ -51,7 +51,7 @@ use crate::users::UserRanges;
 
 use jail::Jail;
 use process::Host;
-use qemu::{Accelerator, Qemu};
+use qemu::Qemu;
 use sandbox::MicroVmSandbox;
 use snapshot::Snapshots;
 use template::Templates;
@@ -74,6 +74,9 @@ pub struct MicroVmConfig {
     pub images: Arc<Images>,
     /// QEMU's program.
     pub program: PathBuf,
+    /// Whether this machine's KVM runs guests ([`crate::kvm::prove`]). Whether it boots the kernel is tried then, once; if it
+    /// does not, machines are emulated.
+    pub kvm: bool,
     /// Disk that templates and other snapshots may have, bytes.
     pub snapshot_bytes: u64,
     /// Disk that hibernated machines may have, bytes.
@@ -149,7 +152,16 @@ impl MicroVm {
     /// When QEMU, the kernel, its folder or the user ids cannot be had.
     pub async fn open(config: MicroVmConfig) -> Result<(Self, Recovered), MicroVmError> {
         let opened = tokio::task::spawn_blocking(move || Self::open_blocking(config)).await;
-        opened.unwrap_or_else(|error| Err(step("start the driver")(io::Error::other(error))))
+        let (driver, recovered) =
+            opened.unwrap_or_else(|error| Err(step("start the driver")(io::Error::other(error))))?;
+        let shared = &driver.shared;
+        if shared.qemu.kvm.load(Ordering::Acquire) {
+            let boots = shared.templates.kvm_boots(shared).await;
+            let boots = boots.map_err(|error| step("try KVM")(io::Error::other(error)))?;
+            shared.qemu.kvm.store(boots, Ordering::Release);
+        }
+        tracing::info!(accelerator = ?shared.qemu.accelerator(), version = %shared.qemu.version, "micro-VMs are ready");
+        Ok((driver, recovered))
     }
 
     fn open_blocking(config: MicroVmConfig) -> Result<(Self, Recovered), MicroVmError> {
@@ -171,7 +183,7 @@ impl MicroVm {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let shared = Shared {
             host: Arc::new(Host { jail, hierarchies, users, confined }),
-            qemu: Qemu { program: config.program, version, accelerator: Accelerator::Tcg },
+            qemu: Qemu { program: config.program, version, kvm: AtomicBool::new(config.kvm) },
             images: config.images,
             templates,
             scratch,

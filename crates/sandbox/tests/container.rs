@@ -27,6 +27,9 @@ use std::sync::Arc;
 use hearth_sandbox::{Container, ContainerConfig, Driver, Recovered, ZYGOTE_ARGUMENT, zygote_main};
 use libtest_mimic::{Arguments, Trial};
 
+/// Sandboxes that are made at once.
+const MANY: usize = 100;
+
 /// The driver that the tests are of.
 async fn open(name: &str, directory: &Path) -> (Arc<dyn Driver>, Recovered) {
     let config = ContainerConfig {

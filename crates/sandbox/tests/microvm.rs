@@ -9,6 +9,8 @@
 
 #[path = "common/conformance.rs"]
 mod conformance;
+#[path = "microvm/machines.rs"]
+mod machines;
 #[path = "common/world.rs"]
 mod world;
 
@@ -20,6 +22,9 @@ use hearth_kernel::Kernels;
 use hearth_rootfs::Images;
 use hearth_sandbox::{Driver, MicroVm, MicroVmConfig, Recovered};
 use libtest_mimic::{Arguments, Trial};
+
+/// Sandboxes that are made at once.
+const MANY: usize = 20;
 
 /// Templates and images are the same for all tests: each driver of a test has them in common.
 fn shared() -> &'static Path {
@@ -42,8 +47,9 @@ async fn open(name: &str, directory: &Path) -> (Arc<dyn Driver>, Recovered) {
         images: Arc::new(Images::open(shared().join("images"), 8 << 30).unwrap()),
         snapshots: shared().join("templates"),
         program: "/usr/bin/qemu-system-x86_64".into(),
+        kvm: matches!(hearth_sandbox::kvm::prove(), Ok(hearth_sandbox::kvm::KvmProof::Runs { .. })),
         snapshot_bytes: 8 << 30,
-        hibernation_bytes: 1 << 30,
+        hibernation_bytes: 400 << 20,
     };
     let (driver, recovered) = MicroVm::open(config).await.unwrap();
     (Arc::new(driver), recovered)
@@ -55,5 +61,10 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(conformance::trials());
+    trials.extend(machines::trials());
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: the micro-VM driver's tests need root");
+        trials = trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect();
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use hearth_kernel::Kernels;
 use hearth_runtimes::{Catalog, RuntimeState};
 use hearth_sandbox::kvm::{self, KvmError, KvmProof};
 use hearth_sandbox::probe;
@@ -22,6 +23,7 @@ const LOW_DISK_BYTES: u64 = 2 << 30;
 pub(super) fn all(listen: SocketAddr, data: &Path, runtimes: PathBuf) -> Vec<Finding> {
     let mut findings: Vec<Finding> = probe::run().into_iter().map(from_sandbox).collect();
     findings.push(kvm());
+    findings.extend(micro_vms());
     findings.push(memory());
     findings.push(disk(data));
     findings.push(port(listen));
@@ -45,7 +47,7 @@ fn from_sandbox(check: probe::Check) -> Finding {
 /// Runs a guest in a process of its own, which can be killed if KVM hangs.
 fn kvm() -> Finding {
     let what = "KVM";
-    let advice = "instances run in containers; micro-VMs at full speed need a machine whose KVM is real";
+    let advice = "instances run in containers; micro-VMs at full speed need a machine whose KVM is real, and run emulated here";
     match run_guest_process() {
         Ok(line) => match line.split_once(' ') {
             Some(("runs", detail)) => {
@@ -63,6 +65,47 @@ fn kvm() -> Finding {
             finding(what, Verdict::Lacking, format!("no guest could be run: {error}"), Some(advice))
         }
     }
+}
+
+/// Whether a guest runs on this machine's hardware.
+pub(crate) fn kvm_runs() -> bool {
+    run_guest_process().is_ok_and(|line| line.starts_with("runs "))
+}
+
+/// What micro-VMs need besides KVM.
+fn micro_vms() -> Vec<Finding> {
+    let program = |name: &str, argument: &str, package: &'static str| {
+        let path = crate::drivers::find(name);
+        let output = Command::new(&path).arg(argument).stdin(Stdio::null()).output();
+        let said = output.map(|output| [output.stdout, output.stderr].concat());
+        let first =
+            said.map(|said| String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned());
+        match first {
+            Ok(line) => finding(name, Verdict::Good, line, None),
+            Err(error) => finding(
+                name,
+                Verdict::Lacking,
+                format!("cannot be run: {error}: no micro-VMs"),
+                Some(package),
+            ),
+        }
+    };
+    let kernel = match Kernels::open(Kernels::default_home()).and_then(|kernels| kernels.newest()) {
+        Ok(kernel) => {
+            finding("guest kernel", Verdict::Good, format!("{} {}", kernel.release(), kernel.id()), None)
+        }
+        Err(error) => finding(
+            "guest kernel",
+            Verdict::Lacking,
+            error.to_string(),
+            Some("see `hearth kernel add --help`; without one instances run in containers"),
+        ),
+    };
+    vec![
+        program(crate::drivers::QEMU, "-version", "install QEMU, as Debian's qemu-system-x86"),
+        program("mkfs.erofs", "--help", "install erofs-utils"),
+        kernel,
+    ]
 }
 
 fn run_guest_process() -> io::Result<String> {

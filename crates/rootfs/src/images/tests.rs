@@ -41,6 +41,10 @@ fn an_image_has_each_directory_where_it_is_to_be_seen() {
     assert_eq!(fs::read_to_string(out.join("var/task/app.py")).unwrap(), "print(1)");
     assert_eq!(fs::read(out.join("opt/lib/x")).unwrap().len(), 100_000);
     assert_eq!(fs::read_link(out.join("opt/link")).unwrap(), Path::new("app.py"));
+    let time = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+    let times = [directory.path().join("code"), out.join("opt")].map(|code| time(&code.join("app.py")));
+    let age = times[0].duration_since(times[1]).unwrap_or_default();
+    assert!(age < Duration::from_secs(1), "the image's file has another time");
     assert_eq!(fs::metadata(out.join("opt/app.py")).unwrap().permissions().mode() & 0o777, 0o755);
 }
 

@@ -73,7 +73,7 @@ impl Jail {
             let _ = made.send(entered);
             if is_in {
                 while let Some(Order { start, started }) = received.blocking_recv() {
-                    if let Err(Ok(mut unwanted)) = started.send(self::start(start)) {
+                    if let Err(Ok(mut unwanted)) = started.send(self::start(&start)) {
                         let _ = unwanted.kill().and_then(|()| unwanted.wait());
                     }
                 }
@@ -98,7 +98,7 @@ impl Jail {
     }
 }
 
-fn start(start: Start) -> io::Result<Child> {
+fn start(start: &Start) -> io::Result<Child> {
     let mut command = Command::new(&start.program);
     command.args(&start.arguments).env_clear().current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
@@ -67,12 +68,13 @@ impl From<QmpError> for VmmError {
 }
 
 /// Which QEMU, and how.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Qemu {
     pub(super) program: PathBuf,
     /// As `-version` says.
     pub(super) version: String,
-    pub(super) accelerator: Accelerator,
+    /// Whether the hardware runs machines.
+    pub(super) kvm: AtomicBool,
 }
 
 /// The size of a machine.
@@ -118,6 +120,11 @@ pub(super) struct Machine {
 // === impl Qemu ===
 
 impl Qemu {
+    /// What runs machines' instructions.
+    pub(super) fn accelerator(&self) -> Accelerator {
+        if self.kvm.load(Ordering::Acquire) { Accelerator::Kvm } else { Accelerator::Tcg }
+    }
+
     /// Starts a machine: it, and the byte stream to its agent.
     pub(super) async fn start(
         &self,
@@ -159,7 +166,7 @@ impl Qemu {
         };
         let shares_memory = !matches!(memory, Memory::Own);
         let parts = Parts {
-            accelerator: self.accelerator,
+            accelerator: self.accelerator(),
             memory_mb: order.size.memory_mb,
             vcpus: order.size.vcpus,
             link: fds[0].as_raw_fd(),

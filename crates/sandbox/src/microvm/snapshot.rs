@@ -91,6 +91,11 @@ impl Snapshots {
         Ok(Self { directory, limit_bytes })
     }
 
+    /// Where they are.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The snapshot of that name, after a look at all of it. One that is damaged is removed.
     pub(super) fn load(&self, name: &str) -> Result<Snapshot, SnapshotError> {
         let directory = self.directory.join(name);

@@ -112,9 +112,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(polite.exit.await.unwrap(), Exit::Status(3));
             world
         }),
-        trial("a_hundred_sandboxes_are_made_at_once", |world| async {
+        trial("many_sandboxes_are_made_at_once", |world| async {
             let driver = std::sync::Arc::clone(&world.driver);
-            let makers: Vec<_> = (0..100)
+            let makers: Vec<_> = (0..crate::MANY)
                 .map(|_| {
                     let driver = std::sync::Arc::clone(&driver);
                     tokio::spawn(async move { driver.create(spec()).await })

@@ -17,6 +17,7 @@ pub(crate) const MAX_OUTPUT: u64 = 1 << 20;
 
 pub(crate) struct World {
     pub(crate) driver: Arc<dyn Driver>,
+    #[allow(dead_code, reason = "not every driver's tests look at it")]
     pub(crate) recovered: Recovered,
     pub(crate) name: String,
     pub(crate) directory: tempfile::TempDir,
@@ -80,6 +81,7 @@ pub(crate) async fn shell(sandbox: &dyn Sandbox, script: &str) -> (Exit, String)
 }
 
 /// Waits until something holds.
+#[allow(dead_code, reason = "not every driver's tests have to")]
 pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while !holds() {

@@ -1,0 +1,236 @@
+//! What is a machine's own: clones that differ, hibernation, and ends that nobody asked for.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use hearth_sandbox::{Exit, PauseError, ReadOnlyMount, Sandbox};
+use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::world::{World, process, shell, spec, trial};
+
+fn groups(name: &str) -> Vec<PathBuf> {
+    let hierarchies =
+        fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+    let places = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]);
+    places.map(|place| place.join("hearth").join(format!("{name}-vm"))).filter(|path| path.exists()).collect()
+}
+
+/// The VMMs of a world.
+fn vmms(world: &World) -> BTreeSet<i32> {
+    let below =
+        |group: PathBuf| fs::read_dir(group).into_iter().flatten().flatten().map(|entry| entry.path());
+    let lists = groups(&world.name).into_iter().flat_map(below).map(|group| group.join("cgroup.procs"));
+    let pids = lists.filter_map(|list| fs::read_to_string(list).ok());
+    pids.flat_map(|list| list.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()).collect()
+}
+
+fn signal(vmm: i32, signal: Signal) {
+    kill_process(Pid::from_raw(vmm).unwrap(), signal).unwrap();
+}
+
+/// Waits for the end of a process, not for ever.
+async fn end(exit: tokio::sync::oneshot::Receiver<Exit>) -> Exit {
+    let waited = tokio::time::timeout(Duration::from_secs(20), exit).await;
+    waited.unwrap().unwrap_or(Exit::SandboxGone)
+}
+
+/// Sees to it that a sandbox works.
+async fn works(sandbox: &dyn Sandbox) {
+    assert_eq!(shell(sandbox, "echo fine").await, (Exit::Status(0), "fine\n".to_owned()));
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = clones();
+    trials.extend(hibernation());
+    trials.extend(ends());
+    trials
+}
+
+fn clones() -> Vec<Trial> {
+    vec![
+        trial("no_two_clones_draw_the_same_random_numbers_and_all_know_the_time", |world| async {
+            let mut drawn = BTreeSet::new();
+            for _ in 0..8 {
+                let sandbox = world.sandbox().await;
+                let (_, said) = shell(&*sandbox, "od -An -tx1 -N16 /dev/urandom; date +%s").await;
+                let (random, time) = said.trim().split_once('\n').unwrap();
+                assert!(drawn.insert(random.to_owned()), "{random} was drawn twice");
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+                assert!(now.abs_diff(time.trim().parse().unwrap()) <= 5, "its clock says {time}");
+            }
+            world
+        }),
+        trial("clones_share_no_disk_and_no_process", |world| async {
+            let (one, two) = (world.sandbox().await, world.sandbox().await);
+            assert_eq!(shell(&*one, "echo mine > /tmp/file; cat /tmp/file").await.1, "mine\n");
+            assert_eq!(shell(&*two, "ls -A /tmp").await.1, "");
+            let (_, kernel) = shell(&*one, "uname -r").await;
+            let host = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+            assert_ne!(kernel, host, "it has a kernel of its own");
+            let (_, said) = shell(&*one, "ls /proc | grep -c '^[0-9]'; cat /proc/1/cmdline 2>&1").await;
+            let (count, first) = said.split_once('\n').unwrap();
+            assert!(count.parse::<u32>().unwrap() < 10, "it sees {count} processes");
+            assert!(first.contains("No such file"), "the first process is hidden: {first}");
+            world
+        }),
+        trial("a_function_sees_its_code_where_it_belongs_and_cannot_write_it", |world| async {
+            let code = world.directory.path().join("code");
+            fs::create_dir(&code).unwrap();
+            fs::write(code.join("app"), "it is me").unwrap();
+            let mut spec = spec();
+            spec.mounts = vec![ReadOnlyMount { source: code, target: "/var/task".into() }];
+            let sandbox = world.driver.create(spec).await.unwrap();
+            let script = "cat /var/task/app; echo; for place in /var/task /usr /etc /sys/fs/cgroup /dev; do touch $place/x \
+                          2>/dev/null && echo wrote $place; done; id -u; ls /run; cat /proc/self/status | grep -E 'CapEff|NoNewPrivs'";
+            let (_, said) = shell(&*sandbox, script).await;
+            assert_eq!(said, "it is me\n993\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\n");
+            world
+        }),
+        trial("a_machine_reaches_no_network_but_its_own_loopback", |world| async {
+            let sandbox = world.sandbox().await;
+            let script = "ls /sys/class/net; for to in 10.0.2.2 127.0.0.2 169.254.169.254 1.1.1.1; do \
+                          (exec 3<>/dev/tcp/$to/80) 2>/dev/null && echo reached $to; done; true";
+            let client = sandbox.spawn(process(&["/bin/bash", "-c", script])).await.unwrap();
+            let (mut output, mut said) = (client.output, String::new());
+            output.read_to_string(&mut said).await.unwrap();
+            assert_eq!(said, "lo\n");
+            world
+        }),
+    ]
+}
+
+fn hibernation() -> Vec<Trial> {
+    vec![
+        trial("a_hibernated_machine_has_no_process_and_comes_back_with_its_own", |world| async {
+            let sandbox = world.sandbox().await;
+            let script = "read -r line < /tmp/pipe; echo woken by $line; exit 5";
+            assert_eq!(shell(&*sandbox, "mkfifo /tmp/pipe").await.0, Exit::Status(0));
+            let mut waiting = sandbox.spawn(process(&["/bin/sh", "-c", script])).await.unwrap();
+            for _ in 0..2 {
+                sandbox.pause().await.unwrap();
+                sandbox.pause().await.unwrap();
+                assert_eq!(vmms(&world), BTreeSet::new());
+                assert_eq!(sandbox.stats().memory_bytes, 0);
+                sandbox.resume().await.unwrap();
+                sandbox.resume().await.unwrap();
+                works(&*sandbox).await;
+            }
+            shell(&*sandbox, "echo me > /tmp/pipe").await;
+            let mut said = String::new();
+            waiting.output.read_to_string(&mut said).await.unwrap();
+            assert_eq!((said.as_str(), end(waiting.exit).await), ("woken by me\n", Exit::Status(5)));
+            world
+        }),
+        trial("a_request_that_waits_for_its_answer_survives_hibernation", |world| async {
+            let sandbox = world.sandbox().await;
+            let script = "exec 3<>/dev/tcp/127.0.0.1/9001; echo next >&3; read -r line <&3; echo $line";
+            let client = sandbox.spawn(process(&["/bin/bash", "-c", script])).await.unwrap();
+            let mut request = [0; 5];
+            let mut stream = sandbox.accept().await.unwrap();
+            stream.read_exact(&mut request).await.unwrap();
+            sandbox.pause().await.unwrap();
+            assert!(stream.read(&mut request).await.is_err(), "this connection is over");
+            sandbox.resume().await.unwrap();
+            let mut stream = sandbox.accept().await.unwrap();
+            stream.read_exact(&mut request).await.unwrap();
+            assert_eq!(&request, b"next\n");
+            stream.write_all(b"answer\n").await.unwrap();
+            let (mut output, mut said) = (client.output, String::new());
+            output.read_to_string(&mut said).await.unwrap();
+            assert_eq!(said, "answer\n");
+            world
+        }),
+        trial("without_room_to_hibernate_a_machine_goes_on", |world| async {
+            // The tests' driver has room for a few of these machines.
+            let mut all = Vec::new();
+            for _ in 0..7 {
+                all.push(world.sandbox().await);
+            }
+            let mut refused = 0;
+            for sandbox in &all {
+                match sandbox.pause().await {
+                    Ok(()) => {}
+                    Err(PauseError::Step { source, .. }) => {
+                        assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+                        refused += 1;
+                        works(&**sandbox).await;
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            assert!(refused > 0, "all found room");
+            world
+        }),
+    ]
+}
+
+fn ends() -> Vec<Trial> {
+    vec![
+        trial("a_vmm_that_is_killed_takes_only_its_own_instance_with_it", |world| async {
+            let victim = world.sandbox().await;
+            let victims = vmms(&world);
+            let other = world.sandbox().await;
+            let process = victim.spawn(process(&["/bin/sleep", "1000"])).await.unwrap();
+            victims.iter().for_each(|vmm| signal(*vmm, Signal::KILL));
+            assert_eq!(end(process.exit).await, Exit::SandboxGone);
+            assert!(victim.accept().await.is_err());
+            assert!(matches!(victim.pause().await, Err(PauseError::Gone | PauseError::Step { .. })));
+            victim.destroy().await;
+            works(&*other).await;
+            world
+        }),
+        trial("a_vmm_that_hangs_can_be_ended", |world| async {
+            let sandbox = world.sandbox().await;
+            vmms(&world).iter().for_each(|vmm| signal(*vmm, Signal::STOP));
+            sandbox.destroy().await;
+            assert_eq!(vmms(&world), BTreeSet::new());
+            world
+        }),
+        trial("a_driver_that_is_closed_leaves_no_vmm_and_no_group", |world| async {
+            let one = world.sandbox().await;
+            let two = world.sandbox().await;
+            two.pause().await.unwrap();
+            assert!(!groups(&world.name).is_empty());
+            world.driver.close().await;
+            assert_eq!((vmms(&world), groups(&world.name)), (BTreeSet::new(), Vec::new()));
+            assert!(one.accept().await.is_err());
+            assert!(matches!(world.driver.create(spec()).await, Err(hearth_sandbox::CreateError::Closed)));
+            world
+        }),
+        trial("a_template_that_was_tampered_with_is_made_again", |world| async {
+            works(&*world.sandbox().await).await;
+            world.driver.close().await;
+            let templates: Vec<_> =
+                fs::read_dir(crate::shared().join("templates")).unwrap().flatten().collect();
+            let mut tampered = 0;
+            for template in templates {
+                tampered += u32::from(flip_a_bit(&template.path().join("memory")));
+            }
+            assert!(tampered > 0);
+            let again = World::open(&format!("{}-again", world.name)).await;
+            works(&*again.sandbox().await).await;
+            again.driver.close().await;
+            world
+        }),
+    ]
+}
+
+/// Changes one byte that is not zero, somewhere in the middle.
+fn flip_a_bit(path: &Path) -> bool {
+    use std::os::unix::fs::FileExt;
+    let Ok(file) = fs::File::options().read(true).write(true).open(path) else { return false };
+    let middle = file.metadata().unwrap().len() / 2;
+    let mut byte = [0];
+    for at in middle.. {
+        file.read_exact_at(&mut byte, at).unwrap();
+        if byte[0] != 0 {
+            file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+            return true;
+        }
+    }
+    false
+}
