@@ -3,15 +3,23 @@
 export PATH := $(CURDIR)/.cache/venv/bin:$(PATH)
 # The runtime clients of demo and tests stay in the checkout, too.
 export HEARTH_RUNTIMES := $(CURDIR)/.cache/runtimes
+export HEARTH_KERNELS := $(CURDIR)/.cache/kernels
+export HEARTH_CACHE := $(CURDIR)/.cache/microvms
+# What is run again with each instance a micro-VM: the main job through every client, and every runtime.
+MAIN_JOB := $(wildcard tests/e2e/test_main_job_*.py) tests/e2e/test_runtimes.py
 
-.PHONY: demo test build lint doc deny bench examples clean
+.PHONY: demo test build kernel lint doc deny bench examples clean
 
 demo: build examples
 	scripts/demo
 
-test: build
+test: build kernel
 	cargo test --workspace --locked
 	.cache/venv/bin/python -m pytest -q -c tests/e2e/pytest.ini tests/e2e
+	HEARTH_ISOLATION=qemu .cache/venv/bin/python -m pytest -q -c tests/e2e/pytest.ini $(MAIN_JOB)
+
+kernel: build
+	target/release/hearth kernel list --json | grep -q '"id"' || target/release/hearth kernel add .cache/kernel-package/*.deb
 
 build: .setup
 	cargo build --release --locked -p hearth
