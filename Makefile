@@ -46,10 +46,11 @@ doc: .setup
 deny: .setup
 	cargo deny --locked check bans licenses sources
 
-bench: build
+bench: build kernel
 	scripts/setup bench
 	.cache/venv/bin/python bench/run
 	.cache/venv/bin/python bench/scale
+	.cache/venv/bin/python bench/microvms
 
 clean:
 	cargo clean

@@ -47,13 +47,13 @@ Example, on Debian:
 #[derive(Args, Clone, Debug)]
 pub(crate) struct KernelHome {
     /// The folder of kernels [default: per machine for root, else per user]
-    #[arg(long = "kernels", env = "HEARTH_KERNELS", value_name = "DIR")]
-    home: Option<PathBuf>,
+    #[arg(long, env = "HEARTH_KERNELS", value_name = "DIR")]
+    kernels: Option<PathBuf>,
 }
 
 impl KernelHome {
     pub(crate) fn open(&self) -> anyhow::Result<Kernels> {
-        let home = self.home.clone().unwrap_or_else(Kernels::default_home);
+        let home = self.kernels.clone().unwrap_or_else(Kernels::default_home);
         Ok(Kernels::open(home)?)
     }
 }

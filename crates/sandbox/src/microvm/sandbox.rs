@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hearth_rootfs::Image;
 use hearth_wire::{Disk, HostMessage, Limits};
@@ -222,6 +222,7 @@ fn awake() -> Result<HostMessage, StartError> {
 impl Inner {
     /// Has a saved machine run, and its agent be there.
     async fn start(&self, origin: Origin<'_>) -> Result<(), StartError> {
+        let began = Instant::now();
         let root = self.template.root.file();
         let order = MachineOrder {
             name: self.name.clone(),
@@ -249,6 +250,8 @@ impl Inner {
             end_machine(machine).await;
             return Err(said.map_or(error, StartError::Ended));
         }
+        let microseconds = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        tracing::debug!(microseconds, "a machine runs again");
         tokio::spawn(watch(self.name.clone(), self.link.clone(), Arc::downgrade(&machine)));
         *lock(&self.machine) = Some(machine);
         Ok(())
