@@ -125,7 +125,7 @@ struct Shared {
     scratch: BlankDisks,
     /// Machines are started a few at a time: on a busy machine all of many would be late.
     starting: Semaphore,
-    hibernation: Hibernation,
+    hibernation: Arc<Hibernation>,
     registry: Mutex<Vec<Weak<sandbox::Inner>>>,
     closed: AtomicBool,
 }
@@ -188,7 +188,7 @@ impl MicroVm {
             templates,
             scratch,
             starting: Semaphore::new(2 * cores),
-            hibernation,
+            hibernation: Arc::new(hibernation),
             registry: Mutex::default(),
             closed: AtomicBool::new(false),
         };
@@ -272,16 +272,47 @@ impl Hibernation {
         Ok(Self { directory, limit_bytes, used_bytes: AtomicU64::new(0), number: AtomicU64::new(0) })
     }
 
-    /// A file without a name for a machine that may need up to `bytes`; the bytes count until the file is dropped.
-    fn take(self: &Hibernation, bytes: u64) -> io::Result<fs::File> {
-        let used = self.used_bytes.load(Ordering::Acquire);
-        if used.saturating_add(bytes) > self.limit_bytes {
+    /// A file without a name for a machine that may need up to `bytes`.
+    fn take(self: &Arc<Self>, bytes: u64) -> io::Result<Berth> {
+        let grown = |used: u64| used.checked_add(bytes).filter(|grown| *grown <= self.limit_bytes);
+        let taken = self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, grown);
+        if let Err(used) = taken {
             let text = format!("hibernated machines have {used} of {} bytes", self.limit_bytes);
             return Err(io::Error::new(io::ErrorKind::StorageFull, text));
         }
         let path = self.directory.join(self.number.fetch_add(1, Ordering::Relaxed).to_string());
-        let file = fs::File::options().read(true).write(true).create_new(true).open(&path)?;
-        fs::remove_file(&path)?;
-        Ok(file)
+        let opened = fs::File::options().read(true).write(true).create_new(true).open(&path);
+        match opened.and_then(|file| fs::remove_file(&path).map(|()| file)) {
+            Ok(file) => Ok(Berth { file, bytes, hibernation: Arc::clone(self) }),
+            Err(error) => {
+                self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Where a machine sleeps: a file, and its part of the room that all have.
+#[derive(Debug)]
+struct Berth {
+    file: fs::File,
+    bytes: u64,
+    hibernation: Arc<Hibernation>,
+}
+
+impl Berth {
+    /// Gives back what was not needed.
+    fn settle(&mut self) {
+        let size = self.file.metadata();
+        let needed = size.map_or(self.bytes, |file| std::os::unix::fs::MetadataExt::blocks(&file) * 512);
+        let spare = self.bytes.saturating_sub(needed);
+        self.bytes -= spare;
+        self.hibernation.used_bytes.fetch_sub(spare, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        self.hibernation.used_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }

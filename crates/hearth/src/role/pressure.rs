@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long all must be calm before a level is left. Short, for requests wait meanwhile; the kernel's averages fall
 /// slowly by themselves.
-const DWELL: Duration = Duration::from_millis(500);
+const DWELL: Duration = Duration::from_millis(250);
 
 /// What the machine's memory is held against.
 #[derive(Clone, Copy, Debug)]

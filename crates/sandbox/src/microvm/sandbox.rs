@@ -3,17 +3,16 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hearth_rootfs::Image;
 use hearth_wire::{Disk, HostMessage, Limits};
 
-use super::Shared;
 use super::link::{Link, LinkError};
 use super::qemu::{Machine, MachineOrder, Origin, Size, VmmError};
 use super::template::{MAX_DISK, Template, TemplateError};
+use super::{Berth, Shared};
 use crate::driver::{
     BoxFuture, CreateError, Io, PauseError, Process, ProcessSpec, ReadOnlyMount, Sandbox, SandboxSpec,
     SpawnError, Stats,
@@ -59,22 +58,8 @@ struct Disks {
 #[derive(Debug)]
 enum Phase {
     Running,
-    Asleep(Asleep),
+    Asleep(Berth),
     Gone,
-}
-
-/// A hibernated machine.
-#[derive(Debug)]
-struct Asleep {
-    state: File,
-    bytes: u64,
-    shared: Arc<Shared>,
-}
-
-impl Drop for Asleep {
-    fn drop(&mut self) {
-        self.shared.hibernation.used_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -267,15 +252,19 @@ impl Inner {
         let machine = lock(&self.machine).clone().ok_or(PauseError::Gone)?;
         let step = |step| move |source| PauseError::Step { step, source };
         let most = self.template.size.memory_mb << 20;
-        let state = self.shared.hibernation.take(most).map_err(step("find room to hibernate"))?;
-        self.link.quiesce(PATIENCE).await.map_err(|error| step("quiesce")(io::Error::other(error)))?;
-        if let Err(error) = machine.save(&state, false).await {
+        let mut berth = self.shared.hibernation.take(most).map_err(step("find room to hibernate"))?;
+        if let Err(error) = self.link.quiesce(PATIENCE).await {
+            // Whether its agent has fallen silent is not known: it is of no use any more.
+            self.link.end();
+            end_machine(machine).await;
+            return Err(step("quiesce")(io::Error::other(error)));
+        }
+        if let Err(error) = machine.save(&berth.file, false).await {
             self.go_on(&machine).await;
             return Err(step("save the machine")(io::Error::other(error)));
         }
-        let bytes = std::os::unix::fs::MetadataExt::blocks(&state.metadata().map_err(step("save"))?) * 512;
-        self.shared.hibernation.used_bytes.fetch_add(bytes, Ordering::AcqRel);
-        *phase = Phase::Asleep(Asleep { state, bytes, shared: Arc::clone(&self.shared) });
+        berth.settle();
+        *phase = Phase::Asleep(berth);
         lock(&self.machine).take();
         end_machine(machine).await;
         Ok(())
@@ -296,16 +285,15 @@ impl Inner {
 
     async fn resume(&self) -> Result<(), PauseError> {
         let mut phase = self.phase.lock().await;
-        let asleep = match std::mem::replace(&mut *phase, Phase::Gone) {
-            Phase::Asleep(asleep) => asleep,
+        let berth = match std::mem::replace(&mut *phase, Phase::Gone) {
+            Phase::Asleep(berth) => berth,
             Phase::Running => {
                 *phase = Phase::Running;
                 return Ok(());
             }
             Phase::Gone => return Err(PauseError::Gone),
         };
-        let started = self.start(Origin::Whole { state: &asleep.state }).await;
-        if let Err(error) = started {
+        if let Err(error) = self.start(Origin::Whole { state: &berth.file }).await {
             self.link.end();
             return Err(PauseError::Step { step: "wake the machine", source: io::Error::other(error) });
         }
