@@ -408,7 +408,12 @@ impl Agent {
 
     /// Says a last word, and nothing until the worker's next conversation: a snapshot may be taken in between, any number of
     /// machines may be made from it, and each goes on here.
+    ///
+    /// The function's processes stand still from the last word to the next conversation's first: none draws a random number
+    /// before those of this machine are its own, and what it wrote before is written once.
     fn sleep(&mut self) -> Result<(), Failed> {
+        self.processes.freeze();
+        self.read_outputs();
         self.tell(&GuestMessage::Quiesced);
         step("write to the worker", self.flush_all())?;
         self.mux = Mux::new(Side::Guest);
@@ -469,7 +474,7 @@ impl Agent {
                 self.drop_connection(key);
             }
         }
-        Ok(())
+        step("let processes go on", self.processes.thaw())
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use hearth_wire::{Limits, StreamId, Usage};
 use rustix::process::{Pid, WaitOptions};
@@ -15,6 +16,9 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 const GROUP: &str = "/sys/fs/cgroup/function";
 /// Controllers that limits and accounts need.
 const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
+
+/// Processes stop within this, unless one of them waits for a disk.
+const FREEZING: Duration = Duration::from_millis(200);
 
 /// All processes that the worker asked for.
 #[derive(Debug, Default)]
@@ -129,6 +133,29 @@ impl Processes {
             return Some(Ended { number: *number, status: code, signal: signal.is_some() });
         }
         None
+    }
+
+    /// Stops all of them where they are, as far as that comes about at once.
+    pub(crate) fn freeze(&self) {
+        if self.group.is_none() || fs::write(format!("{GROUP}/cgroup.freeze"), "1").is_err() {
+            return;
+        }
+        let until = Instant::now() + FREEZING;
+        let frozen = || {
+            let events = fs::read_to_string(format!("{GROUP}/cgroup.events")).unwrap_or_default();
+            events.lines().any(|line| line == "frozen 1")
+        };
+        while !frozen() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Lets them go on.
+    pub(crate) fn thaw(&self) -> io::Result<()> {
+        if self.group.is_none() {
+            return Ok(());
+        }
+        fs::write(format!("{GROUP}/cgroup.freeze"), "0")
     }
 
     /// What they use.

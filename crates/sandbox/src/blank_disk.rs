@@ -29,11 +29,16 @@ impl BlankDisks {
 
     /// A disk of `bytes` with an empty file system: a file without a name. Blocks.
     pub(crate) fn take(&self, bytes: u64) -> io::Result<File> {
-        let template = self.template(bytes)?;
+        self.copy_of(&self.template(bytes)?)
+    }
+
+    /// A disk like that one: a file without a name. Blocks.
+    pub(crate) fn copy_of(&self, template: &File) -> io::Result<File> {
+        let bytes = template.metadata()?.len();
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.join(format!("{number}.img"));
         let image = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        let copied = copy_sparse(&template, &image, bytes);
+        let copied = copy_sparse(template, &image, bytes);
         fs::remove_file(&path)?;
         copied.map(|()| image)
     }

@@ -1,6 +1,7 @@
 //! The interface that every driver offers, and all that a worker knows of one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -158,6 +159,43 @@ pub struct Recovered {
     pub sandboxes: usize,
 }
 
+/// A sandbox that goes on where a snapshot was taken.
+pub struct Restored {
+    /// The sandbox.
+    pub sandbox: Box<dyn Sandbox>,
+    /// The processes that run in it, in the order in which they were started.
+    pub processes: Vec<Process>,
+    /// What was noted with the snapshot.
+    pub note: String,
+}
+
+impl fmt::Debug for Restored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Restored").field("processes", &self.processes.len()).finish_non_exhaustive()
+    }
+}
+
+/// What a driver offers that can save a sandbox with all that runs in it, and make any number of sandboxes from that.
+pub trait Snapshotter: Send + Sync {
+    /// Makes a sandbox with nothing running in it, as [`Driver::create`] does, that can be saved.
+    ///
+    /// # Errors
+    /// As there.
+    fn create_to_save(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>>;
+
+    /// Makes a sandbox from the snapshot that was taken with [`Sandbox::snapshot`] under this key, of a sandbox of an equal
+    /// spec (but for its instance); nothing if there is none that is whole and fits this machine as it is now. The
+    /// processes go on as the call returns, with random bytes and a clock of their own.
+    ///
+    /// # Errors
+    /// When there is one and no sandbox comes of it; nothing of that is left then.
+    fn restore<'a>(
+        &'a self,
+        spec: SandboxSpec,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Restored>, CreateError>>;
+}
+
 /// Makes sandboxes of one kind.
 pub trait Driver: Send + Sync + 'static {
     /// Which kind.
@@ -168,6 +206,11 @@ pub trait Driver: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be made; nothing of it is left then.
     fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>>;
+
+    /// How sandboxes are saved and made again, if this kind can be.
+    fn snapshotter(&self) -> Option<&dyn Snapshotter> {
+        None
+    }
 
     /// Memory that all sandboxes together have and the kernel cannot simply drop, bytes; zero if that is not known.
     fn memory_bytes(&self) -> u64;
@@ -205,6 +248,16 @@ pub trait Sandbox: Send + Sync {
     /// # Errors
     /// When the machine cannot, or the sandbox is gone.
     fn resume(&self) -> BoxFuture<'_, Result<(), PauseError>>;
+
+    /// Saves the sandbox under `key`, with all that runs in it and a `note`, for [`Snapshotter::restore`]. Only one that was
+    /// made for it can; it is over then, whether that went well or not.
+    ///
+    /// # Errors
+    /// When it was not made for it, or a step failed.
+    fn snapshot<'a>(&'a self, key: &'a str, note: &'a str) -> BoxFuture<'a, Result<(), PauseError>> {
+        let _ = (key, note);
+        Box::pin(async { Err(PauseError::Unsupported) })
+    }
 
     /// What it uses. Zeros once it is gone.
     fn stats(&self) -> Stats;

@@ -15,7 +15,7 @@ mod users;
 pub use container::{Container, ContainerConfig, OpenError, ZYGOTE_ARGUMENT, zygote_main};
 pub use driver::{
     BoxFuture, CreateError, Driver, Exit, Io, PauseError, Process, ProcessSpec, ReadOnlyMount, Recovered,
-    Sandbox, SandboxSpec, SpawnError, Stats,
+    Restored, Sandbox, SandboxSpec, Snapshotter, SpawnError, Stats,
 };
 pub use microvm::{MicroVm, MicroVmConfig, MicroVmError};
 

@@ -46,7 +46,7 @@ use tokio::sync::Semaphore;
 
 use crate::blank_disk::BlankDisks;
 use crate::cgroup::{self, Hierarchies};
-use crate::driver::{BoxFuture, CreateError, Driver, Recovered, Sandbox, SandboxSpec};
+use crate::driver::{BoxFuture, CreateError, Driver, Recovered, Restored, Sandbox, SandboxSpec, Snapshotter};
 use crate::users::UserRanges;
 
 use jail::Jail;
@@ -164,6 +164,10 @@ impl MicroVm {
         Ok((driver, recovered))
     }
 
+    fn check_open(&self) -> Result<(), CreateError> {
+        if self.shared.closed.load(Ordering::Acquire) { Err(CreateError::Closed) } else { Ok(()) }
+    }
+
     fn open_blocking(config: MicroVmConfig) -> Result<(Self, Recovered), MicroVmError> {
         let version = version(&config.program)
             .map_err(|source| MicroVmError::Program { program: config.program.clone(), source })?;
@@ -215,12 +219,14 @@ impl Driver for MicroVm {
 
     fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>> {
         Box::pin(async move {
-            if self.shared.closed.load(Ordering::Acquire) {
-                return Err(CreateError::Closed);
-            }
-            let sandbox = MicroVmSandbox::create(&self.shared, spec).await?;
+            self.check_open()?;
+            let sandbox = MicroVmSandbox::create(&self.shared, spec, false).await?;
             Ok(Box::new(sandbox) as Box<dyn Sandbox>)
         })
+    }
+
+    fn snapshotter(&self) -> Option<&dyn Snapshotter> {
+        Some(self)
     }
 
     fn memory_bytes(&self) -> u64 {
@@ -243,6 +249,27 @@ impl Driver for MicroVm {
             if let Err(error) = closed.await {
                 tracing::warn!(%error, "closing the qemu driver broke off");
             }
+        })
+    }
+}
+
+impl Snapshotter for MicroVm {
+    fn create_to_save(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>> {
+        Box::pin(async move {
+            self.check_open()?;
+            let sandbox = MicroVmSandbox::create(&self.shared, spec, true).await?;
+            Ok(Box::new(sandbox) as Box<dyn Sandbox>)
+        })
+    }
+
+    fn restore<'a>(
+        &'a self,
+        spec: SandboxSpec,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Restored>, CreateError>> {
+        Box::pin(async move {
+            self.check_open()?;
+            MicroVmSandbox::restore(&self.shared, spec, key).await
         })
     }
 }

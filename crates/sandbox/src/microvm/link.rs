@@ -276,11 +276,19 @@ impl Link {
     }
 
     /// Takes over a process that a saved machine had: what it writes, and its end.
-    #[expect(dead_code, reason = "for snapshots after the init phase")]
     pub(crate) fn adopt(&self, number: u64) -> Result<(pipe::Receiver, oneshot::Receiver<Exit>), LinkError> {
         let mut state = self.shared.lock();
         state.next_process = state.next_process.max(number);
         state.add_process(number, None)
+    }
+
+    /// The worker's names of the processes that run.
+    pub(crate) fn running(&self) -> Vec<u64> {
+        let state = self.shared.lock();
+        let running = state.processes.iter().filter(|(_, process)| process.exit.is_some());
+        let mut running: Vec<u64> = running.map(|(number, _)| *number).collect();
+        running.sort_unstable();
+        running
     }
 
     /// The next connection of a process to the Runtime API's address.

@@ -92,6 +92,8 @@ pub(super) enum Origin<'a> {
     Boot { kernel: &'a Path, initramfs: &'a Path, memory: &'a File },
     /// A saved state whose memory is in a sealed file that other machines use too.
     Clone { memory: &'a File, state: &'a File },
+    /// A saved state whose memory is in a file that is this machine's alone and is written, so that it can be saved again.
+    Alone { memory: &'a File, state: &'a File },
     /// A saved state that has the memory in it.
     Whole { state: &'a File },
 }
@@ -158,6 +160,10 @@ impl Qemu {
             Origin::Clone { memory, state } => {
                 let state = reopen(state).map_err(step("open the state"))?;
                 (Memory::CopyOnWrite(lend(memory)?), command::Start::Restore, Some(lend(&state)?))
+            }
+            Origin::Alone { memory, state } => {
+                let state = reopen(state).map_err(step("open the state"))?;
+                (Memory::Shared(lend(memory)?), command::Start::Restore, Some(lend(&state)?))
             }
             Origin::Whole { state } => {
                 let state = reopen(state).map_err(step("open the state"))?;

@@ -8,16 +8,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hearth_rootfs::Image;
 use hearth_wire::{Disk, HostMessage, Limits};
+use serde::{Deserialize, Serialize};
 
 use super::link::{Link, LinkError};
+use super::process::memory_file;
 use super::qemu::{Machine, MachineOrder, Origin, Size, VmmError};
-use super::template::{MAX_DISK, Template, TemplateError};
+use super::snapshot::{Snapshot, SnapshotError};
+use super::template::{MAX_DISK, Template, TemplateError, hash_of};
 use super::{Berth, Shared};
 use crate::driver::{
-    BoxFuture, CreateError, Io, PauseError, Process, ProcessSpec, ReadOnlyMount, Sandbox, SandboxSpec,
-    SpawnError, Stats,
+    BoxFuture, CreateError, Io, PauseError, Process, ProcessSpec, ReadOnlyMount, Restored, Sandbox,
+    SandboxSpec, SpawnError, Stats,
 };
 
+/// A change of this makes all functions' snapshots anew.
+const FUNCTION_FORMAT: &str = "1";
 /// An agent that says nothing for so long after its machine was restored, or to a question, will not.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A VMM whose socket is closed ends within this.
@@ -46,6 +51,10 @@ pub(super) struct Inner {
     machine: Mutex<Option<Arc<Machine>>>,
     template: Arc<Template>,
     disks: Disks,
+    /// What a snapshot of it depends on beside its template.
+    identity: String,
+    /// All of its memory, if it was made to be saved.
+    memory: Option<File>,
 }
 
 /// A machine's disks besides its root.
@@ -99,40 +108,120 @@ fn set_up(error: &dyn std::error::Error) -> CreateError {
 // === impl MicroVmSandbox ===
 
 impl MicroVmSandbox {
-    pub(super) async fn create(shared: &Arc<Shared>, spec: SandboxSpec) -> Result<Self, CreateError> {
-        let size = size_for(&spec);
-        let (for_images, mounts) = (Arc::clone(shared), spec.mounts.clone());
-        let images = blocking("make disk images", move || images(&for_images, &mounts)).await?;
-        let (root, code) = images?;
-        let template = shared.templates.get(shared, &root, size).await;
-        let template = template.map_err(|error: TemplateError| set_up(&error))?;
-
+    /// A machine with nothing of the function's running in it; `to_save`: with its memory where it can be kept.
+    pub(super) async fn create(
+        shared: &Arc<Shared>,
+        spec: SandboxSpec,
+        to_save: bool,
+    ) -> Result<Self, CreateError> {
+        let (template, code) = template_for(shared, &spec).await?;
         let (for_disk, bytes) = (Arc::clone(shared), spec.scratch_bytes.min(MAX_DISK));
         let scratch = blocking("make a disk for /tmp", move || for_disk.scratch.take(bytes)).await?;
-        let scratch = scratch
-            .map_err(|source| CreateError::Step { step: "make a disk for /tmp".to_owned(), source })?;
-        let inner = Arc::new(Inner {
-            shared: Arc::clone(shared),
-            name: spec.instance.to_string(),
-            cpu_millis: spec.cpu_millis,
-            link: Link::new(),
-            phase: tokio::sync::Mutex::new(Phase::Running),
-            machine: Mutex::new(None),
-            template,
-            disks: Disks { code, scratch },
-        });
+        let scratch = scratch.map_err(|source| failed("make a disk for /tmp", source))?;
+        let memory = if to_save {
+            let from = Arc::clone(&template);
+            let copied = blocking("copy a template's memory", move || from.copy_memory()).await?;
+            Some(copied.map_err(|source| failed("copy a template's memory", source))?)
+        } else {
+            None
+        };
+        let inner = Inner::new(shared, &spec, template, Disks { code, scratch }, memory);
         // From here on a drop takes it all back.
         let sandbox = Self { inner: Arc::clone(&inner) };
         shared.register(&inner);
         let turn = shared.starting.acquire().await.map_err(|_| CreateError::Closed)?;
-        let origin =
-            Origin::Clone { memory: &inner.template.snapshot.memory, state: &inner.template.snapshot.state };
+        let saved = &inner.template.snapshot;
+        let origin = match &inner.memory {
+            Some(memory) => Origin::Alone { memory, state: &saved.state },
+            None => Origin::Clone { memory: &saved.memory, state: &saved.state },
+        };
         inner.start(origin).await.map_err(|error| set_up(&error))?;
         let configured = inner.link.configure(&configuration(&spec), PATIENCE).await;
         drop(turn);
         configured.map_err(|error| set_up(&error))?;
         Ok(sandbox)
     }
+
+    /// A machine in which a function goes on where it was saved.
+    pub(super) async fn restore(
+        shared: &Arc<Shared>,
+        spec: SandboxSpec,
+        key: &str,
+    ) -> Result<Option<Restored>, CreateError> {
+        let (template, code) = template_for(shared, &spec).await?;
+        let name = snapshot_name(&template, &identity(&spec, code.as_ref()), key);
+        let template = match shared.templates.kept(shared, &template, name).await {
+            Ok(template) => template,
+            Err(SnapshotError::Absent) => return Ok(None),
+            Err(reason) => {
+                tracing::warn!(%reason, instance = %spec.instance, "a function's snapshot is of no use");
+                return Ok(None);
+            }
+        };
+        let Ok(note) = serde_json::from_str::<Note>(&template.snapshot.note) else { return Ok(None) };
+        let (for_disk, from) = (Arc::clone(shared), Arc::clone(&template));
+        let scratch = blocking("copy a disk for /tmp", move || {
+            let disk = from.snapshot.disk.as_ref().ok_or(io::ErrorKind::NotFound)?;
+            for_disk.scratch.copy_of(disk)
+        });
+        let scratch = scratch.await?.map_err(|source| failed("copy a disk for /tmp", source))?;
+        let inner = Inner::new(shared, &spec, template, Disks { code, scratch }, None);
+        let sandbox = Self { inner: Arc::clone(&inner) };
+        shared.register(&inner);
+        let mut processes = Vec::with_capacity(note.processes.len());
+        for number in note.processes {
+            let (output, exit) = inner.link.adopt(number).map_err(|error| set_up(&error))?;
+            processes.push(Process { output, exit });
+        }
+        let turn = shared.starting.acquire().await.map_err(|_| CreateError::Closed)?;
+        let saved = &inner.template.snapshot;
+        let origin = Origin::Clone { memory: &saved.memory, state: &saved.state };
+        inner.start(origin).await.map_err(|error| set_up(&error))?;
+        drop(turn);
+        Ok(Some(Restored { sandbox: Box::new(sandbox), processes, note: note.text }))
+    }
+}
+
+/// The template for a machine, and the image of what is not in its root.
+async fn template_for(
+    shared: &Arc<Shared>,
+    spec: &SandboxSpec,
+) -> Result<(Arc<Template>, Option<Image>), CreateError> {
+    let (for_images, mounts) = (Arc::clone(shared), spec.mounts.clone());
+    let (root, code) = blocking("make disk images", move || images(&for_images, &mounts)).await??;
+    let template = shared.templates.get(shared, &root, size_for(spec)).await;
+    Ok((template.map_err(|error: TemplateError| set_up(&error))?, code))
+}
+
+fn failed(step: &str, source: io::Error) -> CreateError {
+    CreateError::Step { step: step.to_owned(), source }
+}
+
+/// What is noted with a function's snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    /// Those that ran, by their numbers.
+    processes: Vec<u64>,
+    /// The user's.
+    text: String,
+}
+
+/// What a machine was told that a snapshot of it does not let go of.
+fn identity(spec: &SandboxSpec, code: Option<&Image>) -> String {
+    let targets: Vec<_> = spec.mounts.iter().map(|mount| &mount.target).collect();
+    format!(
+        "{} {targets:?} {} {} {} {}",
+        code.map_or("", Image::id),
+        spec.scratch_bytes,
+        spec.memory_bytes,
+        spec.processes,
+        spec.open_files,
+    )
+}
+
+/// Everything that a function's snapshot depends on, as one name.
+fn snapshot_name(template: &Template, identity: &str, key: &str) -> String {
+    hash_of(&[FUNCTION_FORMAT, &template.name, identity, key])
 }
 
 async fn blocking<T: Send + 'static>(
@@ -205,6 +294,27 @@ fn awake() -> Result<HostMessage, StartError> {
 // === impl Inner ===
 
 impl Inner {
+    fn new(
+        shared: &Arc<Shared>,
+        spec: &SandboxSpec,
+        template: Arc<Template>,
+        disks: Disks,
+        memory: Option<File>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            shared: Arc::clone(shared),
+            name: spec.instance.to_string(),
+            cpu_millis: spec.cpu_millis,
+            link: Link::new(),
+            phase: tokio::sync::Mutex::new(Phase::Running),
+            machine: Mutex::new(None),
+            identity: identity(spec, disks.code.as_ref()),
+            template,
+            disks,
+            memory,
+        })
+    }
+
     /// Has a saved machine run, and its agent be there.
     async fn start(&self, origin: Origin<'_>) -> Result<(), StartError> {
         let began = Instant::now();
@@ -301,6 +411,43 @@ impl Inner {
         Ok(())
     }
 
+    /// Saves the machine for good, and ends it.
+    async fn snapshot(&self, key: &str, text: &str) -> Result<(), PauseError> {
+        let Some(memory) = &self.memory else { return Err(PauseError::Unsupported) };
+        let step = |step| move |source| PauseError::Step { step, source };
+        let other =
+            |step| move |error: StartError| PauseError::Step { step, source: io::Error::other(error) };
+        let mut phase = self.phase.lock().await;
+        let machine = lock(&self.machine).take().ok_or(PauseError::Gone)?;
+        *phase = Phase::Gone;
+        let note = Note { processes: self.link.running(), text: text.to_owned() };
+        let state = memory_file("state", 0).map_err(step("make room in memory"));
+        let saved = async {
+            let state = state?;
+            self.link.quiesce(PATIENCE).await.map_err(|error| other("quiesce")(error.into()))?;
+            machine.save(&state, true).await.map_err(|error| other("save the machine")(error.into()))?;
+            Ok(state)
+        };
+        let saved = saved.await;
+        self.link.end();
+        end_machine(machine).await;
+        let kept = Template {
+            name: snapshot_name(&self.template, &self.identity, key),
+            snapshot: Snapshot {
+                memory: memory.try_clone().map_err(step("keep its memory"))?,
+                state: saved?,
+                disk: Some(self.disks.scratch.try_clone().map_err(step("keep its disk"))?),
+                note: serde_json::to_string(&note).unwrap_or_default(),
+            },
+            root: self.template.root.clone(),
+            size: self.template.size,
+        };
+        let shared = Arc::clone(&self.shared);
+        let kept = tokio::task::spawn_blocking(move || shared.templates.keep(kept)).await;
+        let kept = kept.unwrap_or_else(|error| Err(SnapshotError::broke_off(error)));
+        kept.map_err(|error| step("keep the snapshot")(io::Error::other(error)))
+    }
+
     pub(super) async fn destroy(&self) {
         self.link.end();
         // Whoever has the turn is not waited for: without a machine they come to their end.
@@ -382,6 +529,10 @@ impl Sandbox for MicroVmSandbox {
 
     fn resume(&self) -> BoxFuture<'_, Result<(), PauseError>> {
         Box::pin(self.inner.resume())
+    }
+
+    fn snapshot<'a>(&'a self, key: &'a str, note: &'a str) -> BoxFuture<'a, Result<(), PauseError>> {
+        Box::pin(self.inner.snapshot(key, note))
     }
 
     fn stats(&self) -> Stats {

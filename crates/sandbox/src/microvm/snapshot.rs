@@ -26,6 +26,7 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 const ABOUT: &str = "snapshot.json";
 const MEMORY: &str = "memory";
 const STATE: &str = "state";
+const DISK: &str = "disk";
 
 /// Why there is no such snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,10 @@ pub(super) struct Snapshot {
     pub(super) memory: File,
     /// The state of its devices.
     pub(super) state: File,
+    /// Its scratch disk, if it had begun to use it.
+    pub(super) disk: Option<File>,
+    /// What its user noted.
+    pub(super) note: String,
 }
 
 /// What is written beside a snapshot.
@@ -62,6 +67,16 @@ struct About {
     memory_bytes: u64,
     memory_sha256: String,
     state_sha256: String,
+    #[serde(default)]
+    disk: Option<AboutDisk>,
+    note: String,
+    note_sha256: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct AboutDisk {
+    bytes: u64,
+    sha256: String,
 }
 
 /// The snapshots of one folder.
@@ -73,6 +88,15 @@ pub(super) struct Snapshots {
 
 fn io_step(step: &'static str) -> impl Fn(io::Error) -> SnapshotError {
     move |source| SnapshotError::Io { step, source }
+}
+
+// === impl SnapshotError ===
+
+impl SnapshotError {
+    /// The work broke off.
+    pub(super) fn broke_off(error: tokio::task::JoinError) -> Self {
+        Self::Io { step: "finish", source: io::Error::other(error) }
+    }
 }
 
 // === impl Snapshots ===
@@ -152,7 +176,7 @@ impl Snapshots {
 fn size_on_disk(directory: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let size = |name| fs::metadata(directory.join(name)).map_or(0, |file| file.blocks() * 512);
-    size(MEMORY) + size(STATE)
+    size(MEMORY) + size(STATE) + size(DISK)
 }
 
 fn seal(memory: &File) -> io::Result<()> {
@@ -160,7 +184,7 @@ fn seal(memory: &File) -> io::Result<()> {
     fcntl_add_seals(memory.as_fd(), seals).map_err(Into::into)
 }
 
-fn hex(digest: &[u8]) -> String {
+pub(super) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -200,31 +224,52 @@ fn note(hash: &mut Sha256, at: u64, piece: &[u8]) {
     hash.update(piece);
 }
 
-fn store(directory: &Path, snapshot: &Snapshot) -> io::Result<()> {
-    let memory_bytes = snapshot.memory.metadata()?.len();
-    let memory = File::create_new(directory.join(MEMORY))?;
-    memory.set_len(memory_bytes)?;
+/// Copies what is in a file and not zero to another of the same size: the hash of that.
+pub(super) fn copy_pieces(from: &File, to: &File) -> io::Result<String> {
     let mut hash = Sha256::new();
-    pieces(&snapshot.memory, |at, piece| {
+    pieces(from, |at, piece| {
         note(&mut hash, at, piece);
-        memory.write_all_at(piece, at)
+        to.write_all_at(piece, at)
     })?;
+    Ok(hex(&hash.finalize()))
+}
+
+fn store(directory: &Path, snapshot: &Snapshot) -> io::Result<()> {
+    let copy = |name: &str, from: &File| {
+        let to = File::create_new(directory.join(name))?;
+        let bytes = from.metadata()?.len();
+        to.set_len(bytes)?;
+        let sha256 = copy_pieces(from, &to)?;
+        to.sync_all()?;
+        Ok::<_, io::Error>((bytes, sha256))
+    };
+    let (memory_bytes, memory_sha256) = copy(MEMORY, &snapshot.memory)?;
     let mut state = Vec::new();
     let mut from = snapshot.state.try_clone()?;
     from.seek(SeekFrom::Start(0))?;
     from.take(MAX_STATE).read_to_end(&mut state)?;
     let mut state_file = File::create_new(directory.join(STATE))?;
     state_file.write_all(&state)?;
+    state_file.sync_all()?;
+    let disk = snapshot.disk.as_ref().map(|disk| copy(DISK, disk)).transpose()?;
     let about = About {
         memory_bytes,
-        memory_sha256: hex(&hash.finalize()),
+        memory_sha256,
         state_sha256: hex(&Sha256::digest(&state)),
+        disk: disk.map(|(bytes, sha256)| AboutDisk { bytes, sha256 }),
+        note: snapshot.note.clone(),
+        note_sha256: hex(&Sha256::digest(&snapshot.note)),
     };
-    memory.sync_all()?;
-    state_file.sync_all()?;
     let mut file = File::create_new(directory.join(ABOUT))?;
     file.write_all(&serde_json::to_vec_pretty(&about)?)?;
     file.sync_all()
+}
+
+/// A file of a snapshot, if it has the size that it should have.
+fn open_sized(path: &Path, bytes: u64, damage: &'static str) -> Result<File, SnapshotError> {
+    let file = File::open(path).map_err(io_step("open a file of the snapshot"))?;
+    let there = file.metadata().map_err(io_step("read a file of the snapshot"))?.len();
+    if there == bytes { Ok(file) } else { Err(SnapshotError::Damaged(damage)) }
 }
 
 fn load(directory: &Path) -> Result<Snapshot, SnapshotError> {
@@ -235,21 +280,10 @@ fn load(directory: &Path) -> Result<Snapshot, SnapshotError> {
     };
     let about: About =
         serde_json::from_slice(&about).map_err(|_| SnapshotError::Damaged("its description is none"))?;
-    let stored = File::open(directory.join(MEMORY)).map_err(io_step("open the snapshot's memory"))?;
-    let there = stored.metadata().map_err(io_step("read the snapshot's memory"))?.len();
-    if there != about.memory_bytes {
-        return Err(SnapshotError::Damaged("its memory has another size"));
+    if hex(&Sha256::digest(&about.note)) != about.note_sha256 {
+        return Err(SnapshotError::Damaged("its note is not what was saved"));
     }
-    let memory = memory_file("snapshot", about.memory_bytes).map_err(io_step("make room in memory"))?;
-    let mut hash = Sha256::new();
-    pieces(&stored, |at, piece| {
-        note(&mut hash, at, piece);
-        memory.write_all_at(piece, at)
-    })
-    .map_err(io_step("read the snapshot's memory"))?;
-    if hex(&hash.finalize()) != about.memory_sha256 {
-        return Err(SnapshotError::Damaged("its memory is not what was saved"));
-    }
+    let memory = load_memory(directory, &about)?;
     let mut bytes = Vec::new();
     let state = File::open(directory.join(STATE)).map_err(io_step("open the snapshot's state"))?;
     state.take(MAX_STATE).read_to_end(&mut bytes).map_err(io_step("read the snapshot's state"))?;
@@ -258,8 +292,36 @@ fn load(directory: &Path) -> Result<Snapshot, SnapshotError> {
     }
     let state = memory_file("state", bytes.len() as u64).map_err(io_step("make room in memory"))?;
     state.write_all_at(&bytes, 0).map_err(io_step("make room in memory"))?;
+    let disk = about.disk.as_ref().map(|disk| load_disk(directory, disk)).transpose()?;
     seal(&memory).and_then(|()| seal(&state)).map_err(io_step("seal the memory"))?;
-    Ok(Snapshot { memory, state })
+    Ok(Snapshot { memory, state, disk, note: about.note })
+}
+
+fn load_memory(directory: &Path, about: &About) -> Result<File, SnapshotError> {
+    let stored = open_sized(&directory.join(MEMORY), about.memory_bytes, "its memory has another size")?;
+    let memory = memory_file("snapshot", about.memory_bytes).map_err(io_step("make room in memory"))?;
+    let sha256 = copy_pieces(&stored, &memory).map_err(io_step("read the snapshot's memory"))?;
+    if sha256 == about.memory_sha256 {
+        Ok(memory)
+    } else {
+        Err(SnapshotError::Damaged("its memory is not what was saved"))
+    }
+}
+
+/// The disk stays where it is: each clone makes its own copy, and nobody writes to this one.
+fn load_disk(directory: &Path, about: &AboutDisk) -> Result<File, SnapshotError> {
+    let disk = open_sized(&directory.join(DISK), about.bytes, "its disk has another size")?;
+    let mut hash = Sha256::new();
+    pieces(&disk, |at, piece| {
+        note(&mut hash, at, piece);
+        Ok(())
+    })
+    .map_err(io_step("read the snapshot's disk"))?;
+    if hex(&hash.finalize()) == about.sha256 {
+        Ok(disk)
+    } else {
+        Err(SnapshotError::Damaged("its disk is not what was saved"))
+    }
 }
 
 #[cfg(test)]
@@ -271,7 +333,9 @@ mod tests {
         memory.write_all_at(b"something", 300_000).unwrap();
         let state = memory_file("state", 5).unwrap();
         state.write_all_at(b"state", 0).unwrap();
-        let snapshot = Snapshot { memory, state };
+        let disk = memory_file("disk", 1 << 20).unwrap();
+        disk.write_all_at(b"file", 4_096).unwrap();
+        let snapshot = Snapshot { memory, state, disk: Some(disk), note: "a word".to_owned() };
         store.keep(name, &snapshot).unwrap();
         snapshot
     }
@@ -290,13 +354,15 @@ mod tests {
         let snapshot = store.load("a").unwrap();
         assert_eq!(text(&snapshot.memory, 300_000, 9), "something");
         assert_eq!(text(&snapshot.state, 0, 5), "state");
+        assert_eq!(text(snapshot.disk.as_ref().unwrap(), 4_096, 4), "file");
+        assert_eq!(snapshot.note, "a word");
         assert!(snapshot.memory.write_all_at(b"x", 0).is_err());
         assert!(matches!(store.load("b"), Err(SnapshotError::Absent)));
     }
 
     #[test]
     fn one_that_is_damaged_is_refused_and_removed() {
-        for (file, damage) in [(MEMORY, 300_004_u64), (STATE, 2), (ABOUT, 3)] {
+        for (file, damage) in [(MEMORY, 300_004_u64), (STATE, 2), (DISK, 4_097), (ABOUT, 3)] {
             let directory = tempfile::tempdir().unwrap();
             let store = Snapshots::open(directory.path().join("s"), u64::MAX).unwrap();
             saved(&store, "a");

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use super::link::{Link, LinkError};
 use super::process::memory_file;
 use super::qemu::{Accelerator, Machine, MachineOrder, Origin, Size, VmmError};
-use super::snapshot::{Snapshot, SnapshotError, Snapshots};
+use super::snapshot::{Snapshot, SnapshotError, Snapshots, copy_pieces, hex};
 use super::{AGENT, MicroVmConfig, MicroVmError, Shared, step};
 
 /// How long each attempt to boot may take; emulated, one takes about three seconds. In one of some tens the emulated timer
@@ -26,10 +26,11 @@ const KVM_DEADLINE: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(10);
 /// What disks a clone may have, bytes: the kernel in it knows no other size than that of its template's.
 pub(super) const MAX_DISK: u64 = 16 << 30;
-/// Templates that are kept in memory. One has about a hundred megabytes.
-const MAX_LOADED: usize = 16;
+/// The part of the machine's memory that loaded templates may have: one of so many. One template has about a hundred
+/// megabytes.
+const LOADED_PART: u64 = 8;
 /// A change of this number makes all templates anew.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Why there is no template.
 #[derive(Debug, thiserror::Error)]
@@ -60,9 +61,11 @@ pub(super) enum TemplateError {
     Keep(#[source] SnapshotError),
 }
 
-/// A machine to clone.
+/// A machine to clone: one that waits for a function, or one in which a function waits.
 #[derive(Debug)]
 pub(super) struct Template {
+    /// The hash of all that it depends on.
+    pub(super) name: String,
     pub(super) snapshot: Snapshot,
     pub(super) root: Image,
     pub(super) size: Size,
@@ -78,10 +81,44 @@ pub(super) struct Templates {
     kernel: PathBuf,
     kernel_id: String,
     initramfs: PathBuf,
-    initramfs_sha256: [u8; 32],
+    initramfs_sha256: String,
     blank_disk: PathBuf,
+    /// What those in memory may have, bytes.
+    loaded_bytes: u64,
     /// The one used last is last.
     slots: Mutex<Vec<(String, Slot)>>,
+}
+
+/// All of this machine's memory.
+fn machine_bytes() -> u64 {
+    let machine = rustix::system::sysinfo();
+    machine.totalram * u64::from(machine.mem_unit)
+}
+
+/// One short name for all of `words`.
+pub(super) fn hash_of(words: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for word in words {
+        hash.update(word.len().to_le_bytes());
+        hash.update(word);
+    }
+    hex(hash.finalize().get(..16).unwrap_or_default())
+}
+
+// === impl Template ===
+
+impl Template {
+    /// A copy of its memory that a machine can have for itself.
+    pub(super) fn copy_memory(&self) -> io::Result<File> {
+        let copy = memory_file("function", self.size.memory_mb << 20)?;
+        copy_pieces(&self.snapshot.memory, &copy)?;
+        Ok(copy)
+    }
+
+    /// What it has in memory.
+    fn bytes(&self) -> u64 {
+        self.snapshot.memory.metadata().map_or(0, |file| std::os::unix::fs::MetadataExt::blocks(&file) * 512)
+    }
 }
 
 // === impl Templates ===
@@ -104,8 +141,9 @@ impl Templates {
             kernel,
             kernel_id: config.kernel.id().to_owned(),
             initramfs: path,
-            initramfs_sha256: Sha256::digest(&initramfs).into(),
+            initramfs_sha256: hex(&Sha256::digest(&initramfs)),
             blank_disk,
+            loaded_bytes: machine_bytes() / LOADED_PART,
             slots: Mutex::default(),
         })
     }
@@ -129,9 +167,54 @@ impl Templates {
                     self.boot(shared, root, size, &name).await?
                 }
             };
-            Ok(Arc::new(Template { snapshot, root: root.clone(), size }))
+            Ok(Arc::new(Template { name: name.clone(), snapshot, root: root.clone(), size }))
         });
-        made.await.cloned()
+        let made = made.await.cloned();
+        self.forget_the_oldest();
+        made
+    }
+
+    /// The snapshot of that name of a machine like `template`'s, if there is one.
+    pub(super) async fn kept(
+        &self,
+        shared: &Arc<Shared>,
+        template: &Template,
+        name: String,
+    ) -> Result<Arc<Template>, SnapshotError> {
+        let slot = self.slot(&name);
+        let found = slot.get_or_try_init(|| async {
+            let snapshot = self.load(shared, &name).await?;
+            Ok(Arc::new(Template {
+                name: name.clone(),
+                snapshot,
+                root: template.root.clone(),
+                size: template.size,
+            }))
+        });
+        let found = found.await.cloned();
+        self.forget_the_oldest();
+        found
+    }
+
+    /// Keeps a machine, which has ended, for [`Self::kept`]. Blocks.
+    pub(super) fn keep(&self, kept: Template) -> Result<(), SnapshotError> {
+        self.snapshots.keep(&kept.name, &kept.snapshot)?;
+        let slot = self.slot(&kept.name.clone());
+        // Who was as fast has kept the same.
+        let _ = slot.set(Arc::new(kept));
+        self.forget_the_oldest();
+        Ok(())
+    }
+
+    /// Lets go of templates that take more memory than they may; clones that live go on, the next one loads its own again.
+    fn forget_the_oldest(&self) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = |slot: &Slot| slot.get().map_or(0, |template| template.bytes());
+        let mut total: u64 = slots.iter().map(|(_, slot)| bytes(slot)).sum();
+        while total > self.loaded_bytes && slots.len() > 1 {
+            let (_, oldest) = slots.remove(0);
+            total -= bytes(&oldest);
+        }
     }
 
     /// Whether KVM boots this kernel on this machine, found out by booting it. The answer is kept until the machine restarts.
@@ -174,8 +257,7 @@ impl Templates {
             Accelerator::Kvm => "kvm",
             Accelerator::Tcg => "tcg",
         };
-        let mut hash = Sha256::new();
-        let words = [
+        hash_of(&[
             &FORMAT.to_string(),
             &PROTOCOL.to_string(),
             &shared.qemu.version,
@@ -183,13 +265,8 @@ impl Templates {
             &self.kernel_id,
             root.id(),
             &format!("{} {}", size.memory_mb, size.vcpus),
-        ];
-        for word in words {
-            hash.update(word.len().to_le_bytes());
-            hash.update(word);
-        }
-        hash.update(self.initramfs_sha256);
-        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+            &self.initramfs_sha256,
+        ])
     }
 
     fn slot(&self, name: &str) -> Slot {
@@ -199,10 +276,6 @@ impl Templates {
             None => Slot::default(),
         };
         slots.push((name.to_owned(), Arc::clone(&slot)));
-        if slots.len() > MAX_LOADED {
-            // Clones that live go on; the next one loads it again.
-            slots.remove(0);
-        }
         slot
     }
 
@@ -289,7 +362,7 @@ impl Templates {
             said = machine.process.ended() => Err(TemplateError::Ended(said)),
         };
         match booted {
-            Ok(()) => Ok((machine, Snapshot { memory, state })),
+            Ok(()) => Ok((machine, Snapshot { memory, state, disk: None, note: String::new() })),
             Err(error) => {
                 // Its end takes a moment, which is not to be had here.
                 let _ = tokio::task::spawn_blocking(move || machine.process.destroy()).await;

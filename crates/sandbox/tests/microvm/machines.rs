@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use hearth_sandbox::{Exit, PauseError, ReadOnlyMount, Sandbox};
+use hearth_sandbox::{Exit, PauseError, ReadOnlyMount, Sandbox, SandboxSpec};
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,6 +45,7 @@ async fn works(sandbox: &dyn Sandbox) {
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = clones();
+    trials.extend(snapshots());
     trials.extend(hibernation());
     trials.extend(ends());
     trials
@@ -98,6 +99,119 @@ fn clones() -> Vec<Trial> {
             let (mut output, mut said) = (client.output, String::new());
             output.read_to_string(&mut said).await.unwrap();
             assert_eq!(said, "lo\n");
+            world
+        }),
+    ]
+}
+
+/// Starts a script in a machine that can be saved, waits until it has said `ready`, and saves it.
+async fn save(world: &World, spec: SandboxSpec, key: &str, script: &str) {
+    let snapshotter = world.driver.snapshotter().unwrap();
+    let sandbox = snapshotter.create_to_save(spec).await.unwrap();
+    let mut process = sandbox.spawn(process(&["/bin/bash", "-c", script])).await.unwrap();
+    let mut said = String::new();
+    while !said.contains("ready\n") {
+        let mut bytes = [0; 64];
+        let count = process.output.read(&mut bytes).await.unwrap();
+        assert!(count > 0, "it ended: {said}");
+        said.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    sandbox.snapshot(key, "a note").await.unwrap();
+    assert_eq!(end(process.exit).await, Exit::SandboxGone);
+    assert!(sandbox.spawn(crate::world::process(&["/bin/true"])).await.is_err(), "it is over");
+    sandbox.destroy().await;
+}
+
+/// A spec for the next instance of the same function.
+fn next(of: &SandboxSpec) -> SandboxSpec {
+    SandboxSpec { instance: spec().instance, ..of.clone() }
+}
+
+fn snapshots() -> Vec<Trial> {
+    vec![
+        trial("a_process_goes_on_in_every_machine_made_from_its_snapshot", |world| async {
+            let spec = spec();
+            let script = "echo mine > /tmp/file; mkfifo /tmp/pipe; echo ready; read -r word < /tmp/pipe; \
+                          echo $word $(cat /tmp/file) $(date +%s) $(od -An -tx1 -N8 /dev/urandom | tr -d ' '); exit 3";
+            save(&world, spec.clone(), &world.name, script).await;
+            let snapshotter = world.driver.snapshotter().unwrap();
+            let mut drawn = BTreeSet::new();
+            for _ in 0..4 {
+                let restored = snapshotter.restore(next(&spec), &world.name).await.unwrap().unwrap();
+                assert_eq!(restored.note, "a note");
+                let [process] = <[_; 1]>::try_from(restored.processes).ok().unwrap();
+                works(&*restored.sandbox).await;
+                assert_eq!(shell(&*restored.sandbox, "echo woken > /tmp/pipe").await.0, Exit::Status(0));
+                let mut said = String::new();
+                let mut output = process.output;
+                output.read_to_string(&mut said).await.unwrap();
+                let words: Vec<&str> = said.split_whitespace().collect();
+                assert_eq!(words[..2], ["woken", "mine"], "{said}");
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+                assert!(now.abs_diff(words[2].parse().unwrap()) <= 5, "its clock says {said}");
+                assert!(drawn.insert(words[3].to_owned()), "{said} was drawn twice");
+                assert_eq!(end(process.exit).await, Exit::Status(3));
+                let (_, file) = shell(&*restored.sandbox, "cat /tmp/file; echo yours > /tmp/file").await;
+                assert_eq!(file, "mine\n", "each has a disk of its own");
+                restored.sandbox.destroy().await;
+            }
+            world
+        }),
+        trial("what_draws_without_pause_draws_in_no_two_machines_the_same", |world| async {
+            let spec = spec();
+            let script = "i=0; while :; do od -An -tx1 -N8 /dev/urandom >> /tmp/drawn; i=$((i+1)); [ $i = 5 ] && echo ready; done";
+            save(&world, spec.clone(), &world.name, script).await;
+            let snapshotter = world.driver.snapshotter().unwrap();
+            let mut all: Vec<Vec<String>> = Vec::new();
+            for _ in 0..3 {
+                let restored = snapshotter.restore(next(&spec), &world.name).await.unwrap().unwrap();
+                let before = shell(&*restored.sandbox, "wc -l < /tmp/drawn").await.1;
+                let more = format!(
+                    "until [ $(wc -l < /tmp/drawn) -gt {} ]; do :; done; cat /tmp/drawn",
+                    before.trim()
+                );
+                let (_, drawn) = shell(&*restored.sandbox, &more).await;
+                all.push(drawn.lines().map(str::to_owned).collect());
+                restored.sandbox.destroy().await;
+            }
+            for (one, two) in [(0, 1), (0, 2), (1, 2)] {
+                let same = all[one].iter().zip(&all[two]).take_while(|(one, two)| one == two).count();
+                assert!(same >= 5, "what was drawn before the snapshot is in both");
+                let after: BTreeSet<_> = all[one][same..].iter().collect();
+                assert!(!after.is_empty() && all[two].len() > same, "both have gone on");
+                assert!(all[two][same..].iter().all(|line| !after.contains(line)), "{after:?}");
+            }
+            world
+        }),
+        trial(
+            "there_is_no_snapshot_of_another_function_and_none_of_what_was_not_made_for_it",
+            |world| async {
+                let spec = spec();
+                save(&world, spec.clone(), &world.name, "echo ready; sleep 60").await;
+                let snapshotter = world.driver.snapshotter().unwrap();
+                assert!(snapshotter.restore(next(&spec), "another key").await.unwrap().is_none());
+                let other = SandboxSpec { processes: spec.processes + 1, ..next(&spec) };
+                assert!(snapshotter.restore(other, &world.name).await.unwrap().is_none());
+                let sandbox = world.sandbox().await;
+                let refused = sandbox.snapshot(&world.name, "").await;
+                assert!(matches!(refused, Err(PauseError::Unsupported)), "{refused:?}");
+                works(&*sandbox).await;
+                world
+            },
+        ),
+        trial("a_machine_made_from_a_snapshot_hibernates_and_wakes", |world| async {
+            let spec = spec();
+            let script = "mkfifo /tmp/pipe; echo ready; read -r word < /tmp/pipe; echo $word";
+            save(&world, spec.clone(), &world.name, script).await;
+            let restored = world.driver.snapshotter().unwrap().restore(next(&spec), &world.name).await;
+            let restored = restored.unwrap().unwrap();
+            restored.sandbox.pause().await.unwrap();
+            restored.sandbox.resume().await.unwrap();
+            assert_eq!(shell(&*restored.sandbox, "echo again > /tmp/pipe").await.0, Exit::Status(0));
+            let [process] = <[_; 1]>::try_from(restored.processes).ok().unwrap();
+            let (mut output, mut said) = (process.output, String::new());
+            output.read_to_string(&mut said).await.unwrap();
+            assert_eq!((said.as_str(), end(process.exit).await), ("again\n", Exit::Status(0)));
             world
         }),
     ]
@@ -223,14 +337,17 @@ fn ends() -> Vec<Trial> {
 fn flip_a_bit(path: &Path) -> bool {
     use std::os::unix::fs::FileExt;
     let Ok(file) = fs::File::options().read(true).write(true).open(path) else { return false };
-    let middle = file.metadata().unwrap().len() / 2;
-    let mut byte = [0];
-    for at in middle.. {
-        file.read_exact_at(&mut byte, at).unwrap();
-        if byte[0] != 0 {
-            file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+    let mut at = file.metadata().unwrap().len() / 2;
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        let count = file.read_at(&mut piece, at).unwrap();
+        if let Some(place) = piece[..count].iter().position(|byte| *byte != 0) {
+            file.write_all_at(&[piece[place] ^ 1], at + place as u64).unwrap();
             return true;
         }
+        if count == 0 {
+            return false;
+        }
+        at += count as u64;
     }
-    false
 }
