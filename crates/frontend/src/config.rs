@@ -9,8 +9,10 @@ use serde_json::Value;
 use crate::error::ApiError;
 use crate::request::{Members, text_map};
 
-/// Settings that are kept and given back but do nothing here; of the first, the requests at once in an instance count.
-const PASSIVE: [&str; 5] = [CAPACITY, "VpcConfig", "DeadLetterConfig", "KMSKeyArn", "SnapStart"];
+/// Settings that are kept and given back but do nothing here; of the first, the requests at once in an instance count, and the last
+/// is what it says.
+const PASSIVE: [&str; 5] = [CAPACITY, "VpcConfig", "DeadLetterConfig", "KMSKeyArn", SNAP_START];
+const SNAP_START: &str = "SnapStart";
 const CAPACITY: &str = "CapacityProviderConfig";
 /// Settings without which a function would not do what its owner expects, so they are refused.
 const MISSING: [&str; 9] = [
@@ -46,6 +48,13 @@ const RESERVED: [&str; 18] = [
     "LAMBDA_TASK_ROOT",
 ];
 const ENVIRONMENT: &str = "Lambda was unable to configure your environment variables because the environment variables you have provided";
+
+/// Whether published versions are to start from a snapshot (`SnapStart.ApplyOn`).
+pub(crate) fn snap_start(config: &FunctionConfig) -> bool {
+    let value: Option<Value> =
+        config.passive.get(SNAP_START).and_then(|text| serde_json::from_str(text).ok());
+    value.is_some_and(|value| value["ApplyOn"] == "PublishedVersions")
+}
 
 /// The architecture of this machine, which is what functions run on.
 pub(crate) const fn architecture() -> &'static str {

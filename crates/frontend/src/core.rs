@@ -74,6 +74,13 @@ impl<B: Backend> Core<B> {
             tracing::info!(function = %record.id, "taking up again what was interrupted");
             self.settle(record);
         }
+        for version in self.store.unfinished_versions().await? {
+            // Those of a function that is itself unfinished come with it.
+            let ready = |record: &FunctionRecord| record.last_update.status == UpdateStatus::Successful;
+            if self.store.function(&version.function).await?.as_ref().is_some_and(ready) {
+                self.settle_version(version);
+            }
+        }
         for (function, reserved) in self.store.reservations().await? {
             self.backend.concurrency_reserved(&function, Some(reserved));
         }
@@ -159,7 +166,7 @@ impl<B: Backend> Core<B> {
                 Err(reason) => Err(reason),
             };
             let outcome = prepared.as_ref().err().cloned();
-            core.settle_versions(&record, outcome.clone()).await;
+            core.settle_versions(&record, outcome.as_ref()).await;
             let noted = core
                 .modify(&record.id, Change::Bookkeeping, |kept| {
                     note_outcome(kept, record.revision, &prepared)
@@ -181,7 +188,7 @@ impl<B: Backend> Core<B> {
     }
 
     /// Has the backend prepare in a task of its own, so that a bug there leaves no function InProgress for ever.
-    async fn prepare(&self, spec: Arc<FunctionSpec>) -> Result<(), StateReason> {
+    pub(crate) async fn prepare(&self, spec: Arc<FunctionSpec>) -> Result<(), StateReason> {
         let backend = Arc::clone(&self.backend);
         tokio::spawn(async move { backend.prepare(spec).await }).await.unwrap_or_else(|error| {
             tracing::error!(%error, "the preparation of a function broke down");

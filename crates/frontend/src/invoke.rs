@@ -103,6 +103,11 @@ impl<B: Backend> Core<B> {
             (State::Active, None) => {
                 Err(ApiError::internal("The function's record cannot be run by this Hearth"))
             }
+            (State::Pending, Some(spec)) if spec.snap_start => Err(ApiError::new(
+                StatusCode::CONFLICT,
+                "SnapStartNotReadyException",
+                "Lambda is initializing your function. It will be ready to invoke once your function state becomes ACTIVE.",
+            )),
             (state, _) => Err(ApiError::conflict(format!(
                 "The operation cannot be performed at this time. The function is currently in the following state: {}",
                 state_word(state)
@@ -128,6 +133,9 @@ impl<B: Backend> Core<B> {
                 Err(InvokeError::NotDelivered { reason }) if attempt < ATTEMPTS => {
                     tracing::info!(function = %spec.revision.version.function, reason, attempt, "tried again");
                     attempt += 1;
+                }
+                Err(InvokeError::NotRestored { timed_out, reason }) => {
+                    return Err(not_restored(timed_out, &reason));
                 }
                 Err(error) => {
                     tracing::warn!(function = %spec.revision.version.function, %error, "an invocation is lost");
@@ -201,6 +209,17 @@ fn client_context(encoded: &str) -> Result<String, ApiError> {
     decoded
         .filter(|text| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok())
         .ok_or_else(|| ApiError::content("Client context must be a valid Base64-encoded JSON object."))
+}
+
+/// An instance could not be restored from its version's snapshot.
+fn not_restored(timed_out: bool, reason: &str) -> ApiError {
+    if timed_out {
+        let text = "Lambda couldn't restore the snapshot within the timeout limit.";
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, "SnapStartTimeoutException", text)
+    } else {
+        let text = format!("{reason}. For more information, check the function's log.");
+        ApiError::new(StatusCode::BAD_REQUEST, "SnapStartException", text)
+    }
 }
 
 /// The event as the function gets it.

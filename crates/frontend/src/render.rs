@@ -43,12 +43,12 @@ pub(crate) fn configuration(record: &FunctionRecord, version: Version, arn: &str
         "LoggingConfig": {"LogFormat": config.logging.format, "LogGroup": config.logging.group},
     });
     if let Value::Object(members) = &mut document {
-        add_optional(members, record);
+        add_optional(members, record, version);
     }
     document
 }
 
-fn add_optional(members: &mut Map<String, Value>, record: &FunctionRecord) {
+fn add_optional(members: &mut Map<String, Value>, record: &FunctionRecord, version: Version) {
     let config = &record.config;
     if let Some(variables) = config.environment.as_ref().filter(|variables| !variables.is_empty()) {
         members.insert("Environment".to_owned(), json!({"Variables": variables}));
@@ -69,7 +69,12 @@ fn add_optional(members: &mut Map<String, Value>, record: &FunctionRecord) {
         if let Value::Object(object) = &mut value {
             match name.as_str() {
                 "VpcConfig" => drop(object.insert("VpcId".to_owned(), "".into())),
-                "SnapStart" => drop(object.insert("OptimizationStatus".to_owned(), "Off".into())),
+                "SnapStart" => {
+                    let published = matches!(version, Version::Published(_)) && record.state == State::Active;
+                    let on = published && crate::config::snap_start(config);
+                    let status = if on { "On" } else { "Off" };
+                    object.insert("OptimizationStatus".to_owned(), status.into());
+                }
                 _ => {}
             }
         }

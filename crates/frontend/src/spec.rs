@@ -63,6 +63,7 @@ pub(crate) fn of(
         Some(most) if !record.tags.contains_key(tags::CONCURRENCY) => Concurrency::new(most, most),
         _ => settings.concurrency,
     };
+    let snap_start = matches!(version, Version::Published(_)) && config::snap_start(config);
     let version = VersionId { function: record.id.clone(), version };
     Ok(Arc::new(FunctionSpec {
         revision: RevisionId { version, number: revision },
@@ -76,6 +77,7 @@ pub(crate) fn of(
         ephemeral_mb: config.ephemeral_mb,
         environment: config.environment.clone().unwrap_or_default(),
         isolation: settings.isolation,
+        snap_start,
         concurrency,
         idle_timeout: settings.idle_timeout,
         keep_alive: settings.keep_alive,

@@ -19,7 +19,7 @@ use crate::route::{Branch, Route};
 use crate::service::{Call, mark};
 use crate::spec::{self, Source};
 use crate::validate::Violations;
-use crate::{Backend, render, shapes};
+use crate::{Backend, config, render, shapes};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -32,7 +32,7 @@ const ATTEMPTS: usize = 16;
 type Answer = Result<Response<Body>, ApiError>;
 
 impl<B: Backend> Core<B> {
-    pub(crate) async fn publish_version(&self, call: Call) -> Answer {
+    pub(crate) async fn publish_version(self: &Arc<Self>, call: Call) -> Answer {
         let members = Members::parse(&call.body)?;
         let named = call.changed_function(&members, &shapes::PUBLISH_VERSION_REQUEST)?;
         if members.given("PublishTo").is_some() {
@@ -53,7 +53,10 @@ impl<B: Backend> Core<B> {
     ///
     /// # Errors
     /// The function's code or configuration was changed, the function deleted, or the store failed.
-    pub(crate) async fn publish(&self, record: &FunctionRecord) -> Result<VersionRecord, ApiError> {
+    pub(crate) async fn publish(
+        self: &Arc<Self>,
+        record: &FunctionRecord,
+    ) -> Result<VersionRecord, ApiError> {
         let mut current = record.clone();
         for _ in 0..ATTEMPTS {
             if let Some(version) = self.try_publish(&current, None).await? {
@@ -69,27 +72,72 @@ impl<B: Backend> Core<B> {
 
     /// The version; nothing if the record was changed in between.
     async fn try_publish(
-        &self,
+        self: &Arc<Self>,
         record: &FunctionRecord,
         description: Option<&str>,
     ) -> Result<Option<VersionRecord>, ApiError> {
         let description = description.map(str::to_owned);
-        let new = NewVersion { function: record.clone(), description, now_ms: now_ms() };
+        let pending = config::snap_start(&record.config);
+        let new = NewVersion { function: record.clone(), description, pending, now_ms: now_ms() };
         match self.store.publish_version(new).await {
-            Ok(version) => Ok(Some(version)),
+            Ok(version) => {
+                let function_is_ready = record.last_update.status == UpdateStatus::Successful;
+                if pending && function_is_ready && version.state == State::Pending {
+                    self.settle_version(version.clone());
+                }
+                Ok(Some(version))
+            }
             Err(StoreError::Conflict(_)) => Ok(None),
             Err(error) => Err(ApiError::store(&error, &self.arn(&record.id))),
         }
     }
 
-    /// Notes for versions that were published before their revision was ready what came of it.
-    pub(crate) async fn settle_versions(&self, record: &FunctionRecord, failure: Option<StateReason>) {
-        let state = if failure.is_none() { State::Active } else { State::Failed };
-        let noted = self.store.settle_versions(&record.id, record.revision, state, failure).await;
-        if let Err(error) = noted {
-            tracing::warn!(function = %record.id, %error, "the state of its versions is not kept");
+    /// Notes for versions that were published before their revision was ready what came of it; those that start from a
+    /// snapshot are now made ready themselves.
+    pub(crate) async fn settle_versions(
+        self: &Arc<Self>,
+        record: &FunctionRecord,
+        failure: Option<&StateReason>,
+    ) {
+        if failure.is_some() || !config::snap_start(&record.config) {
+            return self.note_version(&record.id, record.revision, failure.cloned()).await;
         }
-        self.cache.forget_routes(&record.id);
+        match self.store.unfinished_versions().await {
+            Ok(versions) => {
+                let own = |version: &VersionRecord| {
+                    version.function == record.id && version.revision == record.revision
+                };
+                versions.into_iter().filter(own).for_each(|version| self.settle_version(version));
+            }
+            Err(error) => tracing::warn!(function = %record.id, %error, "its versions stay Pending"),
+        }
+    }
+
+    /// Makes a version ready in the background and notes what came of it.
+    pub(crate) fn settle_version(self: &Arc<Self>, version: VersionRecord) {
+        let core = Arc::clone(self);
+        tokio::spawn(async move {
+            let id = &version.function;
+            let prepared = match core.record(id).await {
+                Ok(record) => match spec::of(&record, Source::published(&version), &core.region) {
+                    Ok(spec) => core.prepare(spec).await,
+                    Err(reason) => Err(reason),
+                },
+                // The function is gone, and its versions with it.
+                Err(_) => return,
+            };
+            tracing::info!(function = %id, version = version.number, ?prepared, "version made ready");
+            core.note_version(id, version.revision, prepared.err()).await;
+        });
+    }
+
+    async fn note_version(&self, id: &FunctionId, revision: u64, failure: Option<StateReason>) {
+        let state = if failure.is_none() { State::Active } else { State::Failed };
+        let noted = self.store.settle_versions(id, revision, state, failure).await;
+        if let Err(error) = noted {
+            tracing::warn!(function = %id, %error, "the state of its versions is not kept");
+        }
+        self.cache.forget_routes(id);
     }
 
     pub(crate) async fn list_versions(&self, call: Call) -> Answer {

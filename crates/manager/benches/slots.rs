@@ -92,6 +92,7 @@ fn spec(number: usize) -> Arc<FunctionSpec> {
         environment: BTreeMap::new(),
         isolation: Some(Isolation::Container),
         concurrency: Concurrency::default(),
+        snap_start: false,
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Learned,
         queue: Queue::default(),

@@ -12,10 +12,11 @@ use crate::home::{self, fingerprint};
 pub(crate) mod release;
 
 /// The client's files, by name.
-const CLIENT: [(&str, &str); 3] = [
+const CLIENT: [(&str, &str); 4] = [
     ("index.cjs", include_str!("../clients/node/index.cjs")),
     ("handler.cjs", include_str!("../clients/node/handler.cjs")),
     ("runtime-api.cjs", include_str!("../clients/node/runtime-api.cjs")),
+    ("snapshot.cjs", include_str!("../clients/node/snapshot.cjs")),
 ];
 
 /// How an instance starts Node.js. Writes the client to `home` if it is not there.

@@ -183,6 +183,16 @@ pub trait Snapshotter: Send + Sync {
     /// As there.
     fn create_to_save(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>>;
 
+    /// Whether [`Self::restore`] would find a snapshot.
+    ///
+    /// # Errors
+    /// When what is needed to say so cannot be made.
+    fn has_snapshot<'a>(
+        &'a self,
+        spec: SandboxSpec,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<bool, CreateError>>;
+
     /// Makes a sandbox from the snapshot that was taken with [`Sandbox::snapshot`] under this key, of a sandbox of an equal
     /// spec (but for its instance); nothing if there is none that is whole and fits this machine as it is now. The
     /// processes go on as the call returns, with random bytes and a clock of their own.

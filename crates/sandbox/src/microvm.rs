@@ -262,6 +262,17 @@ impl Snapshotter for MicroVm {
         })
     }
 
+    fn has_snapshot<'a>(
+        &'a self,
+        spec: SandboxSpec,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<bool, CreateError>> {
+        Box::pin(async move {
+            self.check_open()?;
+            Ok(sandbox::saved(&self.shared, &spec, key).await?.is_some())
+        })
+    }
+
     fn restore<'a>(
         &'a self,
         spec: SandboxSpec,

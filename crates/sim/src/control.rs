@@ -113,6 +113,7 @@ fn spec(index: u32, function: &Function, policy: Policy) -> Option<FunctionSpec>
         environment: std::collections::BTreeMap::new(),
         isolation: Some(Isolation::Container),
         concurrency: function.concurrency,
+        snap_start: false,
         idle_timeout: policy.idle_timeout,
         keep_alive: policy.keep_alive,
         queue: Queue::default(),

@@ -117,7 +117,13 @@ pub trait Store: Send + Sync + 'static {
     /// The store failed.
     fn reservations(&self) -> BoxFuture<'_, Result<Vec<(FunctionId, u32)>, StoreError>>;
 
-    /// Keeps a new version of a function, in the state that the function is in; or, if the function's code and
+    /// Every version that is Pending, of all accounts.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn unfinished_versions(&self) -> BoxFuture<'_, Result<Vec<VersionRecord>, StoreError>>;
+
+    /// Keeps a new version of a function, in the state that the function is in, or Pending if it asks for that; or, if the function's code and
     /// configuration are what they were when its last version was published, answers that one.
     ///
     /// # Errors

@@ -161,6 +161,8 @@ pub struct NewVersion {
     pub function: FunctionRecord,
     /// The version's own description, if not the function's.
     pub description: Option<String>,
+    /// Whether it is Pending until [`crate::Store::settle_versions`] says otherwise, however ready the function is.
+    pub pending: bool,
     /// Now, milliseconds since the Unix epoch.
     pub now_ms: u64,
 }

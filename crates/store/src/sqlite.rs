@@ -186,6 +186,10 @@ impl Store for SqliteStore {
         Box::pin(self.run("list reservations", |connection| rows::reservations(connection)))
     }
 
+    fn unfinished_versions(&self) -> BoxFuture<'_, Result<Vec<VersionRecord>, StoreError>> {
+        Box::pin(self.run("list unfinished versions", |connection| versions::unfinished(connection)))
+    }
+
     fn publish_version(&self, new: NewVersion) -> BoxFuture<'_, Result<VersionRecord, StoreError>> {
         Box::pin(self.run("publish a version", move |connection| versions::publish(connection, new)))
     }

@@ -190,6 +190,8 @@ pub struct FunctionSpec {
     pub keep_alive: KeepAlive,
     /// How requests wait for a slot.
     pub queue: Queue,
+    /// Whether instances are made from a snapshot that was taken after the init phase (`SnapStart`), where the driver can.
+    pub snap_start: bool,
     /// Requests at once over all instances, if the function has a limit of its own; zero switches it off.
     pub reserved_concurrency: Option<u32>,
 }

@@ -60,6 +60,14 @@ pub enum InvokeError {
         /// What happened to it.
         reason: String,
     },
+    /// The instance could not be restored from its snapshot: the function failed at that, before it got the request.
+    #[error("the instance could not be restored from its snapshot: {reason}")]
+    NotRestored {
+        /// Whether it took too long.
+        timed_out: bool,
+        /// What happened.
+        reason: String,
+    },
     /// The function may have got the request; it must not be tried again.
     #[error("the worker lost the instance in mid-request: {reason}")]
     Lost {

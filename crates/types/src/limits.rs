@@ -25,6 +25,10 @@ pub const ENVIRONMENT_BYTES: usize = 4096;
 pub const MEMORY_MB_PER_VCPU: u32 = 1_769;
 /// Time for the init phase of an instance.
 pub const INIT_PHASE: Duration = Duration::from_secs(10);
+/// Time for the init phase of an instance that a snapshot is taken of; the function's own timeout, if that is longer.
+pub const SNAPSHOT_INIT: Duration = Duration::from_secs(130);
+/// Time for an instance to be restored from a snapshot, hooks included.
+pub const RESTORE_PHASE: Duration = Duration::from_secs(10);
 /// Requests in flight at once that an account may have unless configured.
 pub const ACCOUNT_CONCURRENCY: u32 = 1_000;
 /// Part of an account's concurrency that cannot be reserved for single functions.

@@ -63,6 +63,8 @@ async fn answer(caller: &Caller, request: Request<Incoming>) -> Reply {
         Route::Response(id) => post(caller, id, false, request).await,
         Route::InvocationError(id) => post(caller, id, true, request).await,
         Route::InitError => init_error(caller, request).await,
+        Route::RestoreNext => restore_next(caller).await,
+        Route::RestoreError => restore_error(caller, request).await,
         Route::Register => extensions::register(caller, request).await,
         Route::EventNext => extensions::next(caller, &request).await,
         Route::ExtensionInitError => extensions::failed(caller, true, request).await,
@@ -147,6 +149,32 @@ async fn init_error(caller: &Caller, request: Request<Incoming>) -> Reply {
         Err(BodyError::TooLarge) => refusal::too_large(MAX_DOCUMENT),
         Err(BodyError::BrokeOff) => refuse(Refusal::InvalidRequestFormat),
         Ok(document) => match caller.instance.runtime_init_error(caller.generation, kind, document) {
+            Ok(()) => accepted(),
+            Err(refusal) => refuse(refusal),
+        },
+    }
+}
+
+/// Answered where there is nothing to wait for: in a sandbox that was made from a snapshot, and where none is taken.
+async fn restore_next(caller: &Caller) -> Reply {
+    let (waiter, restored) = oneshot::channel();
+    match caller.instance.runtime_restore_next(caller.generation, waiter) {
+        Ok(false) => json(StatusCode::OK, Bytes::from_static(b"{}")),
+        Ok(true) => {
+            // The conversation ends with the snapshot; the next one begins with this request again.
+            let _ = restored.await;
+            refuse(Refusal::InvalidStateTransition)
+        }
+        Err(refusal) => refuse(refusal),
+    }
+}
+
+async fn restore_error(caller: &Caller, request: Request<Incoming>) -> Reply {
+    let kind = error_type(&request).unwrap_or_else(|| "Runtime.Unknown".to_owned());
+    match body::read(request.into_body(), MAX_DOCUMENT).await {
+        Err(BodyError::TooLarge) => refusal::too_large(MAX_DOCUMENT),
+        Err(BodyError::BrokeOff) => refuse(Refusal::InvalidRequestFormat),
+        Ok(document) => match caller.instance.runtime_restore_error(caller.generation, kind, document) {
             Ok(()) => accepted(),
             Err(refusal) => refuse(refusal),
         },

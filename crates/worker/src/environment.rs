@@ -53,6 +53,7 @@ fn reserved(
     epoch_ms: u64,
 ) -> BTreeMap<String, String> {
     let initialization = match reason {
+        _ if spec.snap_start => "snap-start",
         StartReason::Provisioned => "provisioned-concurrency",
         StartReason::Request | StartReason::Prewarmed | StartReason::Ahead => "on-demand",
     };

@@ -11,6 +11,8 @@ use std::time::Duration;
 pub(crate) enum Failure {
     /// The runtime posted to `init/error`: its document and type.
     InitError { kind: String, document: Bytes },
+    /// The runtime posted to `restore/error`: its document and type.
+    RestoreError { kind: String, document: Bytes },
     /// The runtime's process ended.
     RuntimeExited(Exit),
     /// An external extension's process ended, or it said that it failed.
@@ -29,7 +31,9 @@ impl Failure {
     /// Lambda's name for it.
     pub(crate) fn kind(&self) -> &str {
         match self {
-            Self::InitError { kind, .. } | Self::ExtensionFailed { kind, .. } => kind,
+            Self::InitError { kind, .. }
+            | Self::RestoreError { kind, .. }
+            | Self::ExtensionFailed { kind, .. } => kind,
             Self::RuntimeExited(_) => "Runtime.ExitError",
             Self::Entrypoint(_) => "Runtime.InvalidEntrypoint",
             Self::TimedOut(_) => "Sandbox.Timedout",
@@ -41,6 +45,7 @@ impl Failure {
     pub(crate) fn reason(&self) -> String {
         match self {
             Self::InitError { .. } => "Runtime failed to initialize".to_owned(),
+            Self::RestoreError { .. } => "The afterRestore() runtime hook encountered an error".to_owned(),
             Self::RuntimeExited(exit) => exit_reason("Runtime", *exit),
             Self::ExtensionFailed { reason, .. } | Self::Entrypoint(reason) => reason.clone(),
             Self::TimedOut(after) => format!("Task timed out after {:.2} seconds", after.as_secs_f64()),
@@ -51,9 +56,14 @@ impl Failure {
     /// The error document for the caller.
     pub(crate) fn document(&self, request: RequestId) -> Bytes {
         match self {
-            Self::InitError { document, .. } if !document.is_empty() => document.clone(),
+            Self::InitError { document, .. } | Self::RestoreError { document, .. }
+                if !document.is_empty() =>
+            {
+                document.clone()
+            }
             Self::TooLarge => document(self.kind(), &too_large_text()),
             Self::InitError { .. }
+            | Self::RestoreError { .. }
             | Self::RuntimeExited(_)
             | Self::ExtensionFailed { .. }
             | Self::Entrypoint(_)

@@ -24,6 +24,7 @@ mod finish;
 mod life;
 mod session;
 mod sleep;
+mod snapshot;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +43,8 @@ use crate::launcher::Launcher;
 use crate::metrics::Counters;
 use crate::output::Output;
 use crate::protocol::{Protocol, Waiter};
+use crate::report::Cold;
+use crate::snapshots::Snapshots;
 
 pub(crate) use doors::Posted;
 
@@ -102,8 +105,12 @@ struct State {
     /// External extensions that run.
     extensions: usize,
     end: Option<EndReason>,
-    /// The init phase's time, until a REPORT has told it.
-    unreported_init: Option<Duration>,
+    /// What came before the first invocation, until a REPORT has told it.
+    unreported: Option<Cold>,
+    /// Whether the sandbox is made to be saved after its init phase.
+    is_saved: bool,
+    /// The runtime's call that is answered in the sandboxes made from that: it waits for as long as this is kept.
+    until_restored: Option<oneshot::Sender<()>>,
     invocations: u64,
     last_used: Instant,
 }
@@ -117,6 +124,7 @@ pub(crate) struct Instance {
     launcher: Arc<dyn Launcher>,
     counters: Arc<Counters>,
     output: Output,
+    snapshots: Arc<Snapshots>,
     created: Instant,
     state: Mutex<State>,
     sandbox: Mutex<Option<Arc<dyn Sandbox>>>,
@@ -145,6 +153,7 @@ pub(crate) struct Parts {
     pub(crate) launcher: Arc<dyn Launcher>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) output: Output,
+    pub(crate) snapshots: Arc<Snapshots>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -167,7 +176,9 @@ impl Instance {
             runtimes: 0,
             extensions: 0,
             end: None,
-            unreported_init: None,
+            unreported: None,
+            is_saved: false,
+            until_restored: None,
             invocations: 0,
             last_used: now,
         };
@@ -179,6 +190,7 @@ impl Instance {
             launcher: parts.launcher,
             counters: parts.counters,
             output: parts.output,
+            snapshots: parts.snapshots,
             created: now,
             state: Mutex::new(state),
             sandbox: Mutex::default(),

@@ -24,9 +24,11 @@ mod output;
 mod protocol;
 mod quiet;
 mod report;
+mod snapshots;
 mod worker;
 
 pub use launcher::{Launch, LaunchError, Launcher};
 pub use logs::{Follow, LogLine, Logs};
 pub use metrics::Metrics;
+pub use snapshots::SnapshotError;
 pub use worker::{InstanceReport, Worker, WorkerConfig, WorkerEvent};

@@ -21,6 +21,10 @@ pub struct Metrics {
     pub instances_ready: u64,
     /// Instances that could not be made.
     pub instances_failed: u64,
+    /// Snapshots taken after an init phase.
+    pub snapshots_taken: u64,
+    /// Instances made from one.
+    pub instances_restored: u64,
     /// Times that an instance was stopped and gave its memory back.
     pub hibernated: u64,
     /// Bytes of logs written to disk.
@@ -40,6 +44,8 @@ pub(crate) struct Counters {
     pub(crate) init_failures: AtomicU64,
     pub(crate) instances_ready: AtomicU64,
     pub(crate) instances_failed: AtomicU64,
+    pub(crate) snapshots_taken: AtomicU64,
+    pub(crate) instances_restored: AtomicU64,
     pub(crate) hibernated: AtomicU64,
 }
 
@@ -62,6 +68,8 @@ impl Counters {
             init_failures: read(&self.init_failures),
             instances_ready: read(&self.instances_ready),
             instances_failed: read(&self.instances_failed),
+            snapshots_taken: read(&self.snapshots_taken),
+            instances_restored: read(&self.instances_restored),
             hibernated: read(&self.hibernated),
             log_bytes,
             log_dropped_bytes,

@@ -83,6 +83,8 @@ pub(crate) struct Protocol<N, E> {
     /// The one answered last: posting to it again is out of turn, not unknown.
     last: Option<RequestId>,
     greeted: bool,
+    /// The runtime has asked to be told when it is restored.
+    ready_to_save: bool,
     init_failed: bool,
     closing: bool,
     pub(crate) extensions: Extensions<E>,
@@ -100,6 +102,7 @@ impl<N: Waiter, E: Waiter> Protocol<N, E> {
             running: Vec::new(),
             last: None,
             greeted: false,
+            ready_to_save: false,
             init_failed: false,
             closing: false,
             extensions: Extensions::new(external),
@@ -115,6 +118,29 @@ impl<N: Waiter, E: Waiter> Protocol<N, E> {
         self.greeted = true;
         self.parked.push_back(waiter);
         Ok(())
+    }
+
+    /// Init is over as far as the runtime is concerned, and it asks to be told when it is restored from a snapshot.
+    pub(crate) fn restore_next(&mut self) -> Result<(), Refusal> {
+        if self.greeted || self.init_failed || self.closing {
+            return Err(Refusal::InvalidStateTransition);
+        }
+        self.ready_to_save = true;
+        Ok(())
+    }
+
+    /// The runtime says that it failed after it was restored.
+    pub(crate) fn restore_error(&mut self) -> Result<(), Refusal> {
+        if !self.ready_to_save {
+            return Err(Refusal::InvalidStateTransition);
+        }
+        self.init_error()
+    }
+
+    /// Whether runtime and extensions all wait, the runtime for its restoration or for work: a snapshot can be taken.
+    pub(crate) fn can_be_saved(&self) -> bool {
+        let waits = self.ready_to_save || self.parked.iter().any(|parked| !parked.is_gone());
+        waits && self.extensions.all_greeted() && self.extensions.all_parked()
     }
 
     /// The worker has work.

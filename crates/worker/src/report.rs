@@ -9,12 +9,21 @@ use std::time::Duration;
 
 use hearth_types::RequestId;
 
+/// What came before the first invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cold {
+    /// An init phase.
+    Init(Duration),
+    /// The restoration from a snapshot.
+    Restore(Duration),
+}
+
 /// What REPORT says.
 #[derive(Clone, Debug)]
 pub(crate) struct Report<'a> {
     pub(crate) request: RequestId,
     pub(crate) duration: Duration,
-    pub(crate) init: Option<Duration>,
+    pub(crate) cold: Option<Cold>,
     pub(crate) memory_mb: u32,
     pub(crate) used_bytes: u64,
     /// `timeout`, or `error` and its type.
@@ -28,7 +37,11 @@ pub(crate) fn start(request: RequestId, version: impl Display) -> String {
 
 /// END and REPORT: two lines, the second without its end.
 pub(crate) fn end(report: &Report<'_>) -> String {
-    let billed = (report.duration + report.init.unwrap_or_default()).as_micros().div_ceil(1000);
+    let init = match report.cold {
+        Some(Cold::Init(init)) => init,
+        Some(Cold::Restore(_)) | None => Duration::ZERO,
+    };
+    let billed = (report.duration + init).as_micros().div_ceil(1000);
     let used = report.used_bytes.div_ceil(1 << 20).min(u64::from(report.memory_mb));
     let request = report.request;
     let mut text = String::with_capacity(288);
@@ -40,9 +53,16 @@ pub(crate) fn end(report: &Report<'_>) -> String {
         ms(report.duration),
         report.memory_mb,
     );
-    if let Some(init) = report.init {
-        let _ = write!(text, "Init Duration: {:.2} ms\t", ms(init));
-    }
+    let _ = match report.cold {
+        Some(Cold::Init(init)) => write!(text, "Init Duration: {:.2} ms\t", ms(init)),
+        Some(Cold::Restore(restore)) => write!(
+            text,
+            "Restore Duration: {:.2} ms\tBilled Restore Duration: {} ms\t",
+            ms(restore),
+            restore.as_micros().div_ceil(1000)
+        ),
+        None => Ok(()),
+    };
     match report.status {
         Some((status, Some(kind))) => {
             let _ = write!(text, "Status: {status}\tError Type: {kind}");
@@ -65,6 +85,18 @@ pub(crate) fn init(duration: Duration, phase: &str, status: &str, kind: Option<&
     text
 }
 
+/// RESTORE_REPORT, with what failed if something did.
+pub(crate) fn restore(duration: Duration, failed: Option<(&str, Option<&str>)>) -> String {
+    let mut text = format!("RESTORE_REPORT Restore Duration: {:.2} ms", ms(duration));
+    if let Some((status, kind)) = failed {
+        let _ = write!(text, "\tStatus: {status}");
+        if let Some(kind) = kind {
+            let _ = write!(text, "\tError Type: {kind}");
+        }
+    }
+    text
+}
+
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
@@ -79,7 +111,7 @@ mod tests {
         let mut report = Report {
             request,
             duration: Duration::from_micros(1_230),
-            init: None,
+            cold: None,
             memory_mb: 128,
             used_bytes: 34 << 20,
             status: None,
@@ -91,13 +123,23 @@ mod tests {
                  Memory Size: 128 MB\tMax Memory Used: 34 MB\t"
             )
         );
-        report.init = Some(Duration::from_micros(12_340));
+        report.cold = Some(Cold::Init(Duration::from_micros(12_340)));
         report.used_bytes = u64::MAX;
         report.status = Some(("error", Some("Runtime.ExitError")));
         assert!(end(&report).ends_with(
             "Billed Duration: 14 ms\tMemory Size: 128 MB\tMax Memory Used: 128 MB\tInit Duration: 12.34 ms\t\
              Status: error\tError Type: Runtime.ExitError"
         ));
+        report.cold = Some(Cold::Restore(Duration::from_micros(12_340)));
+        report.status = None;
+        assert!(end(&report).ends_with(
+            "Billed Duration: 2 ms\tMemory Size: 128 MB\tMax Memory Used: 128 MB\tRestore Duration: 12.34 ms\t\
+             Billed Restore Duration: 13 ms\t"
+        ));
+        assert_eq!(
+            restore(Duration::from_micros(12_340), Some(("error", Some("Runtime.ExitError")))),
+            "RESTORE_REPORT Restore Duration: 12.34 ms\tStatus: error\tError Type: Runtime.ExitError"
+        );
         assert_eq!(start(request, "$LATEST"), format!("START RequestId: {request} Version: $LATEST"));
         assert_eq!(
             init(Duration::from_micros(9_999_990), "init", "timeout", None),

@@ -16,6 +16,7 @@ use crate::launcher::Launcher;
 use crate::logs::Logs;
 use crate::metrics::{Counters, Metrics, count};
 use crate::output::Output;
+use crate::snapshots::{SnapshotError, Snapshots};
 
 /// What a worker is made with.
 #[derive(Clone, Debug)]
@@ -93,6 +94,7 @@ struct Shared {
     logs: Logs,
     events: mpsc::Sender<(WorkerId, WorkerEvent)>,
     counters: Arc<Counters>,
+    snapshots: Arc<Snapshots>,
     instances: RwLock<HashMap<InstanceId, Arc<Instance>>>,
     /// Rung when an instance is gone.
     gone: Notify,
@@ -104,13 +106,21 @@ impl Worker {
     /// A worker with no instances.
     #[must_use]
     pub fn new(config: WorkerConfig, driver: Arc<dyn Driver>, launcher: Arc<dyn Launcher>) -> Self {
+        let counters: Arc<Counters> = Arc::default();
+        let snapshots = Snapshots::new(
+            Arc::clone(&driver),
+            Arc::clone(&launcher),
+            config.logs.clone(),
+            Arc::clone(&counters),
+        );
         let shared = Shared {
             id: config.id,
             driver,
             launcher,
             logs: config.logs,
             events: config.events,
-            counters: Arc::default(),
+            counters,
+            snapshots: Arc::new(snapshots),
             instances: RwLock::default(),
             gone: Notify::new(),
         };
@@ -142,6 +152,7 @@ impl Worker {
             launcher: Arc::clone(&shared.launcher),
             counters: Arc::clone(&shared.counters),
             output: Output::new(instance, log),
+            snapshots: Arc::clone(&shared.snapshots),
         }));
         shared.write().insert(instance, Arc::clone(&made));
         let life = async move {
@@ -152,6 +163,15 @@ impl Worker {
             shared.gone.notify_waiters();
         };
         tokio::spawn(life.instrument(span));
+    }
+
+    /// Sees to it that instances of a version with `SnapStart` can be made from a snapshot; nothing happens for others, and
+    /// where the driver takes none. Runs the version's init phase if it has to.
+    ///
+    /// # Errors
+    /// When that failed: instances start without then, if they start at all.
+    pub async fn prepare(&self, spec: &Arc<FunctionSpec>) -> Result<(), SnapshotError> {
+        self.shared.snapshots.prepare(spec).await
     }
 
     /// Has an instance run an invocation. It runs to its end even if this future is dropped, as in Lambda.

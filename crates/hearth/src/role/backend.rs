@@ -9,6 +9,7 @@ use hearth_types::{
     AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
     Refusal, RevisionId,
 };
+use hearth_worker::SnapshotError;
 use http::{Method, Response};
 
 use crate::operator::Operator;
@@ -33,6 +34,29 @@ impl LocalBackend {
     }
 }
 
+/// What a version whose snapshot could not be taken says of that. Source: the values of `StateReasonCode` in the API's model.
+fn snapshot_reason(error: SnapshotError) -> StateReason {
+    let code = match error.kind.as_str() {
+        "" => "InternalError",
+        "Sandbox.Timedout" => "FunctionError.InitTimeout",
+        "Runtime.ExitError" => "FunctionError.RuntimeInitError",
+        "Runtime.InvalidEntrypoint" => "FunctionError.InvalidEntryPoint",
+        kind if kind.starts_with("Extension.") => "FunctionError.ExtensionInitError",
+        _ => "FunctionError",
+    };
+    StateReason { code: code.to_owned(), text: error.reason }
+}
+
+impl LocalBackend {
+    /// The workers share a machine and its snapshots.
+    async fn take_snapshot(&self, spec: &Arc<FunctionSpec>) -> Result<(), StateReason> {
+        match self.workers.iter().next() {
+            Some((_, worker)) => worker.prepare(spec).await.map_err(snapshot_reason),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Backend for LocalBackend {
     async fn acquire(&self, request: LeaseRequest) -> Result<Lease, Refusal> {
         self.manager.acquire(&request).await
@@ -50,11 +74,11 @@ impl Backend for LocalBackend {
     }
 
     async fn prepare(&self, spec: Arc<FunctionSpec>) -> Result<(), StateReason> {
-        let catalog = Arc::clone(&self.catalog);
+        let (catalog, for_snapshot) = (Arc::clone(&self.catalog), Arc::clone(&spec));
         // Asks interpreters and may write a client: not for an async thread.
         let resolved = tokio::task::spawn_blocking(move || catalog.resolve(&spec.runtime)).await;
         let text = match resolved {
-            Ok(Ok(_)) => return Ok(()),
+            Ok(Ok(_)) => return self.take_snapshot(&for_snapshot).await,
             Ok(Err(missing)) => missing.to_string(),
             Err(error) => format!("looking for the runtime broke off: {error}"),
         };

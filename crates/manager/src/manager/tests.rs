@@ -43,6 +43,7 @@ fn spec(name: &str, number: u64) -> FunctionSpec {
         environment: BTreeMap::new(),
         isolation: Some(Isolation::Container),
         concurrency: Concurrency::default(),
+        snap_start: false,
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,
         queue: Queue::default(),

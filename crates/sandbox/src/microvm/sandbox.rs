@@ -148,17 +148,7 @@ impl MicroVmSandbox {
         spec: SandboxSpec,
         key: &str,
     ) -> Result<Option<Restored>, CreateError> {
-        let (template, code) = template_for(shared, &spec).await?;
-        let name = snapshot_name(&template, &identity(&spec, code.as_ref()), key);
-        let template = match shared.templates.kept(shared, &template, name).await {
-            Ok(template) => template,
-            Err(SnapshotError::Absent) => return Ok(None),
-            Err(reason) => {
-                tracing::warn!(%reason, instance = %spec.instance, "a function's snapshot is of no use");
-                return Ok(None);
-            }
-        };
-        let Ok(note) = serde_json::from_str::<Note>(&template.snapshot.note) else { return Ok(None) };
+        let Some((template, code, note)) = saved(shared, &spec, key).await? else { return Ok(None) };
         let (for_disk, from) = (Arc::clone(shared), Arc::clone(&template));
         let scratch = blocking("copy a disk for /tmp", move || {
             let disk = from.snapshot.disk.as_ref().ok_or(io::ErrorKind::NotFound)?;
@@ -193,13 +183,33 @@ async fn template_for(
     Ok((template.map_err(|error: TemplateError| set_up(&error))?, code))
 }
 
+/// The snapshot of a function, the image of its code, and what was noted.
+pub(super) async fn saved(
+    shared: &Arc<Shared>,
+    spec: &SandboxSpec,
+    key: &str,
+) -> Result<Option<(Arc<Template>, Option<Image>, Note)>, CreateError> {
+    let (template, code) = template_for(shared, spec).await?;
+    let name = snapshot_name(&template, &identity(spec, code.as_ref()), key);
+    let template = match shared.templates.kept(shared, &template, name).await {
+        Ok(template) => template,
+        Err(SnapshotError::Absent) => return Ok(None),
+        Err(reason) => {
+            tracing::warn!(%reason, instance = %spec.instance, "a function's snapshot is of no use");
+            return Ok(None);
+        }
+    };
+    let note = serde_json::from_str(&template.snapshot.note).ok();
+    Ok(note.map(|note| (template, code, note)))
+}
+
 fn failed(step: &str, source: io::Error) -> CreateError {
     CreateError::Step { step: step.to_owned(), source }
 }
 
 /// What is noted with a function's snapshot.
 #[derive(Debug, Serialize, Deserialize)]
-struct Note {
+pub(super) struct Note {
     /// Those that ran, by their numbers.
     processes: Vec<u64>,
     /// The user's.

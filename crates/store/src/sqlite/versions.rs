@@ -9,15 +9,15 @@ use crate::{
     CodeRef, FunctionRecord, NewVersion, State, StateReason, StoreError, UpdateStatus, VersionRecord,
 };
 
-const SELECT: &str = "SELECT account, name, number, revision, revision_id, code_digest, code_size, modified_ms, \
-    config, state, state_reason FROM version WHERE account = ? AND name = ?";
+const COLUMNS: &str = "SELECT account, name, number, revision, revision_id, code_digest, code_size, modified_ms, \
+    config, state, state_reason FROM version";
 
 const INSERT: &str = "INSERT INTO version (account, name, number, revision, revision_id, code_digest, code_size, \
     modified_ms, config, state, state_reason) VALUES (:account, :name, :number, :revision, :revision_id, \
     :code_digest, :code_size, :modified_ms, :config, :state, :state_reason)";
 
 pub(super) fn publish(connection: &mut Connection, new: NewVersion) -> Result<VersionRecord, StoreError> {
-    let NewVersion { function, description, now_ms } = new;
+    let NewVersion { function, description, pending, now_ms } = new;
     let transaction = begin(connection)?;
     check_unchanged(&transaction, &function)?;
     let mut config = function.config.clone();
@@ -44,6 +44,7 @@ pub(super) fn publish(connection: &mut Connection, new: NewVersion) -> Result<Ve
         state: match function.last_update.status {
             UpdateStatus::InProgress => State::Pending,
             UpdateStatus::Failed => State::Failed,
+            UpdateStatus::Successful if pending => State::Pending,
             UpdateStatus::Successful => state,
         },
         state_reason: function.last_update.reason.or(state_reason),
@@ -105,6 +106,13 @@ pub(super) fn settle(
         .map_err(|error| failed("note a version's state", error))
 }
 
+pub(super) fn unfinished(connection: &Connection) -> Result<Vec<VersionRecord>, StoreError> {
+    connection
+        .prepare_cached(&format!("{COLUMNS} WHERE state = ? ORDER BY account, name, number"))
+        .and_then(|mut statement| statement.query_map([Json(State::Pending)], read)?.collect())
+        .map_err(|error| failed("list unfinished versions", error))
+}
+
 pub(super) fn version(
     connection: &Connection,
     function: &FunctionId,
@@ -151,7 +159,7 @@ fn select(
     bounds: &[&dyn rusqlite::ToSql],
 ) -> Result<Vec<VersionRecord>, StoreError> {
     connection
-        .prepare_cached(&format!("{SELECT} {condition}"))
+        .prepare_cached(&format!("{COLUMNS} WHERE account = ? AND name = ? {condition}"))
         .and_then(|mut statement| statement.query_map(bounds, read)?.collect())
         .map_err(|error| failed("read versions", error))
 }

@@ -108,7 +108,7 @@ async fn publish<G>(
 ) -> Result<(), TestCaseError> {
     let Some((current, before)) = model.get(&format!("f{name}")) else { return Ok(()) };
     let wanted = if stale { before } else { current };
-    let new = NewVersion { function: wanted.clone(), description: None, now_ms: 1 };
+    let new = NewVersion { function: wanted.clone(), description: None, pending: false, now_ms: 1 };
     let answer = fresh.store.publish_version(new).await;
     if wanted != current {
         prop_assert!(matches!(answer, Err(StoreError::Conflict(_))));

@@ -226,7 +226,7 @@ fn a_store_of_the_first_schema_is_brought_up_to_date_with_all_it_has() {
     assert_eq!((found.len(), found[0].revision, found[0].reserved_concurrency), (1, 9, Some(5)));
     assert_eq!(found[0].serving, None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let new = NewVersion { function: found[0].clone(), description: None, now_ms: 1 };
+    let new = NewVersion { function: found[0].clone(), description: None, pending: false, now_ms: 1 };
     assert_eq!(runtime.block_on(store.publish_version(new)).unwrap().number, 1);
     drop(store);
     assert_eq!(functions(&SqliteStore::open(&path).unwrap()), found);

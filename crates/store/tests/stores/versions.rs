@@ -26,7 +26,7 @@ async fn changed(store: &Arc<dyn Store>, mut record: FunctionRecord, code: u8) -
 }
 
 async fn publish(store: &Arc<dyn Store>, function: &FunctionRecord) -> VersionRecord {
-    let new = NewVersion { function: function.clone(), description: None, now_ms: 5 };
+    let new = NewVersion { function: function.clone(), description: None, pending: false, now_ms: 5 };
     store.publish_version(new).await.unwrap()
 }
 
@@ -64,7 +64,12 @@ pub(crate) async fn what_serves_instead_is_kept_with_its_code(store: &Arc<dyn St
 
 pub(crate) async fn a_version_stays_what_the_function_was(store: &Arc<dyn Store>) {
     let function = active(store, "f", 1).await;
-    let new = NewVersion { function: function.clone(), description: Some("one".to_owned()), now_ms: 5 };
+    let new = NewVersion {
+        function: function.clone(),
+        description: Some("one".to_owned()),
+        pending: false,
+        now_ms: 5,
+    };
     let version = store.publish_version(new).await.unwrap();
     let expected = VersionRecord {
         function: function.id.clone(),
@@ -92,7 +97,12 @@ pub(crate) async fn a_version_stays_what_the_function_was(store: &Arc<dyn Store>
 pub(crate) async fn what_has_not_changed_is_not_published_again(store: &Arc<dyn Store>) {
     let function = active(store, "f", 1).await;
     let first = publish(store, &function).await;
-    let new = NewVersion { function: function.clone(), description: Some("other".to_owned()), now_ms: 6 };
+    let new = NewVersion {
+        function: function.clone(),
+        description: Some("other".to_owned()),
+        pending: false,
+        now_ms: 6,
+    };
     assert_eq!(store.publish_version(new).await.unwrap(), first);
     // The same code again is no change either.
     let mut again = changed(store, function, 1).await;
@@ -117,7 +127,7 @@ pub(crate) async fn numbers_of_versions_never_repeat_even_over_deletes(store: &A
 pub(crate) async fn a_version_of_what_changed_in_between_is_a_conflict(store: &Arc<dyn Store>) {
     let stale = active(store, "f", 1).await;
     let current = store.update_function(stale.clone(), Change::Bookkeeping).await.unwrap();
-    let new = NewVersion { function: stale.clone(), description: None, now_ms: 5 };
+    let new = NewVersion { function: stale.clone(), description: None, pending: false, now_ms: 5 };
     let refused = store.publish_version(new.clone()).await;
     assert!(matches!(refused, Err(StoreError::Conflict(id)) if id == stale.id));
     assert_eq!(store.list_versions(&current.id, 0, 9).await.unwrap(), []);

@@ -9,6 +9,8 @@ pub(super) enum Route<'a> {
     Response(&'a str),
     InvocationError(&'a str),
     InitError,
+    RestoreNext,
+    RestoreError,
     Register,
     EventNext,
     ExtensionInitError,
@@ -23,6 +25,8 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> Route<'a> {
         match call {
             "invocation/next" => (Route::Next, Method::GET),
             "init/error" => (Route::InitError, Method::POST),
+            "restore/next" => (Route::RestoreNext, Method::GET),
+            "restore/error" => (Route::RestoreError, Method::POST),
             other => match other.strip_prefix("invocation/").and_then(|rest| rest.split_once('/')) {
                 Some((id, "response")) => (Route::Response(id), Method::POST),
                 Some((id, "error")) => (Route::InvocationError(id), Method::POST),

@@ -187,21 +187,21 @@ impl Instance {
         id: RequestId,
         posted: Posted,
     ) -> Result<(), Refusal> {
-        let (flight, init) = self.of_generation(generation, Refusal::InvalidRequestId, |state| {
+        let (flight, cold) = self.of_generation(generation, Refusal::InvalidRequestId, |state| {
             state.protocol.answered(id);
             // It may have run out of time while it was read.
             let place = state.flights.iter().position(|flight| flight.id == id);
             let flight = state.flights.swap_remove(place.ok_or(Refusal::InvalidStateTransition)?);
             state.invocations += 1;
             state.last_used = Instant::now();
-            Ok((flight, state.unreported_init.take()))
+            Ok((flight, state.unreported.take()))
         })?;
         let outcome = match posted {
             Posted::Response(body) => Outcome::Answered(body),
             Posted::Error(body) => Outcome::FunctionError(body),
             Posted::TooLarge => Outcome::Failed(&Failure::TooLarge),
         };
-        self.finish(flight, init, outcome);
+        self.finish(flight, cold, outcome);
         // With several slots the next one may already be parked.
         self.deliver(&mut lock(&self.state));
         Ok(())
@@ -216,6 +216,37 @@ impl Instance {
         self.of_generation(generation, Refusal::InvalidStateTransition, |state| {
             state.protocol.init_error()?;
             state.fail(Failure::InitError { kind, document });
+            self.changed.notify_one();
+            Ok(())
+        })
+    }
+
+    /// The runtime waits to be restored. `false` if there is nothing to wait for: it has just been, or no snapshot is taken.
+    pub(crate) fn runtime_restore_next(
+        &self,
+        generation: u32,
+        waiter: oneshot::Sender<()>,
+    ) -> Result<bool, Refusal> {
+        self.of_generation(generation, Refusal::InvalidStateTransition, |state| {
+            state.protocol.restore_next()?;
+            if !state.is_saved {
+                return Ok(false);
+            }
+            state.until_restored = Some(waiter);
+            self.changed.notify_one();
+            Ok(true)
+        })
+    }
+
+    pub(crate) fn runtime_restore_error(
+        &self,
+        generation: u32,
+        kind: String,
+        document: Bytes,
+    ) -> Result<(), Refusal> {
+        self.of_generation(generation, Refusal::InvalidStateTransition, |state| {
+            state.protocol.restore_error()?;
+            state.fail(Failure::RestoreError { kind, document });
             self.changed.notify_one();
             Ok(())
         })

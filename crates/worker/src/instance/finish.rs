@@ -10,7 +10,7 @@ use super::{Flight, Instance, lock};
 use crate::clock::{epoch_ms, timestamp};
 use crate::failure::Failure;
 use crate::metrics::count;
-use crate::report::{self, Report};
+use crate::report::{self, Cold, Report};
 
 /// Memory is asked for at most this often while all goes well: a question costs some system calls.
 const USAGE_AGE: Duration = Duration::from_millis(10);
@@ -25,7 +25,7 @@ pub(super) enum Outcome<'a> {
 
 impl Instance {
     /// Answers an invocation that the function received.
-    pub(super) fn finish(&self, flight: Flight, init: Option<Duration>, outcome: Outcome<'_>) {
+    pub(super) fn finish(&self, flight: Flight, cold: Option<Cold>, outcome: Outcome<'_>) {
         let started = flight.started.unwrap_or(flight.deadline);
         let duration = started.elapsed();
         self.output.drain();
@@ -44,6 +44,7 @@ impl Instance {
             Failure::TimedOut(_) => Some(("timeout", None)),
             Failure::TooLarge => None,
             Failure::InitError { .. }
+            | Failure::RestoreError { .. }
             | Failure::RuntimeExited(_)
             | Failure::ExtensionFailed { .. }
             | Failure::Entrypoint(_) => Some(("error", Some(failure.kind()))),
@@ -51,7 +52,7 @@ impl Instance {
         self.output.say(&report::end(&Report {
             request: flight.id,
             duration,
-            init,
+            cold,
             memory_mb: self.spec.memory_mb,
             used_bytes: self.used_bytes(failure.is_some()),
             status,
@@ -83,6 +84,7 @@ impl Instance {
             Failure::TimedOut(_) => self.output.say(&format!("{} {id} {reason}\n", timestamp(epoch_ms()))),
             Failure::TooLarge => self.output.say(&reason),
             Failure::InitError { .. }
+            | Failure::RestoreError { .. }
             | Failure::RuntimeExited(_)
             | Failure::ExtensionFailed { .. }
             | Failure::Entrypoint(_) => {

@@ -9,12 +9,12 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::doors::shutdown_event;
 use super::finish::Outcome;
-use super::session::Session;
+use super::session::{Purpose, Session};
 use super::{Flight, Instance, Phase, State, Stop, lock};
 use crate::clock::{epoch_ms, millis};
 use crate::failure::Failure;
 use crate::metrics::count;
-use crate::report;
+use crate::report::{self, Cold};
 use crate::worker::WorkerEvent;
 use hearth_sandbox::Exit;
 
@@ -34,14 +34,20 @@ impl Instance {
         worker: &WorkerId,
     ) -> WorkerEvent {
         let instance = self.id;
-        let mut session = match Session::make(&self).await {
+        // Restoring an instance is the making of its sandbox and what the runtime does after it.
+        let mut began = Instant::now();
+        let mut session = match Session::make(&self, Purpose::Serve).await {
             Ok(session) => session,
             Err(reason) => return self.not_made(reason),
         };
         self.enter(Phase::Initializing);
-        let began = Instant::now();
-        let initialized = self.initialize(&mut session, began + limits::INIT_PHASE, limits::INIT_PHASE).await;
+        let limit = if session.restored { limits::RESTORE_PHASE } else { limits::INIT_PHASE };
+        if !session.restored {
+            began = Instant::now();
+        }
+        let initialized = self.initialize(&mut session, began + limit, limit).await;
         let init = began.elapsed();
+        let cold = if session.restored { Cold::Restore(init) } else { Cold::Init(init) };
         let session = match initialized {
             Ok(()) => Some(session),
             Err(Stop::Ended(reason)) => {
@@ -49,23 +55,29 @@ impl Instance {
                 return self.not_made(format!("it was ended while it started: {reason}"));
             }
             Err(Stop::Failed(failure)) => {
-                self.init_failed(&failure, "init", init);
+                self.start_failed(&failure, cold);
                 session.destroy(&self).await;
                 None
             }
         };
+        let initialized = session.is_some();
         {
             let mut state = lock(&self.state);
-            if session.is_some() {
+            if initialized {
                 state.phase = Phase::Serving;
-                state.unreported_init = Some(init);
+                state.unreported = Some(cold);
             } else {
                 state.phase = Phase::Waiting;
                 state.failure = None;
             }
         }
+        if let Cold::Restore(restore) = cold
+            && initialized
+        {
+            self.output.say(&report::restore(restore, None));
+        }
         count(&self.counters.instances_ready);
-        let ready = WorkerEvent::InstanceReady { instance, init, initialized: session.is_some() };
+        let ready = WorkerEvent::InstanceReady { instance, init, initialized };
         // Nobody listens when the worker's owner is gone; the instance ends with it.
         let _ = events.send((worker.clone(), ready)).await;
         let reason = match session {
@@ -81,39 +93,50 @@ impl Instance {
         WorkerEvent::InstanceFailed { instance: self.id, reason }
     }
 
-    fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: Phase) {
         lock(&self.state).phase = phase;
     }
 
+    /// The instance's own start failed.
+    fn start_failed(&self, failure: &Failure, cold: Cold) {
+        match cold {
+            Cold::Init(after) => self.init_failed(failure, "init", after),
+            Cold::Restore(after) => {
+                count(&self.counters.init_failures);
+                self.output.drain();
+                self.output.say(&report::restore(after, Some(status_of(failure))));
+            }
+        }
+    }
+
     /// An init phase failed: said as Lambda says it.
-    fn init_failed(&self, failure: &Failure, phase: &str, after: Duration) {
+    pub(super) fn init_failed(&self, failure: &Failure, phase: &str, after: Duration) {
         count(&self.counters.init_failures);
         self.output.drain();
-        let (status, kind) = match failure {
-            Failure::TimedOut(_) => ("timeout", None),
-            Failure::InitError { .. }
-            | Failure::RuntimeExited(_)
-            | Failure::ExtensionFailed { .. }
-            | Failure::Entrypoint(_)
-            | Failure::TooLarge => ("error", Some(failure.kind())),
-        };
+        let (status, kind) = status_of(failure);
         self.output.say(&report::init(after, phase, status, kind));
     }
 
-    /// Starts extensions, then the runtime, until all have asked for work.
-    async fn initialize(
+    /// Starts extensions, then the runtime, unless they run already, until all have asked for work.
+    pub(super) async fn initialize(
         self: &Arc<Self>,
         session: &mut Session,
         deadline: Instant,
         limit: Duration,
     ) -> Result<(), Stop> {
         let work = async {
+            if session.restored {
+                return self.until(|state| state.protocol.initialized()).await;
+            }
             for extension in session.extensions() {
                 session.start_extension(self, &extension).await.map_err(Stop::Failed)?;
             }
             self.until(|state| state.protocol.extensions.all_registered()).await?;
             session.start_runtime(self).await.map_err(Stop::Failed)?;
-            self.until(|state| state.protocol.initialized()).await
+            self.until(|state| {
+                if state.is_saved { state.protocol.can_be_saved() } else { state.protocol.initialized() }
+            })
+            .await
         };
         match timeout_at(deadline, work).await {
             Ok(result) => result,
@@ -152,7 +175,7 @@ impl Instance {
                 self.start(flight, began);
             }
         }
-        let mut session = match Session::make(self).await {
+        let mut session = match Session::make(self, Purpose::Serve).await {
             Ok(session) => session,
             Err(reason) => {
                 for flight in self.take_flights() {
@@ -161,10 +184,15 @@ impl Instance {
                 return EndReason::Failed;
             }
         };
-        let limit = self.spec.timeout;
+        let limit = if session.restored { limits::RESTORE_PHASE } else { self.spec.timeout };
         if let Err(stop) = self.initialize(&mut session, began + limit, limit).await {
-            if let Stop::Failed(failure) = &stop {
-                self.init_failed(failure, "invoke", began.elapsed());
+            match &stop {
+                Stop::Failed(failure) if session.restored => {
+                    self.start_failed(failure, Cold::Restore(began.elapsed()));
+                    self.not_restored(failure);
+                }
+                Stop::Failed(failure) => self.init_failed(failure, "invoke", began.elapsed()),
+                Stop::Ended(_) => {}
             }
             self.abandon(&stop);
             session.destroy(self).await;
@@ -213,6 +241,14 @@ impl Instance {
         }
     }
 
+    /// Tells all callers that there is no instance because the function failed when it was restored.
+    fn not_restored(&self, failure: &Failure) {
+        for flight in self.take_flights() {
+            let timed_out = matches!(failure, Failure::TimedOut(_));
+            let _ = flight.answer.send(Err(InvokeError::NotRestored { timed_out, reason: failure.reason() }));
+        }
+    }
+
     fn take_flights(&self) -> Vec<Flight> {
         let mut state = lock(&self.state);
         state.phase = Phase::Ending;
@@ -223,7 +259,7 @@ impl Instance {
     fn abandon(&self, stop: &Stop) {
         let now = Instant::now();
         let flights = self.take_flights();
-        let mut init = lock(&self.state).unreported_init.take();
+        let mut cold = lock(&self.state).unreported.take();
         for flight in flights {
             let expired = flight.deadline <= now;
             match stop {
@@ -231,9 +267,9 @@ impl Instance {
                 Stop::Failed(Failure::TimedOut(_)) if !expired => {
                     // It shares the sandbox with the one that ran out of time.
                     let killed = Failure::RuntimeExited(Exit::SandboxGone);
-                    self.finish(flight, init.take(), Outcome::Failed(&killed));
+                    self.finish(flight, cold.take(), Outcome::Failed(&killed));
                 }
-                Stop::Failed(failure) => self.finish(flight, init.take(), Outcome::Failed(failure)),
+                Stop::Failed(failure) => self.finish(flight, cold.take(), Outcome::Failed(failure)),
                 Stop::Ended(reason) => {
                     let lost = InvokeError::Lost { reason: format!("the instance was ended: {reason}") };
                     let _ = flight.answer.send(Err(lost));
@@ -276,6 +312,19 @@ impl Instance {
             }
         };
         let _ = timeout(time, gone).await;
+    }
+}
+
+/// A failed phase's status in its report, and the error's type.
+fn status_of(failure: &Failure) -> (&str, Option<&str>) {
+    match failure {
+        Failure::TimedOut(_) => ("timeout", None),
+        Failure::InitError { .. }
+        | Failure::RestoreError { .. }
+        | Failure::RuntimeExited(_)
+        | Failure::ExtensionFailed { .. }
+        | Failure::Entrypoint(_)
+        | Failure::TooLarge => ("error", Some(failure.kind())),
     }
 }
 

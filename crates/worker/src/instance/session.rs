@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_sandbox::{Exit, ProcessSpec, Sandbox, SandboxSpec, SpawnError};
-use hearth_types::limits;
+use hearth_sandbox::{Exit, Process, ProcessSpec, Restored, Sandbox, SandboxSpec, SpawnError};
 use tokio::task::JoinSet;
 
-use super::{Instance, lock};
+use super::{Conversation, Instance, lock};
 use crate::api::{self, Caller};
 use crate::clock::epoch_ms;
 use crate::environment;
 use crate::failure::{Failure, entrypoint_reason};
 use crate::launcher::Launch;
-use crate::protocol::Protocol;
+use crate::metrics::count;
+use crate::protocol::{Extensions, Protocol};
+use crate::snapshots::{self, sandbox_spec};
 
 /// Where a custom runtime's program is, and where it is looked for next.
 const BOOTSTRAPS: [&str; 2] = ["/var/task/bootstrap", "/opt/bootstrap"];
@@ -28,28 +29,85 @@ pub(super) struct Session {
     environment: BTreeMap<String, String>,
     connections: tokio::task::JoinHandle<()>,
     processes: JoinSet<()>,
+    /// Whether it came from a snapshot.
+    pub(super) restored: bool,
+}
+
+/// What a sandbox is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Invocations.
+    Serve,
+    /// To be saved after the init phase.
+    Save,
+}
+
+fn explain(error: &dyn std::error::Error) -> String {
+    crate::launcher::LaunchError::new(error).to_string()
 }
 
 // === impl Session ===
 
 impl Session {
-    /// Makes a sandbox with nothing in it but the Runtime API.
-    pub(super) async fn make(instance: &Arc<Instance>) -> Result<Self, String> {
-        let explain = |error: &dyn std::error::Error| crate::launcher::LaunchError::new(error).to_string();
+    /// Makes a sandbox with nothing in it but the Runtime API, or one in which the function waits already.
+    pub(super) async fn make(instance: &Arc<Instance>, purpose: Purpose) -> Result<Self, String> {
         let spec = &instance.spec;
         let launch = instance.launcher.launch(spec).await.map_err(|error| error.to_string())?;
-        let mib = |mb: u32| u64::from(mb) << 20;
-        let sandbox = SandboxSpec {
-            instance: instance.id,
-            mounts: launch.mounts.clone(),
-            memory_bytes: mib(spec.memory_mb),
-            cpu_millis: (spec.memory_mb * 1000).div_ceil(limits::MEMORY_MB_PER_VCPU),
-            processes: limits::PROCESSES,
-            open_files: limits::OPEN_FILES,
-            scratch_bytes: mib(spec.ephemeral_mb),
-        };
-        let sandbox: Arc<dyn Sandbox> =
-            Arc::from(instance.driver.create(sandbox).await.map_err(|error| explain(&error))?);
+        let mut wanted = sandbox_spec(instance.id, spec, &launch);
+        if purpose == Purpose::Save {
+            // It serves nobody, and somebody waits for it.
+            wanted.cpu_millis = wanted.cpu_millis.next_multiple_of(1_000);
+            let snapshotter = instance.driver.snapshotter().ok_or("the driver takes no snapshots")?;
+            let sandbox = snapshotter.create_to_save(wanted).await.map_err(|error| explain(&error))?;
+            return Ok(Self::begin(instance, launch, Arc::from(sandbox), purpose));
+        }
+        if spec.snap_start
+            && let Some(restored) = restore(instance, &launch, wanted.clone()).await
+        {
+            match Self::resume(instance, launch.clone(), restored) {
+                Some(session) => return Ok(session),
+                None => {
+                    tracing::warn!(instance = %instance.id, "a snapshot holds other processes than it should");
+                }
+            }
+        }
+        let sandbox = instance.driver.create(wanted).await.map_err(|error| explain(&error))?;
+        Ok(Self::begin(instance, launch, Arc::from(sandbox), purpose))
+    }
+
+    fn begin(instance: &Arc<Instance>, launch: Launch, sandbox: Arc<dyn Sandbox>, purpose: Purpose) -> Self {
+        let names = launch.extensions.iter().map(|path| file_name(path).to_owned()).collect();
+        let protocol = Protocol::new(instance.spec.concurrency.hard, names);
+        Self::serve(instance, launch, sandbox, (protocol, purpose))
+    }
+
+    /// Takes over a sandbox in which the init phase is over. Nothing if what runs in it is not what should.
+    fn resume(instance: &Arc<Instance>, launch: Launch, restored: Restored) -> Option<Self> {
+        let Restored { sandbox, processes, note } = restored;
+        if processes.len() != launch.extensions.len() + 1 {
+            return None;
+        }
+        let extensions = Extensions::restored(&note)?;
+        let mut protocol = Protocol::new(instance.spec.concurrency.hard, Vec::new());
+        protocol.extensions = extensions;
+        // They were started in this order, the runtime last.
+        let names: Vec<_> = launch.extensions.iter().map(|path| Some(file_name(path).to_owned())).collect();
+        let mut session = Self::serve(instance, launch, Arc::from(sandbox), (protocol, Purpose::Serve));
+        session.restored = true;
+        for (process, name) in processes.into_iter().zip(names.into_iter().chain([None])) {
+            session.follow(instance, process, name);
+        }
+        count(&instance.counters.instances_restored);
+        Some(session)
+    }
+
+    /// Serves a sandbox, as a new generation of the instance.
+    fn serve(
+        instance: &Arc<Instance>,
+        launch: Launch,
+        sandbox: Arc<dyn Sandbox>,
+        (protocol, purpose): (Conversation, Purpose),
+    ) -> Self {
         *lock(&instance.sandbox) = Some(Arc::clone(&sandbox));
         let generation = {
             let mut state = lock(&instance.state);
@@ -57,18 +115,20 @@ impl Session {
             state.failure = None;
             state.runtimes = 0;
             state.extensions = 0;
-            let names = launch.extensions.iter().map(|path| file_name(path).to_owned()).collect();
-            state.protocol = Protocol::new(spec.concurrency.hard, names);
+            state.protocol = protocol;
+            state.is_saved = purpose == Purpose::Save;
+            state.until_restored = None;
             for place in 0..state.flights.len() {
                 let id = state.flights[place].id;
                 state.protocol.invoke(id);
             }
             state.generation
         };
-        let environment = environment::for_runtime(spec, &launch, (instance.id, instance.reason), epoch_ms());
+        let environment =
+            environment::for_runtime(&instance.spec, &launch, (instance.id, instance.reason), epoch_ms());
         let caller = Caller { instance: Arc::clone(instance), generation };
         let connections = tokio::spawn(accept(Arc::clone(&sandbox), caller));
-        Ok(Self { sandbox, launch, environment, connections, processes: JoinSet::new() })
+        Self { sandbox, launch, environment, connections, processes: JoinSet::new(), restored: false }
     }
 
     pub(super) fn extensions(&self) -> Vec<String> {
@@ -120,6 +180,12 @@ impl Session {
         extension: Option<String>,
     ) -> Result<(), SpawnError> {
         let process = self.sandbox.spawn(process).await?;
+        self.follow(instance, process, extension);
+        Ok(())
+    }
+
+    /// Reads what a process writes, and tells the instance of its end.
+    fn follow(&mut self, instance: &Arc<Instance>, process: Process, extension: Option<String>) {
         let (instance, generation) = (Arc::clone(instance), {
             let mut state = lock(&instance.state);
             if extension.is_some() {
@@ -140,7 +206,6 @@ impl Session {
             };
             tokio::join!(exited, instance.output.follow(process.output));
         });
-        Ok(())
     }
 
     /// Ends the sandbox and all that served it.
@@ -154,6 +219,23 @@ impl Session {
         }
         lock(&instance.sandbox).take();
     }
+}
+
+/// A sandbox from the version's snapshot, which is made if it is not there; nothing if that leads to none.
+async fn restore(instance: &Arc<Instance>, launch: &Launch, wanted: SandboxSpec) -> Option<Restored> {
+    let snapshotter = instance.driver.snapshotter()?;
+    let key = snapshots::key(&instance.spec, launch);
+    let complain = |error: &(dyn std::error::Error + 'static)| {
+        tracing::warn!(instance = %instance.id, error, "it starts without its version's snapshot");
+    };
+    let found = snapshotter.restore(wanted.clone(), &key).await.inspect_err(|error| complain(error)).ok()?;
+    if found.is_some() {
+        return found;
+    }
+    // Only for some: boxed, so that all others do not carry it.
+    let made = Box::pin(instance.snapshots.make(&instance.spec, &key)).await;
+    made.inspect_err(|error| complain(error)).ok()?;
+    snapshotter.restore(wanted, &key).await.inspect_err(|error| complain(error)).ok()?
 }
 
 fn file_name(path: &str) -> &str {

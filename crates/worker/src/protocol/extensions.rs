@@ -1,5 +1,7 @@
 //! Extensions: who they are, what they want to hear, and whether they wait for it.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Refusal, Waiter};
 
 /// As many as Lambda allows.
@@ -37,6 +39,16 @@ struct Extension<E> {
     state: State<E>,
 }
 
+/// What is noted of one with a snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+struct Known {
+    id: String,
+    name: String,
+    invoke: bool,
+    shutdown: bool,
+    external: bool,
+}
+
 /// All extensions of a sandbox.
 #[derive(Debug)]
 pub(crate) struct Extensions<E> {
@@ -50,6 +62,32 @@ pub(crate) struct Extensions<E> {
 // === impl Extensions ===
 
 impl<E: Waiter> Extensions<E> {
+    /// Who they are, for a snapshot of the sandbox that they are in.
+    pub(crate) fn note(&self) -> String {
+        let known = self.known.iter().map(|extension| Known {
+            id: extension.id.clone(),
+            name: extension.name.clone(),
+            invoke: extension.invoke,
+            shutdown: extension.shutdown,
+            external: extension.external,
+        });
+        serde_json::to_string(&known.collect::<Vec<_>>()).unwrap_or_default()
+    }
+
+    /// Those that are in a sandbox made from a snapshot: they ask again for what they had asked for.
+    pub(crate) fn restored(note: &str) -> Option<Self> {
+        let known: Vec<Known> = serde_json::from_str(note).ok()?;
+        let known = known.into_iter().map(|Known { id, name, invoke, shutdown, external }| Extension {
+            id,
+            name,
+            invoke,
+            shutdown,
+            external,
+            state: State::Registered,
+        });
+        Some(Self { expected: Vec::new(), known: known.collect(), shutting_down: false })
+    }
+
     pub(super) fn new(expected: Vec<String>) -> Self {
         Self { expected, known: Vec::new(), shutting_down: false }
     }

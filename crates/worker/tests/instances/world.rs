@@ -234,6 +234,7 @@ pub(crate) fn spec(code: &Path) -> FunctionSpec {
         environment: [("TEST_CODE".to_owned(), code.to_str().unwrap().to_owned())].into(),
         isolation: Some(Isolation::Container),
         concurrency: Concurrency::default(),
+        snap_start: false,
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,
         queue: Queue::default(),
