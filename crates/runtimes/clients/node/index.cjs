@@ -11,6 +11,7 @@ const { RuntimeApi } = require("./runtime-api.cjs");
 
 /** Whether the process is saved once its init phase is over. */
 const IS_SAVED = process.env.AWS_LAMBDA_INITIALIZATION_TYPE === "snap-start";
+let afterRestore = null;
 /** Invocations at once. */
 const SLOTS = Math.max(1, Math.trunc(Number(process.env.AWS_LAMBDA_MAX_CONCURRENCY)) || 1);
 /** With several at once: which of them the running code belongs to. */
@@ -146,6 +147,9 @@ async function serve(handler) {
   const api = new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API);
   for (;;) {
     const next = await api.next();
+    // A process that is saved is so while it waits for its first invocation.
+    afterRestore?.();
+    afterRestore = null;
     const work = () => invoke(api, handler, next);
     await (current ? current.run(next.headers["lambda-runtime-aws-request-id"], work) : work());
   }
@@ -186,17 +190,13 @@ async function main() {
   };
   let handler;
   try {
-    if (IS_SAVED) require("./snapshot.cjs").prepare();
+    if (IS_SAVED) afterRestore = require("./snapshot.cjs").prepare();
     handler = await loadHandler(process.env.LAMBDA_TASK_ROOT ?? process.cwd(), process.env._HANDLER ?? "");
   } catch (error) {
     const document = errorDocument(error);
     logError("Uncaught Exception", document);
     await new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API).initError(document);
     process.exit(1);
-  }
-  if (IS_SAVED) {
-    await new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API).restoreNext();
-    require("./snapshot.cjs").restored();
   }
   for (let slot = 0; slot < SLOTS; slot += 1) serve(handler);
 }

@@ -30,12 +30,6 @@ class RuntimeApi {
     return { headers, body };
   }
 
-  /** Settles in each instance that is made from this process. */
-  async restoreNext() {
-    const { status, body } = await this.#request("GET", `${VERSION}/restore/next`);
-    if (status !== 200) throw new Error(`the Runtime API answered restore/next with ${status}: ${body}`);
-  }
-
   response(requestId, document) {
     return this.#request("POST", `${VERSION}/invocation/${requestId}/response`, document);
   }

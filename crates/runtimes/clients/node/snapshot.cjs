@@ -27,7 +27,7 @@ function random() {
   return (high * 0x4000000 + low) / 0x20000000000000;
 }
 
-/** Before any of the function's code runs. */
+/** Before any of the function's code runs. Returns what is to be done in each instance, before the function goes on. */
 function prepare() {
   try {
     // OpenSSL's own generator, seeded once, would go on from the same state everywhere; the processor's has none to share.
@@ -40,13 +40,13 @@ function prepare() {
   }
   // V8's is seeded once, and cannot be again.
   Math.random = random;
+  return forgetDrawn;
 }
 
-/** In each instance, before the function goes on. */
-function restored() {
+function forgetDrawn() {
   used = pool.length;
   for (let drawn = 0; drawn < CACHED_UUIDS; drawn += 1) crypto.randomUUID();
   for (let drawn = 0; drawn < CACHED_INTEGERS; drawn += 1) crypto.randomInt(2);
 }
 
-module.exports = { prepare, restored };
+module.exports = { prepare };
