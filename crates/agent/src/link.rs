@@ -6,16 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use hearth_wire::{VSOCK_PORT, VSOCK_WORD};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::{Failed, step, sys};
 
-/// The kernel's command line has this word where the worker is reached over vsock.
-const VSOCK_WORD: &str = "hearth.link=vsock";
-/// The vsock port that the worker connects to.
-const VSOCK_PORT: u32 = 1024;
 /// A port that has not appeared by then will not.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -17,7 +17,9 @@ pub use driver::{
     BoxFuture, CreateError, Driver, Exit, Io, PauseError, Process, ProcessSpec, ReadOnlyMount, Recovered,
     Restored, Sandbox, SandboxSpec, Snapshotter, SpawnError, Stats,
 };
-pub use microvm::{MicroVm, MicroVmConfig, MicroVmError};
+pub use microvm::{
+    FirecrackerVersion, MicroVm, MicroVmConfig, MicroVmError, NoFirecracker, VmmConfig,
+};
 
 /// Removes what drivers of this name left that were killed and whose name nobody will use again. What cannot be removed is
 /// logged.

@@ -1,4 +1,4 @@
-//! The `qemu` driver: every instance a machine with a kernel of its own.
+//! The `qemu` and `firecracker` drivers: every instance a machine with a kernel of its own.
 //!
 //! ```text
 //! kernel + agent + root image --boot, once--> template --clone, for each instance--> machine --configure--> instance
@@ -21,9 +21,12 @@
 //! | `link` | the conversation with a machine's agent |
 //! | `sandbox` | a machine as an instance's sandbox: made, hibernated, woken, ended |
 //! | `template`, `snapshot` | machines saved for cloning, in memory and on disk |
-//! | `qemu` | the VMM: its command line and its monitor |
+//! | `vmm` | what is asked of a VMM |
+//! | `qemu` | QEMU: its command line and its monitor |
+//! | `firecracker` | Firecracker: its jailer, its API, its files |
 //! | `process`, `jail` | a VMM as a process of this machine, and where it runs |
 
+mod firecracker;
 mod jail;
 mod link;
 mod process;
@@ -32,12 +35,14 @@ mod sandbox;
 mod snapshot;
 mod sys;
 mod template;
+mod vmm;
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use hearth_kernel::Kernel;
 use hearth_rootfs::Images;
@@ -49,12 +54,16 @@ use crate::cgroup::{self, Hierarchies};
 use crate::driver::{BoxFuture, CreateError, Driver, Recovered, Restored, Sandbox, SandboxSpec, Snapshotter};
 use crate::users::UserRanges;
 
-use jail::Jail;
+pub use firecracker::{FirecrackerVersion, NoFirecracker};
+
+use firecracker::Firecracker;
+use jail::{Jail, Kind};
 use process::Host;
 use qemu::Qemu;
 use sandbox::MicroVmSandbox;
 use snapshot::Snapshots;
-use template::Templates;
+use template::{KVM_DEADLINE, Templates};
+use vmm::Vmm;
 
 /// The guest's first process.
 static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hearth-agent"));
@@ -72,15 +81,34 @@ pub struct MicroVmConfig {
     pub kernel: Kernel,
     /// Makes their root and code disks.
     pub images: Arc<Images>,
-    /// QEMU's program.
-    pub program: PathBuf,
-    /// Whether this machine's KVM runs guests ([`crate::kvm::prove`]). Whether it boots the kernel is tried then, once; if it
-    /// does not, machines are emulated.
-    pub kvm: bool,
+    /// What runs them.
+    pub vmm: VmmConfig,
     /// Disk that templates and other snapshots may have, bytes.
     pub snapshot_bytes: u64,
     /// Disk that hibernated machines may have, bytes.
     pub hibernation_bytes: u64,
+}
+
+/// Which VMM, and where it is.
+#[derive(Clone, Debug)]
+pub enum VmmConfig {
+    /// QEMU.
+    Qemu {
+        /// Its program.
+        program: PathBuf,
+        /// Whether this machine's KVM runs guests ([`crate::kvm::prove`]). Whether it boots the kernel is tried then, once;
+        /// if it does not, machines are emulated.
+        kvm: bool,
+    },
+    /// Firecracker, which needs KVM.
+    Firecracker {
+        /// Its program.
+        program: PathBuf,
+        /// Its jailer, of the same version.
+        jailer: PathBuf,
+        /// How long a first machine may take to boot: KVM that takes longer is refused.
+        patience: Duration,
+    },
 }
 
 /// Why the driver cannot start.
@@ -104,6 +132,9 @@ pub enum MicroVmError {
         #[source]
         source: io::Error,
     },
+    /// Firecracker, its jailer or KVM is not as it has to be.
+    #[error(transparent)]
+    Firecracker(#[from] NoFirecracker),
     /// The guest's kernel.
     #[error("the guest kernel cannot be used")]
     Kernel(#[source] hearth_kernel::KernelError),
@@ -119,7 +150,7 @@ pub struct MicroVm {
 #[derive(Debug)]
 struct Shared {
     host: Arc<Host>,
-    qemu: Qemu,
+    vmm: Vmm,
     images: Arc<Images>,
     templates: Templates,
     scratch: BlankDisks,
@@ -155,12 +186,23 @@ impl MicroVm {
         let (driver, recovered) =
             opened.unwrap_or_else(|error| Err(step("start the driver")(io::Error::other(error))))?;
         let shared = &driver.shared;
-        if shared.qemu.kvm.load(Ordering::Acquire) {
-            let boots = shared.templates.kvm_boots(shared).await;
-            let boots = boots.map_err(|error| step("try KVM")(io::Error::other(error)))?;
-            shared.qemu.kvm.store(boots, Ordering::Release);
+        match &shared.vmm {
+            Vmm::Qemu(qemu) if qemu.kvm.load(Ordering::Acquire) => {
+                let boots = shared.templates.kvm_boots(shared, KVM_DEADLINE).await;
+                let boots = boots.map_err(|error| step("try KVM")(io::Error::other(error)))?;
+                qemu.kvm.store(boots, Ordering::Release);
+            }
+            Vmm::Qemu(_) => {}
+            Vmm::Firecracker(firecracker) => {
+                let boots = shared.templates.kvm_boots(shared, firecracker.patience).await;
+                if !boots.map_err(|error| step("try KVM")(io::Error::other(error)))? {
+                    let seconds = firecracker.patience.as_secs();
+                    driver.close().await;
+                    return Err(NoFirecracker::Kvm { seconds }.into());
+                }
+            }
         }
-        tracing::info!(accelerator = ?shared.qemu.accelerator(), version = %shared.qemu.version, "micro-VMs are ready");
+        tracing::info!(vmm = %shared.vmm.identity(), "micro-VMs are ready");
         Ok((driver, recovered))
     }
 
@@ -169,25 +211,31 @@ impl MicroVm {
     }
 
     fn open_blocking(config: MicroVmConfig) -> Result<(Self, Recovered), MicroVmError> {
-        let version = version(&config.program)
-            .map_err(|source| MicroVmError::Program { program: config.program.clone(), source })?;
+        let vmm = find_vmm(&config)?;
         fs::create_dir_all(&config.directory).map_err(step("make the driver's folder"))?;
         let hierarchies = Hierarchies::open(&group_name(&config.name)).map_err(step("find cgroups"))?;
         let recovered = Recovered { sandboxes: cgroup::remove_left_groups(&hierarchies) };
         let confined = rustix::process::geteuid().is_root();
         let users = UserRanges::claim(!confined).map_err(step("claim user ids"))?;
-        let jail = Jail::open(&config.directory.join("jail")).map_err(step("make a jail for VMMs"))?;
+        let (vmm, jail) = match vmm {
+            Vmm::Firecracker(mut firecracker) => {
+                firecracker.cells(config.directory.join("cells")).map_err(step("make a folder for VMMs"))?;
+                (Vmm::Firecracker(firecracker), Kind::Jailer)
+            }
+            qemu @ Vmm::Qemu(_) => (qemu, Kind::Root(config.directory.join("jail"))),
+        };
+        let jail = Jail::open(jail).map_err(step("make a jail for VMMs"))?;
         let scratch =
             BlankDisks::open(&config.directory.join("scratch")).map_err(step("make a folder for disks"))?;
         let hibernation = Hibernation::open(config.directory.join("hibernated"), config.hibernation_bytes)
             .map_err(step("make a folder for hibernated machines"))?;
-        let snapshots = Snapshots::open(config.snapshots.clone(), config.snapshot_bytes)
+        let snapshots = Snapshots::open(config.snapshots.clone(), config.snapshot_bytes, vmm.medium())
             .map_err(step("open the templates"))?;
-        let templates = Templates::new(&config, snapshots)?;
+        let templates = Templates::new(&config, &vmm, snapshots)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let shared = Shared {
             host: Arc::new(Host { jail, hierarchies, users, confined }),
-            qemu: Qemu { program: config.program, version, kvm: AtomicBool::new(config.kvm) },
+            vmm,
             images: config.images,
             templates,
             scratch,
@@ -205,6 +253,20 @@ pub(crate) fn group_name(name: &str) -> String {
     format!("{name}-vm")
 }
 
+/// The VMM that is asked for, if it is there.
+fn find_vmm(config: &MicroVmConfig) -> Result<Vmm, MicroVmError> {
+    match &config.vmm {
+        VmmConfig::Qemu { program, kvm } => {
+            let version = version(program)
+                .map_err(|source| MicroVmError::Program { program: program.clone(), source })?;
+            Ok(Vmm::Qemu(Qemu { program: program.clone(), version, kvm: AtomicBool::new(*kvm) }))
+        }
+        VmmConfig::Firecracker { program, jailer, patience } => {
+            Ok(Vmm::Firecracker(Firecracker::find(program, jailer, *patience)?))
+        }
+    }
+}
+
 /// The first line of what QEMU says of itself: it decides which snapshots fit.
 fn version(program: &std::path::Path) -> io::Result<String> {
     let output = std::process::Command::new(program).arg("-version").output()?;
@@ -214,7 +276,7 @@ fn version(program: &std::path::Path) -> io::Result<String> {
 
 impl Driver for MicroVm {
     fn isolation(&self) -> Isolation {
-        Isolation::Qemu
+        self.shared.vmm.isolation()
     }
 
     fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>> {
@@ -247,7 +309,7 @@ impl Driver for MicroVm {
                 shared.host.users.release();
             });
             if let Err(error) = closed.await {
-                tracing::warn!(%error, "closing the qemu driver broke off");
+                tracing::warn!(%error, "closing the driver broke off");
             }
         })
     }

@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 
 use hearth_kernel::Kernels;
 use hearth_rootfs::Images;
-use hearth_sandbox::{Driver, MicroVm, MicroVmConfig, Recovered};
+use hearth_sandbox::{Driver, MicroVm, MicroVmConfig, Recovered, VmmConfig};
 use libtest_mimic::{Arguments, Trial};
 
 /// Sandboxes that are made at once.
@@ -46,8 +46,10 @@ async fn open(name: &str, directory: &Path) -> (Arc<dyn Driver>, Recovered) {
         kernel: Kernels::open(kernels).unwrap().newest().unwrap(),
         images: Arc::new(Images::open(shared().join("images"), 8 << 30).unwrap()),
         snapshots: shared().join("templates"),
-        program: "/usr/bin/qemu-system-x86_64".into(),
-        kvm: matches!(hearth_sandbox::kvm::prove(), Ok(hearth_sandbox::kvm::KvmProof::Runs { .. })),
+        vmm: VmmConfig::Qemu {
+            program: "/usr/bin/qemu-system-x86_64".into(),
+            kvm: matches!(hearth_sandbox::kvm::prove(), Ok(hearth_sandbox::kvm::KvmProof::Runs { .. })),
+        },
         snapshot_bytes: 8 << 30,
         hibernation_bytes: 400 << 20,
     };

@@ -13,6 +13,8 @@ pub enum Isolation {
     Container,
     /// A micro-VM of QEMU: a kernel for each instance, under KVM or emulated.
     Qemu,
+    /// A micro-VM of Firecracker, under KVM.
+    Firecracker,
 }
 
 impl Isolation {
@@ -22,6 +24,7 @@ impl Isolation {
         match self {
             Self::Container => "container",
             Self::Qemu => "qemu",
+            Self::Firecracker => "firecracker",
         }
     }
 }
@@ -34,7 +37,7 @@ impl fmt::Display for Isolation {
 
 /// A word that names no driver of this build.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("isolation {0:?} is not one of: container, qemu")]
+#[error("isolation {0:?} is not one of: container, qemu, firecracker")]
 pub struct ParseIsolationError(String);
 
 impl FromStr for Isolation {
@@ -44,6 +47,7 @@ impl FromStr for Isolation {
         match text {
             "container" => Ok(Self::Container),
             "qemu" => Ok(Self::Qemu),
+            "firecracker" => Ok(Self::Firecracker),
             other => Err(ParseIsolationError(other.chars().take(32).collect())),
         }
     }

@@ -28,4 +28,9 @@ pub use message::{
     DecodeError, Disk, GuestMessage, HostMessage, Limits, MAX_MESSAGE_BYTES, PROTOCOL, Purpose, Usage,
     decode, encode,
 };
+/// The vsock port that an agent waits for the worker at, where they speak over vsock.
+pub const VSOCK_PORT: u32 = 1024;
+/// The word on the kernel's command line that says so.
+pub const VSOCK_WORD: &str = "hearth.link=vsock";
+
 pub use mux::{MAX_STREAMS, Mux, Refused, Side, Sink, StreamId, Violation};

@@ -4,7 +4,12 @@
 //! VMM's program and libraries, and starts all VMMs from there; they inherit that for nothing. Each gets a user of its own
 //! and the open files that it needs: it opens none by a path of the machine's. A VMM dies when that
 //! thread ends, and so with the worker, however that ends.
+//!
+//! Firecracker has a jailer of its own that does most of this. It changes users on its way, and what is to die with its
+//! parent is forgotten by the kernel then: so those VMMs are in a process namespace whose first process, which does nothing
+//! else, dies with that thread, and they with it.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -31,6 +36,10 @@ const LINKER_CACHE: &str = "etc/ld.so.cache";
 const DEVICES: [(&str, u32, u32); 3] = [("null", 1, 3), ("urandom", 1, 9), ("kvm", 10, 232)];
 /// Starts that wait for the thread, which each takes about a millisecond; more wait to be let in.
 const QUEUE: usize = 64;
+/// Where the program that a process namespace begins with is.
+const WAITERS: &str = "/usr/bin:/bin";
+/// A user without rights.
+const NOBODY: u32 = 65_534;
 /// What is kept of what a VMM says on stderr, bytes.
 const MAX_COMPLAINT: u64 = 4 << 10;
 
@@ -42,8 +51,29 @@ pub(super) struct Start {
     pub(super) arguments: Vec<String>,
     /// Left open for it, under the numbers that they have here.
     pub(super) fds: Vec<OwnedFd>,
-    /// Its user and group; `None` where this process is not root, and the VMM runs as it does.
-    pub(super) user: Option<u32>,
+    /// What it does before it becomes the VMM.
+    pub(super) way: Way,
+    /// Where it writes its machine's console to, if that is its standard output.
+    pub(super) console: Option<OwnedFd>,
+}
+
+/// How a process becomes a VMM.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// As this user and group; `None` where this process is not root, and the VMM runs as it does.
+    Directly(Option<u32>),
+    /// Through Firecracker's jailer, in mount, network, IPC and host-name namespaces of its own, in which these are mounted
+    /// at these places.
+    Jailer(Vec<(OwnedFd, CString)>),
+}
+
+/// Which jail.
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    /// All VMMs in one root, an empty directory that is the driver's own.
+    Root(PathBuf),
+    /// Each VMM is put into one of its own by Firecracker's jailer.
+    Jailer,
 }
 
 struct Order {
@@ -60,23 +90,32 @@ pub(super) struct Jail {
 // === impl Jail ===
 
 impl Jail {
-    /// Makes the jail on `root`, an empty directory that is the driver's own. Without root there is none: VMMs run as this
-    /// process does.
-    pub(super) fn open(root: &Path) -> io::Result<Self> {
+    /// Makes the jail. Without root there is none: VMMs run as this process does.
+    pub(super) fn open(kind: Kind) -> io::Result<Self> {
         let (orders, mut received) = mpsc::channel::<Order>(QUEUE);
         let (made, is_made) = std::sync::mpsc::channel();
-        let root = root.to_owned();
         let confined = rustix::process::geteuid().is_root();
         std::thread::Builder::new().name("vmm-jail".to_owned()).spawn(move || {
-            let entered = if confined { enter(&root) } else { Ok(()) };
+            let entered = match kind {
+                Kind::Root(root) if confined => enter(&root).map(|()| None),
+                Kind::Root(_) => Ok(None),
+                Kind::Jailer => first_process().map(Some),
+            };
             let is_in = entered.is_ok();
+            let (first, entered) = match entered {
+                Ok(first) => (first, Ok(())),
+                Err(error) => (None, Err(error)),
+            };
             let _ = made.send(entered);
             if is_in {
                 while let Some(Order { start, started }) = received.blocking_recv() {
-                    if let Err(Ok(mut unwanted)) = started.send(self::start(&start)) {
+                    if let Err(Ok(mut unwanted)) = started.send(self::start(start)) {
                         let _ = unwanted.kill().and_then(|()| unwanted.wait());
                     }
                 }
+            }
+            if let Some(mut first) = first {
+                let _ = first.kill().and_then(|()| first.wait());
             }
         })?;
         is_made.recv().map_err(io::Error::other)??;
@@ -98,12 +137,24 @@ impl Jail {
     }
 }
 
-fn start(start: &Start) -> io::Result<Child> {
+fn start(start: Start) -> io::Result<Child> {
     let mut command = Command::new(&start.program);
     command.args(&start.arguments).env_clear().current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(start.console.map_or_else(Stdio::null, Stdio::from));
+    command.stderr(Stdio::piped());
     let keep: Vec<RawFd> = start.fds.iter().map(AsRawFd::as_raw_fd).collect();
-    sys::before_exec(&mut command, keep, start.user);
+    sys::before_exec(&mut command, keep, start.way);
+    command.spawn()
+}
+
+/// Has what the calling thread starts from now on be in a process namespace of its own, whose first process this is. It reads
+/// what never comes, and ends with the thread and with its other end, whichever is first.
+fn first_process() -> io::Result<Child> {
+    sys::unshare(UnshareFlags::NEWPID)?;
+    let mut command = Command::new("cat");
+    command.env_clear().env("PATH", WAITERS).current_dir("/");
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    sys::before_exec(&mut command, Vec::new(), Way::Directly(Some(NOBODY)));
     command.spawn()
 }
 

@@ -1,9 +1,10 @@
 //! A VMM that runs, with all that it has of the worker's machine: its user, its control groups, its console.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
-use super::jail::{self, Jail, Start};
+use super::jail::{self, Jail, Start, Way};
 use super::sys;
 use crate::cgroup::{Group, GroupLimits, Hierarchies};
 use crate::driver::Stats;
@@ -36,9 +37,16 @@ pub(super) struct Host {
 pub(super) struct Order {
     /// In the names of control groups.
     pub(super) name: String,
-    pub(super) program: std::path::PathBuf,
+    pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,
     pub(super) fds: Vec<OwnedFd>,
+    /// Of [`Host::take_user`].
+    pub(super) user: Option<u32>,
+    pub(super) way: Way,
+    /// Its standard output, if that is its machine's console.
+    pub(super) console: Option<OwnedFd>,
+    /// A folder that goes with it.
+    pub(super) cell: Option<PathBuf>,
     pub(super) limits: GroupLimits,
 }
 
@@ -50,6 +58,7 @@ pub(super) struct VmmProcess {
     exited: AsyncFd<OwnedFd>,
     group: Mutex<Group>,
     user: Option<u32>,
+    cell: Option<PathBuf>,
     console: Arc<Mutex<VecDeque<u8>>>,
 }
 
@@ -57,14 +66,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+// === impl Host ===
+
+impl Host {
+    /// A user for a VMM: who starts one gives it to it.
+    pub(super) fn take_user(&self) -> io::Result<Option<u32>> {
+        if self.confined { self.users.take().map(Some) } else { Ok(None) }
+    }
+}
+
 // === impl VmmProcess ===
 
 impl VmmProcess {
     /// Starts one; `console` is the other end of what it writes its machine's console to.
     pub(super) async fn start(host: &Arc<Host>, order: Order, console: UnixStream) -> io::Result<Self> {
-        let user = if host.confined { Some(host.users.take()?) } else { None };
-        let started = Self::start_as(host, order, user).await;
-        let (child, exited, group) = started.inspect_err(|_| give_back(host, user))?;
+        let (user, cell) = (order.user, order.cell.clone());
+        let started = Self::start_in_group(host, order).await;
+        let (child, exited, group) = started.inspect_err(|_| give_back(host, user, cell.as_deref()))?;
         let kept = Arc::default();
         tokio::spawn(keep_last(console, Arc::clone(&kept)));
         Ok(Self {
@@ -73,18 +91,24 @@ impl VmmProcess {
             exited,
             group: Mutex::new(group),
             user,
+            cell,
             console: kept,
         })
     }
 
-    async fn start_as(
+    async fn start_in_group(
         host: &Arc<Host>,
         order: Order,
-        user: Option<u32>,
     ) -> io::Result<(Child, AsyncFd<OwnedFd>, Group)> {
         let mut group = Group::create(&host.hierarchies, &order.name, order.limits)?;
         let made = async {
-            let start = Start { program: order.program, arguments: order.arguments, fds: order.fds, user };
+            let start = Start {
+                program: order.program,
+                arguments: order.arguments,
+                fds: order.fds,
+                way: order.way,
+                console: order.console,
+            };
             let mut child = host.jail.start(start).await?;
             match sys::watch_child(child.id()) {
                 Ok(exited) => Ok((child, exited)),
@@ -159,7 +183,7 @@ impl VmmProcess {
         let Some(mut child) = lock(&self.child).take() else { return };
         let _ = child.kill().and_then(|()| child.wait());
         lock(&self.group).remove();
-        give_back(&self.host, self.user);
+        give_back(&self.host, self.user, self.cell.as_deref());
     }
 }
 
@@ -169,7 +193,12 @@ impl Drop for VmmProcess {
     }
 }
 
-fn give_back(host: &Host, user: Option<u32>) {
+fn give_back(host: &Host, user: Option<u32>, cell: Option<&Path>) {
+    if let Some(cell) = cell
+        && let Err(error) = fs::remove_dir_all(cell)
+    {
+        tracing::warn!(path = %cell.display(), %error, "cannot remove what a VMM left; the next start does");
+    }
     if let Some(user) = user {
         host.users.give_back(user);
     }

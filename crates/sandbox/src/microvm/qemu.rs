@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +17,9 @@ use tokio::sync::Mutex;
 use command::{Memory, Parts};
 use qmp::{Qmp, QmpError};
 
-use super::process::{Host, Order, VmmProcess};
+use super::jail::Way;
+use super::process::{Host, Order, VmmProcess, memory_file};
+use super::vmm::{MachineOrder, Origin, VmmError};
 use crate::cgroup::GroupLimits;
 
 /// What QEMU needs besides its machine's memory, bytes.
@@ -37,23 +39,6 @@ pub(crate) enum Accelerator {
     Kvm,
     /// QEMU's translator.
     Tcg,
-}
-
-/// Why a machine does not run.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum VmmError {
-    /// A step on the worker's side.
-    #[error("cannot {step}")]
-    Step {
-        /// An infinitive.
-        step: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// QEMU's monitor.
-    #[error(transparent)]
-    Monitor(#[from] MonitorError),
 }
 
 /// What QEMU's monitor did not do.
@@ -77,43 +62,9 @@ pub(crate) struct Qemu {
     pub(super) kvm: AtomicBool,
 }
 
-/// The size of a machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Size {
-    /// Memory, MiB.
-    pub(super) memory_mb: u64,
-    pub(super) vcpus: u32,
-}
-
-/// Where a machine's memory and state come from.
+/// What a machine that runs is told what to do by.
 #[derive(Debug)]
-pub(super) enum Origin<'a> {
-    /// Power-on; the memory is in a file, so that it can be saved by keeping the file.
-    Boot { kernel: &'a Path, initramfs: &'a Path, memory: &'a File },
-    /// A saved state whose memory is in a sealed file that other machines use too.
-    Clone { memory: &'a File, state: &'a File },
-    /// A saved state whose memory is in a file that is this machine's alone and is written, so that it can be saved again.
-    Alone { memory: &'a File, state: &'a File },
-    /// A saved state that has the memory in it.
-    Whole { state: &'a File },
-}
-
-/// What a machine is made of.
-#[derive(Debug)]
-pub(super) struct MachineOrder<'a> {
-    pub(super) name: String,
-    pub(super) size: Size,
-    /// Its share of the CPU, thousandths.
-    pub(super) cpu_millis: u32,
-    pub(super) origin: Origin<'a>,
-    /// Root, code and scratch.
-    pub(super) disks: [&'a File; 3],
-}
-
-/// A machine that runs.
-#[derive(Debug)]
-pub(super) struct Machine {
-    pub(super) process: Arc<VmmProcess>,
+pub(super) struct QemuMachine {
     monitor: Mutex<Qmp>,
     /// Whether its memory is in a file of the worker's.
     shares_memory: bool,
@@ -132,7 +83,7 @@ impl Qemu {
         &self,
         host: &Arc<Host>,
         order: MachineOrder<'_>,
-    ) -> Result<(Machine, UnixStream), VmmError> {
+    ) -> Result<(Arc<VmmProcess>, QemuMachine, UnixStream), VmmError> {
         let step = |step| move |source| VmmError::Step { step, source };
         let (link, their_link) = pair().map_err(step("make a socket"))?;
         let (monitor, their_monitor) = pair().map_err(step("make a socket"))?;
@@ -182,11 +133,16 @@ impl Qemu {
             disks,
             start,
         };
+        let user = host.take_user().map_err(step("take a user id"))?;
         let process = Order {
             name: order.name,
             program: self.program.clone(),
             arguments: command::arguments(&parts),
             fds,
+            user,
+            way: Way::Directly(user),
+            console: None,
+            cell: None,
             limits: GroupLimits {
                 memory_bytes: (order.size.memory_mb << 20) + OVERHEAD,
                 cpu_millis: order.cpu_millis,
@@ -198,20 +154,27 @@ impl Qemu {
         if let Some(state) = state {
             monitor.restore(state, shares_memory).await?;
         }
-        Ok((Machine { process: Arc::new(process), monitor: Mutex::new(monitor), shares_memory }, link))
+        Ok((Arc::new(process), QemuMachine { monitor: Mutex::new(monitor), shares_memory }, link))
     }
 }
 
-// === impl Machine ===
+// === impl QemuMachine ===
 
-impl Machine {
-    /// Stops it and writes its state to a file; without the memory where that is in a file already and is written there.
-    pub(super) async fn save(&self, to: &File, memory_is_kept: bool) -> Result<(), VmmError> {
-        let mut monitor = self.monitor.lock().await;
-        monitor.save(to.as_fd(), memory_is_kept && self.shares_memory).await.map_err(Into::into)
+impl QemuMachine {
+    /// Stops it and saves the state of its devices; `memory` is where its memory is.
+    pub(super) async fn save(&self, memory: File) -> Result<(File, File), VmmError> {
+        let state =
+            memory_file("state", 0).map_err(|source| VmmError::Step { step: "make room in memory", source })?;
+        self.monitor.lock().await.save(state.as_fd(), self.shares_memory).await?;
+        Ok((memory, state))
     }
 
-    /// Goes on after [`Self::save`] failed.
+    /// Stops it and writes it to a file with its memory.
+    pub(super) async fn hibernate(&self, to: &File) -> Result<(), VmmError> {
+        self.monitor.lock().await.save(to.as_fd(), false).await.map_err(Into::into)
+    }
+
+    /// Goes on after it was not saved.
     pub(super) async fn proceed(&self) -> Result<(), VmmError> {
         self.monitor.lock().await.proceed().await.map_err(Into::into)
     }

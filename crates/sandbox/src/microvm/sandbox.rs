@@ -11,8 +11,7 @@ use hearth_wire::{Disk, HostMessage, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::link::{Link, LinkError};
-use super::process::memory_file;
-use super::qemu::{Machine, MachineOrder, Origin, Size, VmmError};
+use super::vmm::{Machine, MachineOrder, Origin, Size, VmmError};
 use super::snapshot::{Snapshot, SnapshotError};
 use super::template::{MAX_DISK, Template, TemplateError, hash_of};
 use super::{Berth, Shared};
@@ -53,7 +52,9 @@ pub(super) struct Inner {
     disks: Disks,
     /// What a snapshot of it depends on beside its template.
     identity: String,
-    /// All of its memory, if it was made to be saved.
+    /// Whether it was made to be saved.
+    to_save: bool,
+    /// All of its memory, if it was made to be saved and the VMM needs that for it.
     memory: Option<File>,
 }
 
@@ -66,7 +67,11 @@ struct Disks {
 
 #[derive(Debug)]
 enum Phase {
-    Running,
+    /// With the file that it was woken from, if it was.
+    Running(
+        #[expect(dead_code, reason = "its room is not free for as long as the machine's memory may come from it")]
+        Option<Berth>,
+    ),
     Asleep(Berth),
     Gone,
 }
@@ -118,14 +123,14 @@ impl MicroVmSandbox {
         let (for_disk, bytes) = (Arc::clone(shared), spec.scratch_bytes.min(MAX_DISK));
         let scratch = blocking("make a disk for /tmp", move || for_disk.scratch.take(bytes)).await?;
         let scratch = scratch.map_err(|source| failed("make a disk for /tmp", source))?;
-        let memory = if to_save {
+        let memory = if to_save && shared.vmm.saves_by_sharing() {
             let from = Arc::clone(&template);
             let copied = blocking("copy a template's memory", move || from.copy_memory()).await?;
             Some(copied.map_err(|source| failed("copy a template's memory", source))?)
         } else {
             None
         };
-        let inner = Inner::new(shared, &spec, template, Disks { code, scratch }, memory);
+        let inner = Inner::new(shared, &spec, template, Disks { code, scratch }, (to_save, memory));
         // From here on a drop takes it all back.
         let sandbox = Self { inner: Arc::clone(&inner) };
         shared.register(&inner);
@@ -155,7 +160,7 @@ impl MicroVmSandbox {
             for_disk.scratch.copy_of(disk)
         });
         let scratch = scratch.await?.map_err(|source| failed("copy a disk for /tmp", source))?;
-        let inner = Inner::new(shared, &spec, template, Disks { code, scratch }, None);
+        let inner = Inner::new(shared, &spec, template, Disks { code, scratch }, (false, None));
         let sandbox = Self { inner: Arc::clone(&inner) };
         shared.register(&inner);
         let mut processes = Vec::with_capacity(note.processes.len());
@@ -309,18 +314,19 @@ impl Inner {
         spec: &SandboxSpec,
         template: Arc<Template>,
         disks: Disks,
-        memory: Option<File>,
+        (to_save, memory): (bool, Option<File>),
     ) -> Arc<Self> {
         Arc::new(Self {
             shared: Arc::clone(shared),
             name: spec.instance.to_string(),
             cpu_millis: spec.cpu_millis,
             link: Link::new(),
-            phase: tokio::sync::Mutex::new(Phase::Running),
+            phase: tokio::sync::Mutex::new(Phase::Running(None)),
             machine: Mutex::new(None),
             identity: identity(spec, disks.code.as_ref()),
             template,
             disks,
+            to_save,
             memory,
         })
     }
@@ -336,7 +342,7 @@ impl Inner {
             origin,
             disks: [root, self.disks.code.as_ref().map_or(root, Image::file), &self.disks.scratch],
         };
-        let (machine, socket) = self.shared.qemu.start(&self.shared.host, order).await?;
+        let (machine, socket) = self.shared.vmm.start(&self.shared.host, order).await?;
         let machine = Arc::new(machine);
         let awoken = async {
             let awake = awake()?;
@@ -365,7 +371,7 @@ impl Inner {
     async fn pause(&self) -> Result<(), PauseError> {
         let mut phase = self.phase.lock().await;
         match *phase {
-            Phase::Running => {}
+            Phase::Running(_) => {}
             Phase::Asleep(_) => return Ok(()),
             Phase::Gone => return Err(PauseError::Gone),
         }
@@ -379,22 +385,24 @@ impl Inner {
             end_machine(machine).await;
             return Err(step("quiesce")(io::Error::other(error)));
         }
-        if let Err(error) = machine.save(&berth.file, false).await {
+        if let Err(error) = machine.hibernate(&mut berth.file).await {
             self.go_on(&machine).await;
             return Err(step("save the machine")(io::Error::other(error)));
         }
         berth.settle();
-        *phase = Phase::Asleep(berth);
         lock(&self.machine).take();
         end_machine(machine).await;
+        *phase = Phase::Asleep(berth);
         Ok(())
     }
 
     /// After a save that failed: the machine runs on, or is over.
     async fn go_on(&self, machine: &Machine) {
         let went_on = async {
-            machine.proceed().await?;
-            self.link.awaken_again(&awake()?, PATIENCE).await?;
+            match machine.proceed().await? {
+                Some(socket) => self.link.awaken(socket, &awake()?, PATIENCE).await?,
+                None => self.link.awaken_again(&awake()?, PATIENCE).await?,
+            };
             Ok::<_, StartError>(())
         };
         if let Err(error) = went_on.await {
@@ -407,8 +415,8 @@ impl Inner {
         let mut phase = self.phase.lock().await;
         let berth = match std::mem::replace(&mut *phase, Phase::Gone) {
             Phase::Asleep(berth) => berth,
-            Phase::Running => {
-                *phase = Phase::Running;
+            running @ Phase::Running(_) => {
+                *phase = running;
                 return Ok(());
             }
             Phase::Gone => return Err(PauseError::Gone),
@@ -417,13 +425,15 @@ impl Inner {
             self.link.end();
             return Err(PauseError::Step { step: "wake the machine", source: io::Error::other(error) });
         }
-        *phase = Phase::Running;
+        *phase = Phase::Running(Some(berth));
         Ok(())
     }
 
     /// Saves the machine for good, and ends it.
     async fn snapshot(&self, key: &str, text: &str) -> Result<(), PauseError> {
-        let Some(memory) = &self.memory else { return Err(PauseError::Unsupported) };
+        if !self.to_save {
+            return Err(PauseError::Unsupported);
+        }
         let step = |step| move |source| PauseError::Step { step, source };
         let other =
             |step| move |error: StartError| PauseError::Step { step, source: io::Error::other(error) };
@@ -431,21 +441,25 @@ impl Inner {
         let machine = lock(&self.machine).take().ok_or(PauseError::Gone)?;
         *phase = Phase::Gone;
         let note = Note { processes: self.link.running(), text: text.to_owned() };
-        let state = memory_file("state", 0).map_err(step("make room in memory"));
+        let memory = match &self.memory {
+            Some(memory) => memory.try_clone(),
+            // The VMM makes one of its own.
+            None => super::process::memory_file("none", 0),
+        };
         let saved = async {
-            let state = state?;
+            let memory = memory.map_err(step("keep its memory"))?;
             self.link.quiesce(PATIENCE).await.map_err(|error| other("quiesce")(error.into()))?;
-            machine.save(&state, true).await.map_err(|error| other("save the machine")(error.into()))?;
-            Ok(state)
+            machine.save(memory).await.map_err(|error| other("save the machine")(error.into()))
         };
         let saved = saved.await;
         self.link.end();
         end_machine(machine).await;
+        let (memory, state) = saved?;
         let kept = Template {
             name: snapshot_name(&self.template, &self.identity, key),
             snapshot: Snapshot {
-                memory: memory.try_clone().map_err(step("keep its memory"))?,
-                state: saved?,
+                memory,
+                state,
                 disk: Some(self.disks.scratch.try_clone().map_err(step("keep its disk"))?),
                 note: serde_json::to_string(&note).unwrap_or_default(),
             },

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{SealFlags, fcntl_add_seals};
+use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -48,10 +48,19 @@ pub(super) enum SnapshotError {
     },
 }
 
+/// Where the memory of a snapshot in use is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Medium {
+    /// In a file in memory, sealed.
+    Memory,
+    /// Where it is kept, for VMMs that open files by their names. Those run as users that cannot write it.
+    Disk,
+}
+
 /// A saved machine, ready to be cloned.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    /// All of its memory; sealed.
+    /// All of its memory; nobody writes to it any more.
     pub(super) memory: File,
     /// The state of its devices.
     pub(super) state: File,
@@ -84,6 +93,7 @@ struct AboutDisk {
 pub(super) struct Snapshots {
     directory: PathBuf,
     limit_bytes: u64,
+    medium: Medium,
 }
 
 fn io_step(step: &'static str) -> impl Fn(io::Error) -> SnapshotError {
@@ -103,8 +113,10 @@ impl SnapshotError {
 
 impl Snapshots {
     /// Uses `directory`, for at most `limit_bytes`, and removes what was never finished.
-    pub(super) fn open(directory: PathBuf, limit_bytes: u64) -> io::Result<Self> {
+    pub(super) fn open(directory: PathBuf, limit_bytes: u64, medium: Medium) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
+        // What is in a function's memory is nobody's but its own.
+        fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         for entry in fs::read_dir(&directory)?.flatten() {
             let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
             // A younger one may be another process's, which is at it.
@@ -112,7 +124,7 @@ impl Snapshots {
                 fs::remove_dir_all(entry.path())?;
             }
         }
-        Ok(Self { directory, limit_bytes })
+        Ok(Self { directory, limit_bytes, medium })
     }
 
     /// Where they are.
@@ -123,7 +135,7 @@ impl Snapshots {
     /// The snapshot of that name, after a look at all of it. One that is damaged is removed.
     pub(super) fn load(&self, name: &str) -> Result<Snapshot, SnapshotError> {
         let directory = self.directory.join(name);
-        let loaded = load(&directory);
+        let loaded = load(&directory, self.medium);
         if let Err(SnapshotError::Damaged(_)) = &loaded {
             let _ = fs::remove_dir_all(&directory);
         }
@@ -135,14 +147,16 @@ impl Snapshots {
         loaded
     }
 
-    /// Keeps a machine whose memory and state were saved to `snapshot`, and seals that.
-    pub(super) fn keep(&self, name: &str, snapshot: &Snapshot) -> Result<(), SnapshotError> {
-        seal(&snapshot.memory).map_err(io_step("seal the memory"))?;
+    /// Keeps a machine whose memory and state were saved to `snapshot`: that, so that nobody can write it any more.
+    pub(super) fn keep(&self, name: &str, mut snapshot: Snapshot) -> Result<Snapshot, SnapshotError> {
+        if self.medium == Medium::Memory {
+            seal(&snapshot.memory).map_err(io_step("seal the memory"))?;
+        }
         let (new, directory) =
             (self.directory.join(format!("{name}.{}.new", std::process::id())), self.directory.join(name));
         let _ = fs::remove_dir_all(&new);
         fs::create_dir_all(&new).map_err(io_step("make the snapshot's folder"))?;
-        let kept = store(&new, snapshot).and_then(|()| {
+        let kept = store(&new, &snapshot).and_then(|()| {
             let _ = fs::remove_dir_all(&directory);
             fs::rename(&new, &directory)
         });
@@ -150,8 +164,12 @@ impl Snapshots {
             let _ = fs::remove_dir_all(&new);
         }
         kept.map_err(io_step("write the snapshot"))?;
+        if self.medium == Medium::Disk {
+            let memory = File::open(directory.join(MEMORY));
+            snapshot.memory = memory.map_err(io_step("open the snapshot's memory"))?;
+        }
         self.make_room(name);
-        Ok(())
+        Ok(snapshot)
     }
 
     /// Removes what was used longest ago until the rest is within the limit. Those that run are in memory, and stay there.
@@ -208,6 +226,25 @@ fn pieces(file: &File, mut each: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io
     Ok(())
 }
 
+/// Gives back the disk that a file's zeros take, piece by piece.
+pub(super) fn dig_holes(file: &File) -> io::Result<()> {
+    let mut buffer = vec![0; PIECE];
+    let bytes = file.metadata()?.len();
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let mut at = 0;
+    while at < bytes {
+        let count = read_at(file, &mut buffer, at)?;
+        if count == 0 {
+            break;
+        }
+        if buffer.get(..count).unwrap_or_default().iter().all(|byte| *byte == 0) {
+            fallocate(file, hole, at, count as u64)?;
+        }
+        at += count as u64;
+    }
+    Ok(())
+}
+
 fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -234,10 +271,22 @@ pub(super) fn copy_pieces(from: &File, to: &File) -> io::Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
+/// The hash of what is in a file and not zero.
+fn hash_pieces(file: &File) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    pieces(file, |at, piece| {
+        note(&mut hash, at, piece);
+        Ok(())
+    })?;
+    Ok(hex(&hash.finalize()))
+}
+
 fn store(directory: &Path, snapshot: &Snapshot) -> io::Result<()> {
     let copy = |name: &str, from: &File| {
         let to = File::create_new(directory.join(name))?;
         let bytes = from.metadata()?.len();
+        // VMMs are other users, and may have no way to the folder: what they get to see is handed to them.
+        to.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
         to.set_len(bytes)?;
         let sha256 = copy_pieces(from, &to)?;
         to.sync_all()?;
@@ -272,7 +321,7 @@ fn open_sized(path: &Path, bytes: u64, damage: &'static str) -> Result<File, Sna
     if there == bytes { Ok(file) } else { Err(SnapshotError::Damaged(damage)) }
 }
 
-fn load(directory: &Path) -> Result<Snapshot, SnapshotError> {
+fn load(directory: &Path, medium: Medium) -> Result<Snapshot, SnapshotError> {
     let about = match fs::read(directory.join(ABOUT)) {
         Ok(about) => about,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SnapshotError::Absent),
@@ -283,7 +332,7 @@ fn load(directory: &Path) -> Result<Snapshot, SnapshotError> {
     if hex(&Sha256::digest(&about.note)) != about.note_sha256 {
         return Err(SnapshotError::Damaged("its note is not what was saved"));
     }
-    let memory = load_memory(directory, &about)?;
+    let memory = load_memory(directory, &about, medium)?;
     let mut bytes = Vec::new();
     let state = File::open(directory.join(STATE)).map_err(io_step("open the snapshot's state"))?;
     state.take(MAX_STATE).read_to_end(&mut bytes).map_err(io_step("read the snapshot's state"))?;
@@ -293,12 +342,20 @@ fn load(directory: &Path) -> Result<Snapshot, SnapshotError> {
     let state = memory_file("state", bytes.len() as u64).map_err(io_step("make room in memory"))?;
     state.write_all_at(&bytes, 0).map_err(io_step("make room in memory"))?;
     let disk = about.disk.as_ref().map(|disk| load_disk(directory, disk)).transpose()?;
-    seal(&memory).and_then(|()| seal(&state)).map_err(io_step("seal the memory"))?;
+    if medium == Medium::Memory {
+        seal(&memory).map_err(io_step("seal the memory"))?;
+    }
+    seal(&state).map_err(io_step("seal the memory"))?;
     Ok(Snapshot { memory, state, disk, note: about.note })
 }
 
-fn load_memory(directory: &Path, about: &About) -> Result<File, SnapshotError> {
+fn load_memory(directory: &Path, about: &About, medium: Medium) -> Result<File, SnapshotError> {
     let stored = open_sized(&directory.join(MEMORY), about.memory_bytes, "its memory has another size")?;
+    if medium == Medium::Disk {
+        let sha256 = hash_pieces(&stored).map_err(io_step("read the snapshot's memory"))?;
+        let whole = sha256 == about.memory_sha256;
+        return whole.then_some(stored).ok_or(SnapshotError::Damaged("its memory is not what was saved"));
+    }
     let memory = memory_file("snapshot", about.memory_bytes).map_err(io_step("make room in memory"))?;
     let sha256 = copy_pieces(&stored, &memory).map_err(io_step("read the snapshot's memory"))?;
     if sha256 == about.memory_sha256 {
@@ -311,13 +368,7 @@ fn load_memory(directory: &Path, about: &About) -> Result<File, SnapshotError> {
 /// The disk stays where it is: each clone makes its own copy, and nobody writes to this one.
 fn load_disk(directory: &Path, about: &AboutDisk) -> Result<File, SnapshotError> {
     let disk = open_sized(&directory.join(DISK), about.bytes, "its disk has another size")?;
-    let mut hash = Sha256::new();
-    pieces(&disk, |at, piece| {
-        note(&mut hash, at, piece);
-        Ok(())
-    })
-    .map_err(io_step("read the snapshot's disk"))?;
-    if hex(&hash.finalize()) == about.sha256 {
+    if hash_pieces(&disk).map_err(io_step("read the snapshot's disk"))? == about.sha256 {
         Ok(disk)
     } else {
         Err(SnapshotError::Damaged("its disk is not what was saved"))
@@ -336,8 +387,7 @@ mod tests {
         let disk = memory_file("disk", 1 << 20).unwrap();
         disk.write_all_at(b"file", 4_096).unwrap();
         let snapshot = Snapshot { memory, state, disk: Some(disk), note: "a word".to_owned() };
-        store.keep(name, &snapshot).unwrap();
-        snapshot
+        store.keep(name, snapshot).unwrap()
     }
 
     fn text(file: &File, at: u64, length: usize) -> String {
@@ -349,7 +399,7 @@ mod tests {
     #[test]
     fn what_is_loaded_is_what_was_kept_and_cannot_be_written() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Snapshots::open(directory.path().join("s"), u64::MAX).unwrap();
+        let store = Snapshots::open(directory.path().join("s"), u64::MAX, Medium::Memory).unwrap();
         saved(&store, "a");
         let snapshot = store.load("a").unwrap();
         assert_eq!(text(&snapshot.memory, 300_000, 9), "something");
@@ -364,7 +414,7 @@ mod tests {
     fn one_that_is_damaged_is_refused_and_removed() {
         for (file, damage) in [(MEMORY, 300_004_u64), (STATE, 2), (DISK, 4_097), (ABOUT, 3)] {
             let directory = tempfile::tempdir().unwrap();
-            let store = Snapshots::open(directory.path().join("s"), u64::MAX).unwrap();
+            let store = Snapshots::open(directory.path().join("s"), u64::MAX, Medium::Memory).unwrap();
             saved(&store, "a");
             let path = directory.path().join("s/a").join(file);
             File::options().write(true).open(&path).unwrap().write_all_at(b"\xff", damage).unwrap();
@@ -372,7 +422,7 @@ mod tests {
             assert!(matches!(store.load("a"), Err(SnapshotError::Absent)), "{file}");
         }
         let directory = tempfile::tempdir().unwrap();
-        let store = Snapshots::open(directory.path().join("s"), u64::MAX).unwrap();
+        let store = Snapshots::open(directory.path().join("s"), u64::MAX, Medium::Memory).unwrap();
         saved(&store, "a");
         let memory = File::options().write(true).open(directory.path().join("s/a/memory")).unwrap();
         memory.set_len(1 << 19).unwrap();
@@ -384,11 +434,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let one = {
-            let store = Snapshots::open(path.clone(), u64::MAX).unwrap();
+            let store = Snapshots::open(path.clone(), u64::MAX, Medium::Memory).unwrap();
             saved(&store, "a");
             size_on_disk(&path.join("a"))
         };
-        let store = Snapshots::open(path.clone(), 2 * one).unwrap();
+        let store = Snapshots::open(path.clone(), 2 * one, Medium::Memory).unwrap();
         saved(&store, "b");
         let old = std::time::SystemTime::UNIX_EPOCH;
         File::open(path.join("b").join(ABOUT)).unwrap().set_modified(old).unwrap();
@@ -407,7 +457,7 @@ mod tests {
             let time = std::time::SystemTime::now() - age;
             File::open(path.join(name)).unwrap().set_modified(time).unwrap();
         }
-        Snapshots::open(path.clone(), u64::MAX).unwrap();
+        Snapshots::open(path.clone(), u64::MAX, Medium::Memory).unwrap();
         assert!(!path.join("old.1.new").exists() && path.join("young.1.new").exists());
     }
 }

@@ -6,8 +6,18 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::fs::CWD;
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
 use rustix::thread::UnshareFlags;
 use tokio::io::unix::AsyncFd;
+
+use super::jail::Way;
+
+/// The namespaces that a VMM has for itself where the jail has none for all.
+const OWN: UnshareFlags = UnshareFlags::NEWNS
+    .union(UnshareFlags::NEWNET)
+    .union(UnshareFlags::NEWIPC)
+    .union(UnshareFlags::NEWUTS);
 
 fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -19,8 +29,8 @@ pub(super) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
 }
 
-/// Has a VMM keep its descriptors, become its user, gain no privilege, and die with the thread that starts it.
-pub(super) fn before_exec(command: &mut Command, keep: Vec<RawFd>, user: Option<u32>) {
+/// Has a VMM keep its descriptors, go its way, gain no privilege, and die with the thread that starts it.
+pub(super) fn before_exec(command: &mut Command, keep: Vec<RawFd>, way: Way) {
     let prepare = move || {
         // SAFETY: system calls on this process, which is about to become a VMM. They allocate nothing.
         unsafe {
@@ -29,10 +39,21 @@ pub(super) fn before_exec(command: &mut Command, keep: Vec<RawFd>, user: Option<
             for fd in &keep {
                 check(libc::fcntl(*fd, libc::F_SETFD, 0).into())?;
             }
-            if let Some(user) = user {
-                check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()))?;
-                check(libc::syscall(libc::SYS_setresgid, user, user, user))?;
-                check(libc::syscall(libc::SYS_setresuid, user, user, user))?;
+            match &way {
+                Way::Directly(None) => {}
+                Way::Directly(Some(user)) => {
+                    check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()))?;
+                    check(libc::syscall(libc::SYS_setresgid, *user, *user, *user))?;
+                    check(libc::syscall(libc::SYS_setresuid, *user, *user, *user))?;
+                }
+                Way::Jailer(mounts) => {
+                    rustix::thread::unshare_unsafe(OWN)?;
+                    mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+                    for (tree, place) in mounts {
+                        let whole = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+                        move_mount(tree, c"", CWD, place.as_c_str(), whole)?;
+                    }
+                }
             }
             check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())?;
             // After the change of user, which clears it.

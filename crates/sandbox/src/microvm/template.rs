@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use super::link::{Link, LinkError};
 use super::process::memory_file;
-use super::qemu::{Accelerator, Machine, MachineOrder, Origin, Size, VmmError};
+use super::vmm::{Machine, MachineOrder, Origin, Size, Vmm, VmmError};
 use super::snapshot::{Snapshot, SnapshotError, Snapshots, copy_pieces, hex};
 use super::{AGENT, MicroVmConfig, MicroVmError, Shared, step};
 
@@ -22,7 +22,7 @@ use super::{AGENT, MicroVmConfig, MicroVmError, Shared, step};
 const BOOT_DEADLINES: [Duration; 4] =
     [Duration::from_secs(7), Duration::from_secs(12), Duration::from_secs(20), Duration::from_secs(60)];
 /// On hardware a machine boots in a few hundred milliseconds. What offers KVM and does not is no hardware.
-const KVM_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const KVM_DEADLINE: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(10);
 /// What disks a clone may have, bytes: the kernel in it knows no other size than that of its template's.
 pub(super) const MAX_DISK: u64 = 16 << 30;
@@ -124,7 +124,11 @@ impl Template {
 // === impl Templates ===
 
 impl Templates {
-    pub(super) fn new(config: &MicroVmConfig, snapshots: Snapshots) -> Result<Self, MicroVmError> {
+    pub(super) fn new(
+        config: &MicroVmConfig,
+        vmm: &Vmm,
+        snapshots: Snapshots,
+    ) -> Result<Self, MicroVmError> {
         let initramfs = config.kernel.initramfs(AGENT).map_err(MicroVmError::Kernel)?;
         let path = config.directory.join("initramfs");
         fs::write(&path, &initramfs).map_err(step("write the initramfs"))?;
@@ -135,7 +139,8 @@ impl Templates {
             let all = std::os::unix::fs::PermissionsExt::from_mode(0o644);
             fs::set_permissions(path, all).map_err(step("open a file to VMMs"))?;
         }
-        let kernel = config.kernel.vmlinuz().unwrap_or_else(|| config.kernel.vmlinux());
+        let packed = config.kernel.vmlinuz().filter(|_| !vmm.boots_elf_only());
+        let kernel = packed.unwrap_or_else(|| config.kernel.vmlinux());
         Ok(Self {
             snapshots,
             kernel,
@@ -198,8 +203,10 @@ impl Templates {
 
     /// Keeps a machine, which has ended, for [`Self::kept`]. Blocks.
     pub(super) fn keep(&self, kept: Template) -> Result<(), SnapshotError> {
-        self.snapshots.keep(&kept.name, &kept.snapshot)?;
-        let slot = self.slot(&kept.name.clone());
+        let Template { name, snapshot, root, size } = kept;
+        let snapshot = self.snapshots.keep(&name, snapshot)?;
+        let slot = self.slot(&name);
+        let kept = Template { name, snapshot, root, size };
         // Who was as fast has kept the same.
         let _ = slot.set(Arc::new(kept));
         self.forget_the_oldest();
@@ -218,12 +225,18 @@ impl Templates {
     }
 
     /// Whether KVM boots this kernel on this machine, found out by booting it. The answer is kept until the machine restarts.
-    pub(super) async fn kvm_boots(&self, shared: &Arc<Shared>) -> Result<bool, TemplateError> {
+    pub(super) async fn kvm_boots(
+        &self,
+        shared: &Arc<Shared>,
+        patience: Duration,
+    ) -> Result<bool, TemplateError> {
         let step = |step| move |source| TemplateError::Step { step, source };
         let machine = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let kept = self.snapshots.directory().join(format!("kvm-{}", self.kernel_id));
-        let answer =
-            |boots: bool| format!("{} {}", machine.trim(), if boots { "boots" } else { "does not boot" });
+        let kept = self.snapshots.directory().join(format!("kvm-{}-{}", shared.vmm.isolation(), self.kernel_id));
+        let answer = |boots: bool| {
+            let boots = if boots { "boots" } else { "does not boot" };
+            format!("{} {boots} in {} s", machine.trim(), patience.as_secs())
+        };
         match fs::read_to_string(&kept).unwrap_or_default() {
             known if known == answer(true) => return Ok(true),
             known if known == answer(false) => return Ok(false),
@@ -234,7 +247,7 @@ impl Templates {
         let root = root.map_err(|error| step("make a root")(io::Error::other(error)))?;
         let root = root.map_err(|error| step("make a root")(io::Error::other(error)))?;
         let size = Size { memory_mb: 192, vcpus: 1 };
-        let boots = match self.boot_once(shared, &root, size, "kvm", KVM_DEADLINE).await {
+        let boots = match self.boot_once(shared, &root, size, "kvm", patience).await {
             Ok((machine, _)) => {
                 let _ = tokio::task::spawn_blocking(move || machine.process.destroy()).await;
                 true
@@ -253,15 +266,10 @@ impl Templates {
 
     /// Everything that a template depends on.
     fn name(&self, shared: &Shared, root: &Image, size: Size) -> String {
-        let accelerator = match shared.qemu.accelerator() {
-            Accelerator::Kvm => "kvm",
-            Accelerator::Tcg => "tcg",
-        };
         hash_of(&[
             &FORMAT.to_string(),
             &PROTOCOL.to_string(),
-            &shared.qemu.version,
-            accelerator,
+            &shared.vmm.identity(),
             &self.kernel_id,
             root.id(),
             &format!("{} {}", size.memory_mb, size.vcpus),
@@ -308,7 +316,7 @@ impl Templates {
         let kept = tokio::task::spawn_blocking(move || {
             // Nobody has the memory mapped for writing any more.
             machine.process.destroy();
-            shared.templates.snapshots.keep(&name, &snapshot).map(|()| snapshot)
+            shared.templates.snapshots.keep(&name, snapshot)
         });
         let kept = kept.await.map_err(|error| TemplateError::Step {
             step: "keep the template",
@@ -333,7 +341,6 @@ impl Templates {
     ) -> Result<(Machine, Snapshot), TemplateError> {
         let step = |step| move |source| TemplateError::Step { step, source };
         let memory = memory_file("template", size.memory_mb << 20).map_err(step("make room in memory"))?;
-        let state = memory_file("state", 0).map_err(step("make room in memory"))?;
         let blank = File::open(&self.blank_disk).map_err(step("open a blank disk"))?;
         let scratch = File::options().read(true).write(true).open(&self.blank_disk);
         let scratch = scratch.map_err(step("open a blank disk"))?;
@@ -345,7 +352,8 @@ impl Templates {
             origin: Origin::Boot { kernel: &self.kernel, initramfs: &self.initramfs, memory: &memory },
             disks: [root.file(), &blank, &scratch],
         };
-        let (machine, socket) = shared.qemu.start(&shared.host, order).await?;
+        let started = tokio::time::timeout(deadline, shared.vmm.start(&shared.host, order)).await;
+        let (machine, socket) = started.map_err(|_late| LinkError::Silent(deadline))??;
         let link = Link::new();
         let booted = async {
             machine.process.confine().await.map_err(step("put the machine under its limits"))?;
@@ -354,15 +362,16 @@ impl Templates {
                 return Err(TemplateError::Protocol(protocol));
             }
             link.quiesce(SILENCE).await?;
-            machine.save(&state, true).await?;
-            Ok(())
+            Ok(machine.save(memory.try_clone().map_err(step("save the machine"))?).await?)
         };
         let booted = tokio::select! {
             booted = booted => booted,
             said = machine.process.ended() => Err(TemplateError::Ended(said)),
         };
         match booted {
-            Ok(()) => Ok((machine, Snapshot { memory, state, disk: None, note: String::new() })),
+            Ok((memory, state)) => {
+                Ok((machine, Snapshot { memory, state, disk: None, note: String::new() }))
+            }
             Err(error) => {
                 // Its end takes a moment, which is not to be had here.
                 let _ = tokio::task::spawn_blocking(move || machine.process.destroy()).await;
