@@ -419,7 +419,7 @@ impl Agent {
         self.mux = Mux::new(Side::Guest);
         let mut buffer = [0; CHUNK];
         let mut inbox = Inbox::default();
-        if matches!(self.link, Link::Vsock { .. }) {
+        if matches!(self.link, Link::Vsock(_)) {
             // Its descriptor goes, and another comes.
             self.watched.remove(&LINK);
         }

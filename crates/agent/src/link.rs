@@ -21,17 +21,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Link {
     /// A device that stays the same over snapshots.
     Port(OwnedFd),
-    /// A connection, which does not, and where the next one comes from.
-    Vsock { listener: OwnedFd, connection: OwnedFd },
+    /// A connection, which does not.
+    Vsock(OwnedFd),
 }
 
 /// Opens it. Under vsock, waits for the worker.
 pub(crate) fn open() -> Result<Link, Failed> {
     let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     if line.split_ascii_whitespace().any(|word| word == VSOCK_WORD) {
-        let listener = step("listen for the worker", sys::vsock_listen(VSOCK_PORT))?;
-        let connection = step("accept the worker", accept(&listener))?;
-        return Ok(Link::Vsock { listener, connection });
+        return Ok(Link::Vsock(step("wait for the worker to connect", await_worker())?));
     }
     let path = step("find the worker's port", find_port())?;
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -54,12 +52,27 @@ fn find_port() -> io::Result<PathBuf> {
     }
 }
 
-fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
+/// The worker's connection. Nothing listens before and after: who comes early is turned away, and comes again.
+fn await_worker() -> io::Result<OwnedFd> {
+    let listener = sys::vsock_listen(VSOCK_PORT)?;
     loop {
         wait(listener.as_fd(), PollFlags::IN)?;
-        match sys::vsock_accept(listener) {
+        match sys::vsock_accept(&listener) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             accepted => return accepted,
+        }
+    }
+}
+
+/// Waits until a connection is no more.
+fn wait_for_end(connection: &OwnedFd) -> io::Result<()> {
+    let mut discard = [0; 512];
+    loop {
+        wait(connection.as_fd(), PollFlags::IN)?;
+        match rustix::io::read(connection, &mut discard) {
+            Ok(0) => return Ok(()),
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_broken) => return Ok(()),
         }
     }
 }
@@ -105,8 +118,11 @@ impl Link {
 
     /// Reads the first bytes of the next conversation, however long that takes.
     pub(crate) fn next_conversation(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Self::Vsock { listener, connection } = self {
-            *connection = accept(listener)?;
+        if let Self::Vsock(connection) = self {
+            // The kernel breaks all connections that there are when it learns that its machine was saved. One that came before
+            // that would be among them.
+            wait_for_end(connection)?;
+            *connection = await_worker()?;
         }
         loop {
             wait(self.as_fd(), PollFlags::IN)?;
@@ -123,7 +139,7 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Port(port) => port.as_fd(),
-            Self::Vsock { connection, .. } => connection.as_fd(),
+            Self::Vsock(connection) => connection.as_fd(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Disks with an empty file system: sparse files that nobody can find.
+//! Disks with an empty file system: sparse files that nobody else can find.
 //!
 //! A file system is made once for each size, and copied for each disk, without its holes.
 
@@ -15,6 +15,21 @@ pub(crate) struct BlankDisks {
     number: AtomicU64,
 }
 
+/// A disk whose name goes with it.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    pub(crate) file: File,
+    path: PathBuf,
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove a disk");
+        }
+    }
+}
+
 // === impl BlankDisks ===
 
 impl BlankDisks {
@@ -29,18 +44,23 @@ impl BlankDisks {
 
     /// A disk of `bytes` with an empty file system: a file without a name. Blocks.
     pub(crate) fn take(&self, bytes: u64) -> io::Result<File> {
+        self.take_named(bytes)?.file.try_clone()
+    }
+
+    /// The same with a name, for who has it appear elsewhere. Blocks.
+    pub(crate) fn take_named(&self, bytes: u64) -> io::Result<Disk> {
         self.copy_of(&self.template(bytes)?)
     }
 
-    /// A disk like that one: a file without a name. Blocks.
-    pub(crate) fn copy_of(&self, template: &File) -> io::Result<File> {
+    /// A disk like that one. Blocks.
+    pub(crate) fn copy_of(&self, template: &File) -> io::Result<Disk> {
         let bytes = template.metadata()?.len();
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.join(format!("{number}.img"));
         let image = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        let copied = copy_sparse(template, &image, bytes);
-        fs::remove_file(&path)?;
-        copied.map(|()| image)
+        let disk = Disk { file: image, path };
+        copy_sparse(template, &disk.file, bytes)?;
+        Ok(disk)
     }
 
     /// An image with an empty file system, made once for each size.

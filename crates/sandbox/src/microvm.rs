@@ -372,7 +372,7 @@ impl Hibernation {
         Ok(Self { directory, limit_bytes, used_bytes: AtomicU64::new(0), number: AtomicU64::new(0) })
     }
 
-    /// A file without a name for a machine that may need up to `bytes`.
+    /// A file for a machine that may need up to `bytes`.
     fn take(self: &Arc<Self>, bytes: u64) -> io::Result<Berth> {
         let grown = |used: u64| used.checked_add(bytes).filter(|grown| *grown <= self.limit_bytes);
         let taken = self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, grown);
@@ -382,8 +382,8 @@ impl Hibernation {
         }
         let path = self.directory.join(self.number.fetch_add(1, Ordering::Relaxed).to_string());
         let opened = fs::File::options().read(true).write(true).create_new(true).open(&path);
-        match opened.and_then(|file| fs::remove_file(&path).map(|()| file)) {
-            Ok(file) => Ok(Berth { file, bytes, hibernation: Arc::clone(self) }),
+        match opened {
+            Ok(file) => Ok(Berth { file, path, bytes, hibernation: Arc::clone(self) }),
             Err(error) => {
                 self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
                 Err(error)
@@ -396,6 +396,8 @@ impl Hibernation {
 #[derive(Debug)]
 struct Berth {
     file: fs::File,
+    /// Its name goes with it: a VMM may have to find it.
+    path: PathBuf,
     bytes: u64,
     hibernation: Arc<Hibernation>,
 }
@@ -413,6 +415,9 @@ impl Berth {
 
 impl Drop for Berth {
     fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove a hibernated machine");
+        }
         self.hibernation.used_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }

@@ -357,12 +357,17 @@ fn pair() -> io::Result<(UnixStream, OwnedFd)> {
 impl FirecrackerMachine {
     /// Stops it and has it written: its memory and its state.
     pub(super) async fn save(&self) -> Result<(File, File), FirecrackerError> {
+        let saved = self.write().await;
+        self.cell.forget(config::SAVED_MEMORY);
+        saved
+    }
+
+    async fn write(&self) -> Result<(File, File), FirecrackerError> {
         let mut api = self.api.lock().await;
         api.patch("/vm", &config::PAUSED).await?;
         let memory = self.cell.writable(config::SAVED_MEMORY).map_err(step("make a file to save to"))?;
         let state = self.cell.writable(config::SAVED_STATE).map_err(step("make a file to save to"))?;
         let saved = api.put("/snapshot/create", &config::create_snapshot()).await;
-        self.cell.forget(config::SAVED_MEMORY);
         self.cell.forget(config::SAVED_STATE);
         saved?;
         let memory_bytes = self.memory_bytes;
@@ -370,9 +375,18 @@ impl FirecrackerMachine {
         checked.unwrap_or_else(|error| Err(step("look at what was saved")(io::Error::other(error))))
     }
 
-    /// The same, in one file: the state follows the memory.
-    pub(super) async fn hibernate(&self) -> Result<File, FirecrackerError> {
-        let (memory, state) = self.save().await?;
+    /// The same, in one file at `path`: the state follows the memory.
+    pub(super) async fn hibernate(&self, path: &Path) -> Result<File, FirecrackerError> {
+        let written = self.write().await;
+        let moved = match &written {
+            Ok(_) => self.cell.move_out(config::SAVED_MEMORY, path),
+            Err(_) => {
+                self.cell.forget(config::SAVED_MEMORY);
+                Ok(())
+            }
+        };
+        let (memory, state) = written?;
+        moved.map_err(step("keep the machine"))?;
         let memory_bytes = self.memory_bytes;
         let joined = tokio::task::spawn_blocking(move || {
             let state = read_state(&state, 0)?;

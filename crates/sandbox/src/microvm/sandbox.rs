@@ -15,6 +15,7 @@ use super::vmm::{Machine, MachineOrder, Origin, Size, VmmError};
 use super::snapshot::{Snapshot, SnapshotError};
 use super::template::{MAX_DISK, Template, TemplateError, hash_of};
 use super::{Berth, Shared};
+use crate::blank_disk;
 use crate::driver::{
     BoxFuture, CreateError, Io, PauseError, Process, ProcessSpec, ReadOnlyMount, Restored, Sandbox,
     SandboxSpec, SpawnError, Stats,
@@ -62,7 +63,7 @@ pub(super) struct Inner {
 #[derive(Debug)]
 struct Disks {
     code: Option<Image>,
-    scratch: File,
+    scratch: blank_disk::Disk,
 }
 
 #[derive(Debug)]
@@ -121,7 +122,7 @@ impl MicroVmSandbox {
     ) -> Result<Self, CreateError> {
         let (template, code) = template_for(shared, &spec).await?;
         let (for_disk, bytes) = (Arc::clone(shared), spec.scratch_bytes.min(MAX_DISK));
-        let scratch = blocking("make a disk for /tmp", move || for_disk.scratch.take(bytes)).await?;
+        let scratch = blocking("make a disk for /tmp", move || for_disk.scratch.take_named(bytes)).await?;
         let scratch = scratch.map_err(|source| failed("make a disk for /tmp", source))?;
         let memory = if to_save && shared.vmm.saves_by_sharing() {
             let from = Arc::clone(&template);
@@ -340,7 +341,7 @@ impl Inner {
             size: self.template.size,
             cpu_millis: self.cpu_millis,
             origin,
-            disks: [root, self.disks.code.as_ref().map_or(root, Image::file), &self.disks.scratch],
+            disks: [root, self.disks.code.as_ref().map_or(root, Image::file), &self.disks.scratch.file],
         };
         let (machine, socket) = self.shared.vmm.start(&self.shared.host, order).await?;
         let machine = Arc::new(machine);
@@ -385,7 +386,7 @@ impl Inner {
             end_machine(machine).await;
             return Err(step("quiesce")(io::Error::other(error)));
         }
-        if let Err(error) = machine.hibernate(&mut berth.file).await {
+        if let Err(error) = machine.hibernate(&mut berth.file, &berth.path).await {
             self.go_on(&machine).await;
             return Err(step("save the machine")(io::Error::other(error)));
         }
@@ -460,7 +461,7 @@ impl Inner {
             snapshot: Snapshot {
                 memory,
                 state,
-                disk: Some(self.disks.scratch.try_clone().map_err(step("keep its disk"))?),
+                disk: Some(self.disks.scratch.file.try_clone().map_err(step("keep its disk"))?),
                 note: serde_json::to_string(&note).unwrap_or_default(),
             },
             root: self.template.root.clone(),

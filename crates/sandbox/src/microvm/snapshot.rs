@@ -127,6 +127,11 @@ impl Snapshots {
         Ok(Self { directory, limit_bytes, medium })
     }
 
+    /// Where their memory is when they are in use.
+    pub(super) fn medium(&self) -> Medium {
+        self.medium
+    }
+
     /// Where they are.
     pub(super) fn directory(&self) -> &Path {
         &self.directory

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use super::link::{Link, LinkError};
 use super::process::memory_file;
 use super::vmm::{Machine, MachineOrder, Origin, Size, Vmm, VmmError};
-use super::snapshot::{Snapshot, SnapshotError, Snapshots, copy_pieces, hex};
+use super::snapshot::{Medium, Snapshot, SnapshotError, Snapshots, copy_pieces, hex};
 use super::{AGENT, MicroVmConfig, MicroVmError, Shared, step};
 
 /// How long each attempt to boot may take; emulated, one takes about three seconds. In one of some tens the emulated timer
@@ -113,6 +113,12 @@ impl Template {
         let copy = memory_file("function", self.size.memory_mb << 20)?;
         copy_pieces(&self.snapshot.memory, &copy)?;
         Ok(copy)
+    }
+
+    /// Whether its memory can be found on disk still: others may have made room.
+    fn has_a_name(&self) -> bool {
+        let memory = self.snapshot.memory.metadata();
+        memory.is_ok_and(|file| std::os::unix::fs::MetadataExt::nlink(&file) > 0)
     }
 
     /// What it has in memory.
@@ -279,10 +285,11 @@ impl Templates {
 
     fn slot(&self, name: &str) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = match slots.iter().position(|(other, _)| other == name) {
-            Some(place) => slots.remove(place).1,
-            None => Slot::default(),
-        };
+        let known = slots.iter().position(|(other, _)| other == name);
+        let known = known.map(|place| slots.remove(place).1);
+        let by_name = self.snapshots.medium() == Medium::Disk;
+        let is_there = |slot: &Slot| slot.get().is_none_or(|template| !by_name || template.has_a_name());
+        let slot = known.filter(is_there).unwrap_or_default();
         slots.push((name.to_owned(), Arc::clone(&slot)));
         slot
     }

@@ -159,12 +159,12 @@ impl Machine {
         }
     }
 
-    /// Stops it and writes all that it is to a file, or to another that takes its place.
-    pub(super) async fn hibernate(&self, to: &mut File) -> Result<(), VmmError> {
+    /// Stops it and writes all that it is to a file, or to another that takes its place at its path.
+    pub(super) async fn hibernate(&self, to: &mut File, path: &Path) -> Result<(), VmmError> {
         match &self.control {
             Control::Qemu(machine) => machine.hibernate(to).await,
             Control::Firecracker(machine) => {
-                *to = machine.hibernate().await?;
+                *to = machine.hibernate(path).await?;
                 Ok(())
             }
         }

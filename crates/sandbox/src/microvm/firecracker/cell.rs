@@ -20,7 +20,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, fchown, fstat, open, openat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, fchown, fstat, open, openat, renameat, unlinkat,
+};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
@@ -66,7 +68,7 @@ impl Cell {
         &self.directory
     }
 
-    /// Has a file of the machine's appear in it.
+    /// Has a file of the machine's appear in it: one that has a name, or the kernel does not do it.
     pub(super) fn add(&mut self, name: &str, file: &File) -> io::Result<()> {
         drop(self.create(name, Mode::from(0o600))?);
         let flags = OpenTreeFlags::OPEN_TREE_CLONE
@@ -109,6 +111,11 @@ impl Cell {
         if let Err(error) = unlinkat(&self.files, name, AtFlags::empty()) {
             tracing::debug!(%error, name, "a file of a VMM was not there to be removed");
         }
+    }
+
+    /// Has a file be at a path of the machine's instead.
+    pub(super) fn move_out(&self, name: &str, path: &Path) -> io::Result<()> {
+        renameat(&self.files, name, CWD, path).map_err(Into::into)
     }
 
     /// What is to be mounted in it; once.
