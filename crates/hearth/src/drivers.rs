@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use hearth_rootfs::Images;
-use hearth_sandbox::{Container, ContainerConfig, Driver, MicroVm, MicroVmConfig, Recovered};
+use hearth_sandbox::{Container, ContainerConfig, Driver, MicroVm, MicroVmConfig, Recovered, VmmConfig};
 use hearth_types::Isolation;
 
 use crate::cli::kernel::KernelHome;
@@ -17,6 +18,13 @@ use crate::doctor;
 /// QEMU's name on this architecture.
 pub(crate) const QEMU: &str =
     if cfg!(target_arch = "aarch64") { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
+/// Firecracker's name, and its jailer's.
+pub(crate) const FIRECRACKER: &str = "firecracker";
+pub(crate) const JAILER: &str = "jailer";
+/// How long a first machine of Firecracker's may take where nothing else is to be had: hardware may be emulated, as in a test host.
+const FIRST_MACHINE: Duration = Duration::from_secs(90);
+/// The same where there is something else: real hardware takes some hundred milliseconds.
+const FIRST_MACHINE_OF_AUTO: Duration = Duration::from_secs(2);
 /// Where programs are looked for when PATH does not say.
 const PLACES: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 /// Disk that images and templates may have each, bytes.
@@ -27,7 +35,7 @@ const HIBERNATION_BYTES: u64 = 16 << 30;
 /// How the operator wants instances isolated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IsolationChoice {
-    /// What is best here: machines where the hardware runs them, else containers.
+    /// What is strongest here: machines where the hardware runs them, else containers.
     Auto,
     /// This one or none.
     Only(Isolation),
@@ -40,14 +48,16 @@ impl FromStr for IsolationChoice {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        text.parse().map(Self::Only).map_err(|_| "it is not one of: auto, container, qemu".to_owned())
+        text.parse()
+            .map(Self::Only)
+            .map_err(|_| "it is not one of: auto, container, qemu, firecracker".to_owned())
     }
 }
 
 /// What drivers can be told.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DriverArgs {
-    /// How instances are set apart: auto, container or qemu
+    /// How instances are set apart: auto, container, qemu or firecracker
     #[arg(long, env = "HEARTH_ISOLATION", default_value = "auto")]
     pub(crate) isolation: IsolationChoice,
     #[command(flatten)]
@@ -58,46 +68,106 @@ pub(crate) struct DriverArgs {
     /// The QEMU to run micro-VMs with [default: found on PATH]
     #[arg(long, env = "HEARTH_QEMU", value_name = "PROGRAM")]
     qemu: Option<PathBuf>,
+    /// The Firecracker to run micro-VMs with, 1.7 or newer [default: found on PATH]
+    #[arg(long, env = "HEARTH_FIRECRACKER", value_name = "PROGRAM")]
+    firecracker: Option<PathBuf>,
+    /// Its jailer, of the same version [default: found on PATH]
+    #[arg(long, env = "HEARTH_JAILER", value_name = "PROGRAM")]
+    jailer: Option<PathBuf>,
 }
 
 impl DriverArgs {
     /// Opens the driver for the worker of a data folder.
     pub(crate) async fn open(&self, data: &DataDir) -> anyhow::Result<(Arc<dyn Driver>, Recovered)> {
         match self.isolation {
-            // Emulated machines are ten times slower than containers: who wants them says so.
-            IsolationChoice::Auto | IsolationChoice::Only(Isolation::Container) => {
-                let config = ContainerConfig {
-                    name: data.worker_name(),
-                    directory: data.sandbox(),
-                    program: std::env::current_exe().context("cannot find hearth's own program")?,
-                };
-                let (driver, recovered) = Container::open(config).await.context(
-                    "cannot start the container driver; `hearth doctor` says what this machine lacks",
-                )?;
-                Ok((Arc::new(driver), recovered))
-            }
+            IsolationChoice::Auto => self.open_strongest(data).await,
+            IsolationChoice::Only(Isolation::Container) => open_container(data).await,
             IsolationChoice::Only(Isolation::Qemu) => {
-                let cache = self.cache.clone().unwrap_or_else(default_cache);
-                let images =
-                    Images::open(cache.join("images"), CACHE_BYTES).context("cannot open the disk images")?;
-                let config = MicroVmConfig {
-                    name: data.worker_name(),
-                    directory: data.sandbox(),
-                    snapshots: cache.join("templates"),
-                    kernel: self.kernels.open()?.newest()?,
-                    images: Arc::new(images),
-                    program: self.qemu.clone().unwrap_or_else(|| find(QEMU)),
-                    kvm: tokio::task::spawn_blocking(doctor::kvm_runs).await.unwrap_or(false),
-                    snapshot_bytes: CACHE_BYTES,
-                    hibernation_bytes: HIBERNATION_BYTES,
-                };
-                let (driver, recovered) = MicroVm::open(config)
-                    .await
-                    .context("cannot start the qemu driver; `hearth doctor` says what this machine lacks")?;
-                Ok((Arc::new(driver), recovered))
+                let kvm = tokio::task::spawn_blocking(doctor::kvm_runs).await.unwrap_or(false);
+                self.open_machines(data, self.qemu(kvm, true)).await
+            }
+            IsolationChoice::Only(Isolation::Firecracker) => {
+                // Who wants it gets it on slow hardware, too.
+                self.open_machines(data, self.firecracker(FIRST_MACHINE)).await
             }
         }
     }
+
+    /// Machines where the hardware runs them, Firecracker's first; else containers: emulated machines are ten times slower, and
+    /// who wants them says so.
+    async fn open_strongest(&self, data: &DataDir) -> anyhow::Result<(Arc<dyn Driver>, Recovered)> {
+        let kvm = tokio::task::spawn_blocking(doctor::kvm_runs).await.unwrap_or(false);
+        let choices = [self.firecracker(FIRST_MACHINE_OF_AUTO), self.qemu(true, false)];
+        for vmm in choices.into_iter().filter(|_| kvm) {
+            match self.open_machines(data, vmm).await {
+                Ok(opened) => {
+                    tracing::info!(isolation = %opened.0.isolation(), "chosen: the strongest that works here");
+                    return Ok(opened);
+                }
+                Err(error) => tracing::info!(reason = %format!("{error:#}"), "not chosen"),
+            }
+        }
+        if !kvm {
+            tracing::info!("micro-VMs not chosen: KVM runs no guests here");
+        }
+        open_container(data).await
+    }
+
+    fn qemu(&self, kvm: bool, emulate: bool) -> VmmConfig {
+        VmmConfig::Qemu { program: self.qemu.clone().unwrap_or_else(|| find(QEMU)), kvm, emulate }
+    }
+
+    fn firecracker(&self, patience: Duration) -> VmmConfig {
+        let (program, jailer) = self.firecracker_pair();
+        VmmConfig::Firecracker { program, jailer, patience }
+    }
+
+    /// Where Firecracker and its jailer are, or would be.
+    fn firecracker_pair(&self) -> (PathBuf, PathBuf) {
+        let path = |given: &Option<PathBuf>, name| given.clone().unwrap_or_else(|| find(name));
+        (path(&self.firecracker, FIRECRACKER), path(&self.jailer, JAILER))
+    }
+
+    async fn open_machines(
+        &self,
+        data: &DataDir,
+        vmm: VmmConfig,
+    ) -> anyhow::Result<(Arc<dyn Driver>, Recovered)> {
+        let cache = self.cache.clone().unwrap_or_else(default_cache);
+        let images =
+            Images::open(cache.join("images"), CACHE_BYTES).context("cannot open the disk images")?;
+        let name = match &vmm {
+            VmmConfig::Qemu { .. } => Isolation::Qemu,
+            VmmConfig::Firecracker { .. } => Isolation::Firecracker,
+        };
+        let config = MicroVmConfig {
+            name: data.worker_name(),
+            directory: data.sandbox(),
+            snapshots: cache.join("templates"),
+            kernel: self.kernels.open()?.newest()?,
+            images: Arc::new(images),
+            vmm,
+            snapshot_bytes: CACHE_BYTES,
+            hibernation_bytes: HIBERNATION_BYTES,
+        };
+        let opened = MicroVm::open(config).await;
+        let (driver, recovered) = opened.with_context(|| {
+            format!("cannot start the {name} driver; `hearth doctor` says what this machine lacks")
+        })?;
+        Ok((Arc::new(driver), recovered))
+    }
+}
+
+async fn open_container(data: &DataDir) -> anyhow::Result<(Arc<dyn Driver>, Recovered)> {
+    let config = ContainerConfig {
+        name: data.worker_name(),
+        directory: data.sandbox(),
+        program: std::env::current_exe().context("cannot find hearth's own program")?,
+    };
+    let (driver, recovered) = Container::open(config)
+        .await
+        .context("cannot start the container driver; `hearth doctor` says what this machine lacks")?;
+    Ok((Arc::new(driver), recovered))
 }
 
 /// The path of a program, as a shell would find it.

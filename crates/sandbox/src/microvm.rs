@@ -99,6 +99,8 @@ pub enum VmmConfig {
         /// Whether this machine's KVM runs guests ([`crate::kvm::prove`]). Whether it boots the kernel is tried then, once;
         /// if it does not, machines are emulated.
         kvm: bool,
+        /// Whether they may be.
+        emulate: bool,
     },
     /// Firecracker, which needs KVM.
     Firecracker {
@@ -132,7 +134,13 @@ pub enum MicroVmError {
         #[source]
         source: io::Error,
     },
-    /// Firecracker, its jailer or KVM is not as it has to be.
+    /// No machine came up on KVM, and none may be emulated.
+    #[error("KVM did not boot a machine within {seconds} s here; `hearth doctor` says what this machine can do")]
+    Kvm {
+        /// What it had.
+        seconds: u64,
+    },
+    /// Firecracker or its jailer is not as it has to be.
     #[error(transparent)]
     Firecracker(#[from] NoFirecracker),
     /// The guest's kernel.
@@ -186,21 +194,22 @@ impl MicroVm {
         let (driver, recovered) =
             opened.unwrap_or_else(|error| Err(step("start the driver")(io::Error::other(error))))?;
         let shared = &driver.shared;
-        match &shared.vmm {
-            Vmm::Qemu(qemu) if qemu.kvm.load(Ordering::Acquire) => {
-                let boots = shared.templates.kvm_boots(shared, KVM_DEADLINE).await;
-                let boots = boots.map_err(|error| step("try KVM")(io::Error::other(error)))?;
-                qemu.kvm.store(boots, Ordering::Release);
+        let (on_kvm, patience, emulate) = match &shared.vmm {
+            Vmm::Qemu(qemu) => (qemu.kvm.load(Ordering::Acquire), KVM_DEADLINE, qemu.emulate),
+            Vmm::Firecracker(firecracker) => (true, firecracker.patience, false),
+        };
+        let boots = if on_kvm { shared.templates.kvm_boots(shared, patience).await } else { Ok(false) };
+        let refused = match boots {
+            Ok(boots) if boots || emulate => {
+                shared.vmm.use_kvm(boots);
+                None
             }
-            Vmm::Qemu(_) => {}
-            Vmm::Firecracker(firecracker) => {
-                let boots = shared.templates.kvm_boots(shared, firecracker.patience).await;
-                if !boots.map_err(|error| step("try KVM")(io::Error::other(error)))? {
-                    let seconds = firecracker.patience.as_secs();
-                    driver.close().await;
-                    return Err(NoFirecracker::Kvm { seconds }.into());
-                }
-            }
+            Ok(_) => Some(MicroVmError::Kvm { seconds: patience.as_secs() }),
+            Err(error) => Some(step("try KVM")(io::Error::other(error))),
+        };
+        if let Some(refused) = refused {
+            driver.close().await;
+            return Err(refused);
         }
         tracing::info!(vmm = %shared.vmm.identity(), "micro-VMs are ready");
         Ok((driver, recovered))
@@ -256,10 +265,11 @@ pub(crate) fn group_name(name: &str) -> String {
 /// The VMM that is asked for, if it is there.
 fn find_vmm(config: &MicroVmConfig) -> Result<Vmm, MicroVmError> {
     match &config.vmm {
-        VmmConfig::Qemu { program, kvm } => {
+        VmmConfig::Qemu { program, kvm, emulate } => {
             let version = version(program)
                 .map_err(|source| MicroVmError::Program { program: program.clone(), source })?;
-            Ok(Vmm::Qemu(Qemu { program: program.clone(), version, kvm: AtomicBool::new(*kvm) }))
+            let kvm = AtomicBool::new(*kvm);
+            Ok(Vmm::Qemu(Qemu { program: program.clone(), version, kvm, emulate: *emulate }))
         }
         VmmConfig::Firecracker { program, jailer, patience } => {
             Ok(Vmm::Firecracker(Firecracker::find(program, jailer, *patience)?))

@@ -49,6 +49,7 @@ async fn open(name: &str, directory: &Path) -> (Arc<dyn Driver>, Recovered) {
         vmm: VmmConfig::Qemu {
             program: "/usr/bin/qemu-system-x86_64".into(),
             kvm: matches!(hearth_sandbox::kvm::prove(), Ok(hearth_sandbox::kvm::KvmProof::Runs { .. })),
+            emulate: true,
         },
         snapshot_bytes: 8 << 30,
         hibernation_bytes: 400 << 20,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use hearth_kernel::Kernels;
 use hearth_runtimes::{Catalog, RuntimeState};
 use hearth_sandbox::kvm::{self, KvmError, KvmProof};
-use hearth_sandbox::probe;
+use hearth_sandbox::{FirecrackerVersion, probe};
 
 use super::{Finding, Verdict};
 
@@ -102,10 +102,32 @@ fn micro_vms() -> Vec<Finding> {
         ),
     };
     vec![
+        firecracker(),
         program(crate::drivers::QEMU, "-version", "install QEMU, as Debian's qemu-system-x86"),
         program("mkfs.erofs", "--help", "install erofs-utils"),
         kernel,
     ]
+}
+
+/// Firecracker and its jailer, where they are looked for.
+fn firecracker() -> Finding {
+    let place = |variable: &str, name: &str| {
+        std::env::var_os(variable).map_or_else(|| crate::drivers::find(name), PathBuf::from)
+    };
+    let program = place("HEARTH_FIRECRACKER", crate::drivers::FIRECRACKER);
+    let jailer = place("HEARTH_JAILER", crate::drivers::JAILER);
+    match FirecrackerVersion::of_pair(&program, &jailer) {
+        Ok(version) => {
+            let proof = format!("{version}, {} with {}", program.display(), jailer.display());
+            finding("firecracker", Verdict::Good, proof, None)
+        }
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+            let advice = "install a release of Firecracker, both programs, or set HEARTH_FIRECRACKER and HEARTH_JAILER; \
+                          without it micro-VMs are QEMU's";
+            finding("firecracker", Verdict::Lacking, format!("{error}{cause}"), Some(advice))
+        }
+    }
 }
 
 fn run_guest_process() -> io::Result<String> {

@@ -60,6 +60,8 @@ pub(crate) struct Qemu {
     pub(super) version: String,
     /// Whether the hardware runs machines.
     pub(super) kvm: AtomicBool,
+    /// Whether machines may run without it.
+    pub(super) emulate: bool,
 }
 
 /// What a machine that runs is told what to do by.

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hearth_types::Isolation;
 use tokio::net::UnixStream;
@@ -107,6 +108,14 @@ impl Vmm {
                 Accelerator::Tcg => format!("{} tcg", qemu.version),
             },
             Self::Firecracker(firecracker) => firecracker.identity(),
+        }
+    }
+
+    /// Says whether the hardware runs machines.
+    pub(super) fn use_kvm(&self, kvm: bool) {
+        match self {
+            Self::Qemu(qemu) => qemu.kvm.store(kvm, Ordering::Release),
+            Self::Firecracker(_) => {}
         }
     }
 

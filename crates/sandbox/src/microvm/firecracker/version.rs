@@ -62,12 +62,6 @@ pub enum NoFirecracker {
     /// The jailer changes users and makes namespaces.
     #[error("the jailer of Firecracker needs root")]
     Root,
-    /// No machine came up.
-    #[error("KVM did not boot a machine within {seconds} s here; `hearth doctor` says what this machine can do")]
-    Kvm {
-        /// What it had.
-        seconds: u64,
-    },
 }
 
 // === impl FirecrackerVersion ===
