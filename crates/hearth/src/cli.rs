@@ -1,5 +1,6 @@
 //! The command line: what can be said, and where each command is carried out.
 
+mod bench;
 mod deploy;
 mod functions;
 pub(crate) mod kernel;
@@ -59,6 +60,9 @@ enum Command {
     Kernel(kernel::KernelCommand),
     /// Simulate days of requests in minutes: which policy costs what, before it is deployed
     Sim(sim::SimArgs),
+    /// Time what this machine does, beside what is published
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  hearth completions bash > ~/.local/share/bash-completion/completions/hearth"
@@ -100,6 +104,7 @@ impl Cli {
             Command::Runtime(command) => runtime::run(&command),
             Command::Kernel(command) => kernel::run(&command),
             Command::Sim(args) => sim::run(&args),
+            Command::Bench(command) => bench::run(&command),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "hearth", &mut io::stdout());
                 Ok(ExitCode::SUCCESS)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hearth_kernel::Kernels;
 use hearth_rootfs::Images;
-use hearth_sandbox::{Driver, Exit, MicroVm, MicroVmConfig, ProcessSpec, Sandbox, SandboxSpec};
+use hearth_sandbox::{Driver, Exit, MicroVm, MicroVmConfig, ProcessSpec, Sandbox, SandboxSpec, VmmConfig};
 use hearth_types::InstanceId;
 
 /// Keeps the times in which the driver says that machines ran again.
@@ -70,8 +70,7 @@ async fn measure() -> Result<(), Box<dyn Error>> {
         snapshots: directory.join("templates"),
         kernel: Kernels::open(Kernels::default_home())?.newest()?,
         images: Arc::new(Images::open(directory.join("images"), 8 << 30)?),
-        program: "/usr/bin/qemu-system-x86_64".into(),
-        kvm: false,
+        vmm: VmmConfig::Qemu { program: "/usr/bin/qemu-system-x86_64".into(), kvm: false, emulate: true },
         snapshot_bytes: 8 << 30,
         hibernation_bytes: 8 << 30,
     };

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::time::Duration;
 
 use hearth_types::{InstanceId, Isolation};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -220,6 +221,13 @@ pub trait Driver: Send + Sync + 'static {
     /// How sandboxes are saved and made again, if this kind can be.
     fn snapshotter(&self) -> Option<&dyn Snapshotter> {
         None
+    }
+
+    /// Boots a machine like the one that a sandbox of that spec is cloned from, and ends it: how long its first word took.
+    /// Nothing for a kind that boots none.
+    fn time_boot(&self, spec: SandboxSpec) -> BoxFuture<'_, Option<Result<Duration, CreateError>>> {
+        let _ = spec;
+        Box::pin(async { None })
     }
 
     /// Memory that all sandboxes together have and the kernel cannot simply drop, bytes; zero if that is not known.

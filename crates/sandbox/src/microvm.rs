@@ -301,6 +301,10 @@ impl Driver for MicroVm {
         Some(self)
     }
 
+    fn time_boot(&self, spec: SandboxSpec) -> BoxFuture<'_, Option<Result<Duration, CreateError>>> {
+        Box::pin(async move { Some(sandbox::time_boot(&self.shared, &spec).await) })
+    }
+
     fn memory_bytes(&self) -> u64 {
         self.shared.host.hierarchies.get("memory").map_or(0, cgroup::memory_bytes)
     }

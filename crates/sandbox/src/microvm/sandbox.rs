@@ -209,6 +209,14 @@ pub(super) async fn saved(
     Ok(note.map(|note| (template, code, note)))
 }
 
+/// Boots a machine for nothing but the time that it takes.
+pub(super) async fn time_boot(shared: &Arc<Shared>, spec: &SandboxSpec) -> Result<Duration, CreateError> {
+    let (for_images, mounts) = (Arc::clone(shared), spec.mounts.clone());
+    let (root, _) = blocking("make disk images", move || images(&for_images, &mounts)).await??;
+    let booted = shared.templates.time_boot(shared, &root, size_for(spec)).await;
+    booted.map_err(|error: TemplateError| set_up(&error))
+}
+
 fn failed(step: &str, source: io::Error) -> CreateError {
     CreateError::Step { step: step.to_owned(), source }
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,14 @@ pub(super) struct Template {
     pub(super) snapshot: Snapshot,
     pub(super) root: Image,
     pub(super) size: Size,
+}
+
+/// A machine that was booted and saved.
+struct Booted {
+    machine: Machine,
+    snapshot: Snapshot,
+    /// From the decision to its agent's first word.
+    took: Duration,
 }
 
 /// A template's place while it is used or made.
@@ -254,7 +263,7 @@ impl Templates {
         let root = root.map_err(|error| step("make a root")(io::Error::other(error)))?;
         let size = Size { memory_mb: 192, vcpus: 1 };
         let boots = match self.boot_once(shared, &root, size, "kvm", patience).await {
-            Ok((machine, _)) => {
+            Ok(Booted { machine, .. }) => {
                 let _ = tokio::task::spawn_blocking(move || machine.process.destroy()).await;
                 true
             }
@@ -268,6 +277,21 @@ impl Templates {
         };
         fs::write(kept, answer(boots)).map_err(step("note whether KVM works"))?;
         Ok(boots)
+    }
+
+    /// Boots a machine and ends it: how long it took to its agent's first word.
+    pub(super) async fn time_boot(
+        &self,
+        shared: &Arc<Shared>,
+        root: &Image,
+        size: Size,
+    ) -> Result<Duration, TemplateError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = format!("boot-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let [.., patience] = BOOT_DEADLINES;
+        let Booted { machine, took, .. } = self.boot_once(shared, root, size, &name, patience).await?;
+        let _ = tokio::task::spawn_blocking(move || machine.process.destroy()).await;
+        Ok(took)
     }
 
     /// Everything that a template depends on.
@@ -309,7 +333,7 @@ impl Templates {
     ) -> Result<Snapshot, TemplateError> {
         let began = Instant::now();
         let mut attempt = 0;
-        let (machine, snapshot) = loop {
+        let Booted { machine, snapshot, .. } = loop {
             let deadline = BOOT_DEADLINES.get(attempt).copied().unwrap_or(SILENCE);
             attempt += 1;
             match self.boot_once(shared, root, size, name, deadline).await {
@@ -345,7 +369,7 @@ impl Templates {
         size: Size,
         name: &str,
         deadline: Duration,
-    ) -> Result<(Machine, Snapshot), TemplateError> {
+    ) -> Result<Booted, TemplateError> {
         let step = |step| move |source| TemplateError::Step { step, source };
         let memory = memory_file("template", size.memory_mb << 20).map_err(step("make room in memory"))?;
         let blank = File::open(&self.blank_disk).map_err(step("open a blank disk"))?;
@@ -359,6 +383,7 @@ impl Templates {
             origin: Origin::Boot { kernel: &self.kernel, initramfs: &self.initramfs, memory: &memory },
             disks: [root.file(), &blank, &scratch],
         };
+        let began = Instant::now();
         let started = tokio::time::timeout(deadline, shared.vmm.start(&shared.host, order)).await;
         let (machine, socket) = started.map_err(|_late| LinkError::Silent(deadline))??;
         let link = Link::new();
@@ -368,17 +393,19 @@ impl Templates {
             if protocol != PROTOCOL {
                 return Err(TemplateError::Protocol(protocol));
             }
+            let took = began.elapsed();
+            tracing::debug!(boot_ms = took.as_millis(), "a machine booted");
             link.quiesce(SILENCE).await?;
-            Ok(machine.save(memory.try_clone().map_err(step("save the machine"))?).await?)
+            let memory = memory.try_clone().map_err(step("save the machine"))?;
+            let (memory, state) = machine.save(memory).await?;
+            Ok((Snapshot { memory, state, disk: None, note: String::new() }, took))
         };
         let booted = tokio::select! {
             booted = booted => booted,
             said = machine.process.ended() => Err(TemplateError::Ended(said)),
         };
         match booted {
-            Ok((memory, state)) => {
-                Ok((machine, Snapshot { memory, state, disk: None, note: String::new() }))
-            }
+            Ok((snapshot, took)) => Ok(Booted { machine, snapshot, took }),
             Err(error) => {
                 // Its end takes a moment, which is not to be had here.
                 let _ = tokio::task::spawn_blocking(move || machine.process.destroy()).await;

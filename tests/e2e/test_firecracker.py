@@ -1,0 +1,122 @@
+"""The whole of hearth on Firecracker: the real binary, the real VMM and its jailer, KVM that runs guests.
+
+KVM is that of a test host (see harness/testhost.py), so this runs anywhere QEMU does. What is measured there compares a restore
+with a boot; neither is the speed of hardware.
+"""
+
+import json
+import platform
+import re
+from pathlib import Path
+
+import pytest
+
+from harness import archives
+from harness.server import BINARY, ROOT, Hearth, invoke
+from harness.testhost import TestHost
+from harness.wait import wait_for
+
+pytestmark = [
+    pytest.mark.timeout(280),
+    pytest.mark.skipif(platform.machine() != "x86_64", reason="the test host is an x86-64 machine"),
+]
+PORT = 9000
+FIRECRACKER = ROOT / ".cache/firecracker"
+KERNELS = ROOT / ".cache/kernels"
+START = (
+    "HEARTH_KERNELS=/kernels HEARTH_FIRECRACKER=/firecracker/firecracker HEARTH_JAILER=/firecracker/jailer HEARTH_CACHE=/cache "
+    "HEARTH_LOG=info,hearth_sandbox=debug setsid hearth dev --isolation firecracker --listen 0.0.0.0:9000 --data /data {more} "
+    ">>/var/hearth.out 2>>/var/hearth.log </dev/null & echo $!"
+)
+# What a hearth has on its machine: processes, folders of jails, control groups, mounts.
+LEFT = (
+    "pgrep -x firecracker; pgrep -x jailer; pgrep -x hearth; ls /data/sandbox/cells/firecracker 2>/dev/null; "
+    "ls -d /sys/fs/cgroup/hearth/*/* 2>/dev/null; grep -E 'cells|hearth' /proc/mounts; true"
+)
+
+
+class Hosted(Hearth):
+    """A `hearth dev` in a test host, spoken to from outside."""
+
+    def __init__(self, host, *arguments):
+        self.host, self.mark, self.endpoint = host, "e2e-mark-hosted", f"http://127.0.0.1:{host.ports[PORT]}"
+        self.number = int(host.check(START.format(more=" ".join(arguments))))
+
+    def ready(self, timeout=100):
+        def answers():
+            status, _ = self.host.run(f"kill -0 {self.number}")
+            assert status == 0, f"hearth ended:\n{self.log()}"
+            try:
+                return self.get("/_hearth/ps", timeout=5)
+            except OSError:
+                return None
+
+        wait_for(answers, lambda: f"hearth becomes ready:\n{self.log()}", timeout, every=0.2)
+        return self
+
+    def log(self):
+        return self.host.run("tail -c 20000 /var/hearth.log")[1]
+
+    def kill(self):
+        self.host.check(f"kill -9 {self.number}; while kill -0 {self.number} 2>/dev/null; do sleep 0.05; done; true")
+
+    def stop(self, timeout=45):
+        self.host.check(f"kill -INT {self.number}; while kill -0 {self.number} 2>/dev/null; do sleep 0.05; done; true", timeout)
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def host():
+    for path in (FIRECRACKER / "firecracker", FIRECRACKER / "jailer", KERNELS):
+        assert path.exists(), f"{path} is not there: run `make kernel`"
+    files = [(BINARY, "/usr/local/bin/hearth"), (FIRECRACKER, "/firecracker"), (KERNELS.resolve(), "/kernels")]
+    with TestHost(files, ports=[PORT], memory_mb=4096) as host:
+        yield host
+
+
+def milliseconds(log, message, field):
+    """The numbers that lines of the log have in a field."""
+    return [float(number) for line in log.splitlines() if message in line for number in re.findall(rf"{field}=([0-9.]+)", line)]
+
+
+def test_functions_live_hibernate_and_die_on_firecracker(host, static_echo):
+    server = Hosted(host, "--memory", "512", "--oversubscription", "1000").ready()
+    client = server.client(read_timeout=200)
+    archive = archives.pack({"bootstrap": Path(static_echo).read_bytes()})
+    names = [f"echo-{n}" for n in range(9)]
+    asleep = None
+    for name in names:
+        server.create(client, name, archive, "provided.al2023", "any.handler", Timeout=60, MemorySize=128)
+        value, answer = invoke(client, name, {"name": "Ada"})
+        assert "FunctionError" not in answer and "Ada" in json.dumps(value)
+        asleep = [i for i in server.instances() if i["state"] == "hibernating"]
+        if asleep:
+            break
+    slept = 'hearth_worker_hibernations_total{worker="local",outcome="asleep"}'
+    wait_for(lambda: asleep or any(i["state"] == "hibernating" for i in server.instances()), "one hibernates", 20)
+    wait_for(lambda: server.metrics()[slept] >= 1, "its machine is written to the disk", 20)
+    first = next(i for i in server.instances() if i["state"] == "hibernating")
+    value, _ = invoke(client, first["function"].rsplit("/", 1)[-1], {"name": "Grace"})
+    assert "Grace" in json.dumps(value)
+    assert first["instance"] in [i["instance"] for i in server.instances(first["function"].rsplit("/", 1)[-1])]
+
+    # Every VMM is another user's, in a jail, and none has a capability or may gain one.
+    users = host.check("for p in $(pgrep -x firecracker); do grep -E '^(Uid|CapEff|NoNewPrivs|Seccomp):' /proc/$p/status; done")
+    uids = re.findall(r"Uid:\s+(\d+)", users)
+    assert len(uids) == len(set(uids)) >= 1 and "0" not in uids, users
+    assert set(re.findall(r"CapEff:\s+(\w+)", users)) == {"0" * 16} and set(re.findall(r"Seccomp:\s+(\d)", users)) == {"2"}, users
+
+    boots = milliseconds(server.log(), "a machine booted", "boot_ms")
+    restores = [us / 1_000 for us in milliseconds(server.log(), "a machine runs again", "microseconds")]
+    print(f"boot {boots} ms, restore {restores} ms")
+
+    server.kill()
+    wait_for(lambda: not host.check("pgrep -x firecracker; true").strip(), "the machines end with their worker", 20)
+    again = Hosted(host, "--memory", "512", "--oversubscription", "1000").ready()
+    assert again.instances() == []
+    value, _ = invoke(again.client(read_timeout=200), names[0], {"name": "Ada"})
+    assert "Ada" in json.dumps(value), "what was deployed is still there"
+    again.stop()
+    assert host.check(LEFT).strip() == ""
