@@ -69,7 +69,10 @@ impl Settings {
         };
         let isolation = match get("hearth:isolation").unwrap_or("auto") {
             "auto" => None,
-            name => Some(name.parse().map_err(|_| wrong("hearth:isolation", "auto, container, qemu or firecracker"))?),
+            name => Some(
+                name.parse()
+                    .map_err(|_| wrong("hearth:isolation", "auto, container, qemu or firecracker"))?,
+            ),
         };
         let concurrency = match get(CONCURRENCY) {
             None => Concurrency::default(),

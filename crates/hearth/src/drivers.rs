@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use hearth_rootfs::Images;
-use hearth_sandbox::{Container, ContainerConfig, Driver, MicroVm, MicroVmConfig, Recovered, VmmConfig};
+use hearth_sandbox::{
+    CloneMemory, Container, ContainerConfig, Driver, MicroVm, MicroVmConfig, Recovered, VmmConfig,
+};
 use hearth_types::Isolation;
 
 use crate::cli::kernel::KernelHome;
@@ -74,6 +76,18 @@ pub(crate) struct DriverArgs {
     /// Its jailer, of the same version [default: found on PATH]
     #[arg(long, env = "HEARTH_JAILER", value_name = "PROGRAM")]
     jailer: Option<PathBuf>,
+    /// How Firecracker's clones get their memory: mapped from the template's file, or page by page with those
+    /// first that an earlier clone asked for (userfaultfd)
+    #[arg(long, env = "HEARTH_CLONE_MEMORY", value_enum, default_value_t)]
+    clone_memory: CloneMemoryChoice,
+}
+
+/// See [`CloneMemory`].
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum CloneMemoryChoice {
+    #[default]
+    File,
+    Pages,
 }
 
 impl DriverArgs {
@@ -119,7 +133,11 @@ impl DriverArgs {
 
     fn firecracker(&self, patience: Duration) -> VmmConfig {
         let (program, jailer) = self.firecracker_pair();
-        VmmConfig::Firecracker { program, jailer, patience }
+        let memory = match self.clone_memory {
+            CloneMemoryChoice::File => CloneMemory::File,
+            CloneMemoryChoice::Pages => CloneMemory::Pages,
+        };
+        VmmConfig::Firecracker { program, jailer, patience, memory }
     }
 
     /// Where Firecracker and its jailer are, or would be.

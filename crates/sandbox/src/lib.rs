@@ -18,7 +18,7 @@ pub use driver::{
     Restored, Sandbox, SandboxSpec, Snapshotter, SpawnError, Stats,
 };
 pub use microvm::{
-    FirecrackerVersion, MicroVm, MicroVmConfig, MicroVmError, NoFirecracker, VmmConfig,
+    CloneMemory, FirecrackerVersion, MicroVm, MicroVmConfig, MicroVmError, NoFirecracker, VmmConfig,
 };
 
 /// Removes what drivers of this name left that were killed and whose name nobody will use again. What cannot be removed is

@@ -54,7 +54,7 @@ use crate::cgroup::{self, Hierarchies};
 use crate::driver::{BoxFuture, CreateError, Driver, Recovered, Restored, Sandbox, SandboxSpec, Snapshotter};
 use crate::users::UserRanges;
 
-pub use firecracker::{FirecrackerVersion, NoFirecracker};
+pub use firecracker::{CloneMemory, FirecrackerVersion, NoFirecracker};
 
 use firecracker::Firecracker;
 use jail::{Jail, Kind};
@@ -110,6 +110,8 @@ pub enum VmmConfig {
         jailer: PathBuf,
         /// How long a first machine may take to boot: KVM that takes longer is refused.
         patience: Duration,
+        /// Where the memory of clones comes from.
+        memory: CloneMemory,
     },
 }
 
@@ -135,7 +137,9 @@ pub enum MicroVmError {
         source: io::Error,
     },
     /// No machine came up on KVM, and none may be emulated.
-    #[error("KVM did not boot a machine within {seconds} s here; `hearth doctor` says what this machine can do")]
+    #[error(
+        "KVM did not boot a machine within {seconds} s here; `hearth doctor` says what this machine can do"
+    )]
     Kvm {
         /// What it had.
         seconds: u64,
@@ -271,8 +275,8 @@ fn find_vmm(config: &MicroVmConfig) -> Result<Vmm, MicroVmError> {
             let kvm = AtomicBool::new(*kvm);
             Ok(Vmm::Qemu(Qemu { program: program.clone(), version, kvm, emulate: *emulate }))
         }
-        VmmConfig::Firecracker { program, jailer, patience } => {
-            Ok(Vmm::Firecracker(Firecracker::find(program, jailer, *patience)?))
+        VmmConfig::Firecracker { program, jailer, patience, memory } => {
+            Ok(Vmm::Firecracker(Firecracker::find((program, jailer), *patience, *memory)?))
         }
     }
 }

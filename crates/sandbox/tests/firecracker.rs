@@ -12,6 +12,8 @@
 mod conformance;
 #[path = "microvm/machines.rs"]
 mod machines;
+#[path = "microvm/pages.rs"]
+mod pages;
 #[path = "common/world.rs"]
 mod world;
 
@@ -22,7 +24,9 @@ use std::time::Duration;
 
 use hearth_kernel::Kernels;
 use hearth_rootfs::Images;
-use hearth_sandbox::{Driver, FirecrackerVersion, MicroVm, MicroVmConfig, Recovered, VmmConfig, kvm};
+use hearth_sandbox::{
+    CloneMemory, Driver, FirecrackerVersion, MicroVm, MicroVmConfig, Recovered, VmmConfig, kvm,
+};
 use libtest_mimic::{Arguments, Trial};
 
 /// Sandboxes that are made at once.
@@ -60,13 +64,19 @@ fn lacks() -> Option<String> {
     }
     match kvm::prove() {
         Ok(kvm::KvmProof::Runs { .. }) => None,
-        Ok(kvm::KvmProof::Emulated { .. }) => Some("KVM runs no kernel here; `make test` has a test host".to_owned()),
+        Ok(kvm::KvmProof::Emulated { .. }) => {
+            Some("KVM runs no kernel here; `make test` has a test host".to_owned())
+        }
         Err(error) => Some(error.to_string()),
     }
 }
 
 /// The driver that the tests are of.
 async fn open(name: &str, directory: &Path) -> (Arc<dyn Driver>, Recovered) {
+    open_with(name, directory, CloneMemory::File).await
+}
+
+async fn open_with(name: &str, directory: &Path, memory: CloneMemory) -> (Arc<dyn Driver>, Recovered) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
     let kernels =
         std::env::var_os("HEARTH_KERNELS").map_or_else(|| root.join(".cache/kernels"), PathBuf::from);
@@ -81,6 +91,7 @@ async fn open(name: &str, directory: &Path) -> (Arc<dyn Driver>, Recovered) {
             jailer: program("HEARTH_JAILER", "jailer"),
             // In a test host the hardware is emulated.
             patience: Duration::from_secs(120),
+            memory,
         },
         snapshot_bytes: 8 << 30,
         hibernation_bytes: 400 << 20,
@@ -96,6 +107,7 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(conformance::trials());
     trials.extend(machines::trials());
+    trials.extend(pages::trials());
     if let Some(reason) = lacks() {
         println!("skipped: {reason}");
         trials = trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect();

@@ -122,7 +122,8 @@ fn firecracker() -> Finding {
             finding("firecracker", Verdict::Good, proof, None)
         }
         Err(error) => {
-            let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+            let cause =
+                std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
             let advice = "install a release of Firecracker, both programs, or set HEARTH_FIRECRACKER and HEARTH_JAILER; \
                           without it micro-VMs are QEMU's";
             finding("firecracker", Verdict::Lacking, format!("{error}{cause}"), Some(advice))

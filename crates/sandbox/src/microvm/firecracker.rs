@@ -7,6 +7,7 @@
 mod api;
 mod cell;
 mod config;
+mod pager;
 mod version;
 
 use std::fs::{self, File};
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 
 use api::{Api, ApiError};
 use cell::Cell;
+use pager::WorkingSets;
 pub use version::{FirecrackerVersion, NoFirecracker};
 
 use super::jail::Way;
@@ -89,6 +91,17 @@ fn step(step: &'static str) -> impl Fn(io::Error) -> FirecrackerError {
     move |source| FirecrackerError::Step { step, source }
 }
 
+/// Where the memory of clones comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CloneMemory {
+    /// The template's file, mapped: what clones do not write they share.
+    #[default]
+    File,
+    /// Page by page from the worker, which copies those in beforehand that the first clone asked for: better where the file
+    /// is not in memory. Where the kernel does not offer it, the file.
+    Pages,
+}
+
 /// Which Firecracker, and where its machines are.
 #[derive(Debug)]
 pub(super) struct Firecracker {
@@ -97,6 +110,9 @@ pub(super) struct Firecracker {
     version: FirecrackerVersion,
     /// How long the first machine may take.
     pub(super) patience: Duration,
+    /// Whether the memory of clones comes page by page.
+    by_page: bool,
+    sets: Arc<WorkingSets>,
     cells: PathBuf,
     number: AtomicU64,
 }
@@ -113,12 +129,22 @@ pub(super) struct FirecrackerMachine {
 
 impl Firecracker {
     /// The one at these paths, if it is one.
-    pub(super) fn find(program: &Path, jailer: &Path, patience: Duration) -> Result<Self, NoFirecracker> {
+    pub(super) fn find(
+        (program, jailer): (&Path, &Path),
+        patience: Duration,
+        memory: CloneMemory,
+    ) -> Result<Self, NoFirecracker> {
         let version = FirecrackerVersion::of_pair(program, jailer)?;
         if !rustix::process::geteuid().is_root() {
             return Err(NoFirecracker::Root);
         }
+        let by_page = memory == CloneMemory::Pages;
+        if by_page && !pager::is_offered() {
+            tracing::warn!("there is no /dev/userfaultfd here: the memory of clones is mapped from its file");
+        }
         Ok(Self {
+            by_page: by_page && pager::is_offered(),
+            sets: Arc::default(),
             program: program.to_owned(),
             jailer: jailer.to_owned(),
             version,
@@ -162,7 +188,7 @@ impl Firecracker {
         let process = self.jailed(host, &id, user, &order, cell).await?;
         let (process, cell) = (Arc::new(process.0), process.1);
         let begun = tokio::select! {
-            begun = begin(&cell, &order) => begun,
+            begun = self.begin(&cell, &order) => begun,
             said = process.ended() => Err(step("start firecracker")(io::Error::other(said))),
         };
         let (api, link) = match begun {
@@ -180,6 +206,31 @@ impl Firecracker {
             memory_bytes: order.size.memory_mb << 20,
         };
         Ok((process, machine, link))
+    }
+
+    /// Has the machine run, from power-on or from what was saved.
+    async fn begin(
+        &self,
+        cell: &Cell,
+        order: &MachineOrder<'_>,
+    ) -> Result<(Api, UnixStream), FirecrackerError> {
+        let until = Instant::now() + START_PATIENCE;
+        let socket = cell.connect(config::API, until).await.map_err(step("reach firecracker's API"))?;
+        let mut api = Api::open(socket).await?;
+        match order.origin {
+            Origin::Boot { .. } => boot(&mut api, order).await?,
+            Origin::Clone { memory, .. } | Origin::Alone { memory, .. } if self.by_page => {
+                let listener = cell.listen(config::PAGES).map_err(step("make a socket"))?;
+                let memory = memory.try_clone().map_err(step("open the memory"))?;
+                pager::serve(listener, memory, Arc::clone(&self.sets));
+                api.put("/snapshot/load", &config::load_snapshot(true)).await?;
+            }
+            Origin::Clone { .. } | Origin::Alone { .. } | Origin::Whole { .. } => {
+                api.put("/snapshot/load", &config::load_snapshot(false)).await?;
+            }
+        }
+        let link = call_agent(cell).await?;
+        Ok((api, link))
     }
 
     /// A jail with all in it that the machine needs.
@@ -263,21 +314,6 @@ fn fill(cell: &mut Cell, order: &MachineOrder<'_>) -> Result<(), FirecrackerErro
         }
     }
     Ok(())
-}
-
-/// Has the machine run, from power-on or from what was saved.
-async fn begin(cell: &Cell, order: &MachineOrder<'_>) -> Result<(Api, UnixStream), FirecrackerError> {
-    let until = Instant::now() + START_PATIENCE;
-    let socket = cell.connect(config::API, until).await.map_err(step("reach firecracker's API"))?;
-    let mut api = Api::open(socket).await?;
-    match order.origin {
-        Origin::Boot { .. } => boot(&mut api, order).await?,
-        Origin::Clone { .. } | Origin::Alone { .. } | Origin::Whole { .. } => {
-            api.put("/snapshot/load", &config::load_snapshot()).await?;
-        }
-    }
-    let link = call_agent(cell).await?;
-    Ok((api, link))
 }
 
 async fn boot(api: &mut Api, order: &MachineOrder<'_>) -> Result<(), FirecrackerError> {

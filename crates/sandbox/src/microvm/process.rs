@@ -96,10 +96,7 @@ impl VmmProcess {
         })
     }
 
-    async fn start_in_group(
-        host: &Arc<Host>,
-        order: Order,
-    ) -> io::Result<(Child, AsyncFd<OwnedFd>, Group)> {
+    async fn start_in_group(host: &Arc<Host>, order: Order) -> io::Result<(Child, AsyncFd<OwnedFd>, Group)> {
         let mut group = Group::create(&host.hierarchies, &order.name, order.limits)?;
         let made = async {
             let start = Start {

@@ -165,8 +165,8 @@ impl Qemu {
 impl QemuMachine {
     /// Stops it and saves the state of its devices; `memory` is where its memory is.
     pub(super) async fn save(&self, memory: File) -> Result<(File, File), VmmError> {
-        let state =
-            memory_file("state", 0).map_err(|source| VmmError::Step { step: "make room in memory", source })?;
+        let state = memory_file("state", 0)
+            .map_err(|source| VmmError::Step { step: "make room in memory", source })?;
         self.monitor.lock().await.save(state.as_fd(), self.shares_memory).await?;
         Ok((memory, state))
     }

@@ -11,9 +11,9 @@ use hearth_wire::{Disk, HostMessage, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::link::{Link, LinkError};
-use super::vmm::{Machine, MachineOrder, Origin, Size, VmmError};
 use super::snapshot::{Snapshot, SnapshotError};
 use super::template::{MAX_DISK, Template, TemplateError, hash_of};
+use super::vmm::{Machine, MachineOrder, Origin, Size, VmmError};
 use super::{Berth, Shared};
 use crate::blank_disk;
 use crate::driver::{
@@ -70,7 +70,10 @@ struct Disks {
 enum Phase {
     /// With the file that it was woken from, if it was.
     Running(
-        #[expect(dead_code, reason = "its room is not free for as long as the machine's memory may come from it")]
+        #[expect(
+            dead_code,
+            reason = "its room is not free for as long as the machine's memory may come from it"
+        )]
         Option<Berth>,
     ),
     Asleep(Berth),

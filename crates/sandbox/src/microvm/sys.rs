@@ -14,10 +14,8 @@ use tokio::io::unix::AsyncFd;
 use super::jail::Way;
 
 /// The namespaces that a VMM has for itself where the jail has none for all.
-const OWN: UnshareFlags = UnshareFlags::NEWNS
-    .union(UnshareFlags::NEWNET)
-    .union(UnshareFlags::NEWIPC)
-    .union(UnshareFlags::NEWUTS);
+const OWN: UnshareFlags =
+    UnshareFlags::NEWNS.union(UnshareFlags::NEWNET).union(UnshareFlags::NEWIPC).union(UnshareFlags::NEWUTS);
 
 fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

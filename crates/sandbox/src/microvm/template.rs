@@ -14,8 +14,8 @@ use tokio::sync::OnceCell;
 
 use super::link::{Link, LinkError};
 use super::process::memory_file;
-use super::vmm::{Machine, MachineOrder, Origin, Size, Vmm, VmmError};
 use super::snapshot::{Medium, Snapshot, SnapshotError, Snapshots, copy_pieces, hex};
+use super::vmm::{Machine, MachineOrder, Origin, Size, Vmm, VmmError};
 use super::{AGENT, MicroVmConfig, MicroVmError, Shared, step};
 
 /// How long each attempt to boot may take; emulated, one takes about three seconds. In one of some tens the emulated timer
@@ -139,11 +139,7 @@ impl Template {
 // === impl Templates ===
 
 impl Templates {
-    pub(super) fn new(
-        config: &MicroVmConfig,
-        vmm: &Vmm,
-        snapshots: Snapshots,
-    ) -> Result<Self, MicroVmError> {
+    pub(super) fn new(config: &MicroVmConfig, vmm: &Vmm, snapshots: Snapshots) -> Result<Self, MicroVmError> {
         let initramfs = config.kernel.initramfs(AGENT).map_err(MicroVmError::Kernel)?;
         let path = config.directory.join("initramfs");
         fs::write(&path, &initramfs).map_err(step("write the initramfs"))?;
@@ -247,7 +243,8 @@ impl Templates {
     ) -> Result<bool, TemplateError> {
         let step = |step| move |source| TemplateError::Step { step, source };
         let machine = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let kept = self.snapshots.directory().join(format!("kvm-{}-{}", shared.vmm.isolation(), self.kernel_id));
+        let kept =
+            self.snapshots.directory().join(format!("kvm-{}-{}", shared.vmm.isolation(), self.kernel_id));
         let answer = |boots: bool| {
             let boots = if boots { "boots" } else { "does not boot" };
             format!("{} {boots} in {} s", machine.trim(), patience.as_secs())

@@ -127,10 +127,8 @@ impl Api {
 }
 
 fn reason(body: &[u8]) -> String {
-    let said = serde_json::from_slice(body).map_or_else(
-        |_| String::from_utf8_lossy(body).into_owned(),
-        |Fault { fault_message }| fault_message,
-    );
+    let said = serde_json::from_slice(body)
+        .map_or_else(|_| String::from_utf8_lossy(body).into_owned(), |Fault { fault_message }| fault_message);
     said.chars().filter(|letter| !letter.is_control()).take(MAX_REASON).collect()
 }
 

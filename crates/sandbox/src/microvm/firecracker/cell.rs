@@ -21,10 +21,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, fchown, fstat, open, openat, renameat, unlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fchown, fstat, open, openat, renameat, unlinkat,
 };
 use rustix::mount::{OpenTreeFlags, open_tree};
-use tokio::net::UnixStream;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::time::Instant;
 
 use super::config::{DISKS, FILES, RUN};
@@ -71,9 +71,8 @@ impl Cell {
     /// Has a file of the machine's appear in it: one that has a name, or the kernel does not do it.
     pub(super) fn add(&mut self, name: &str, file: &File) -> io::Result<()> {
         drop(self.create(name, Mode::from(0o600))?);
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH;
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         let tree = open_tree(file.as_fd(), c"", flags)?;
         let place = self.directory.join("root").join(FILES).join(name);
         let place = CString::new(place.as_os_str().as_bytes()).map_err(io::Error::other)?;
@@ -106,6 +105,15 @@ impl Cell {
         Ok(file)
     }
 
+    /// A socket of the worker's that it can connect to.
+    pub(super) fn listen(&self, name: &str) -> io::Result<UnixListener> {
+        // There is no way to bind below an open folder, but by its name among this process's files.
+        let listener = UnixListener::bind(format!("/proc/self/fd/{}/{name}", self.files.as_raw_fd()))?;
+        let (user, group) = (Uid::from_raw(self.user), Gid::from_raw(self.user));
+        chownat(&self.files, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(listener)
+    }
+
     /// Takes the name of a file away; who has it open has it still.
     pub(super) fn forget(&self, name: &str) {
         if let Err(error) = unlinkat(&self.files, name, AtFlags::empty()) {
@@ -136,7 +144,8 @@ impl Cell {
     }
 
     async fn connect_now(&self, name: &str) -> io::Result<UnixStream> {
-        let socket = openat(&self.run, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let socket =
+            openat(&self.run, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         if FileType::from_raw_mode(fstat(&socket)?.st_mode) != FileType::Socket {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no socket"));
         }

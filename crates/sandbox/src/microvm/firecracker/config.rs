@@ -22,6 +22,8 @@ pub(super) const INITRAMFS: &str = "initramfs";
 pub(super) const DISKS: [&str; 3] = ["root", "code", "scratch"];
 pub(super) const MEMORY: &str = "memory";
 pub(super) const STATE: &str = "state";
+/// Where it hands its memory over, if that comes page by page.
+pub(super) const PAGES: &str = "pages";
 /// Where it writes a machine's memory and state to.
 pub(super) const SAVED_MEMORY: &str = "saved-memory";
 pub(super) const SAVED_STATE: &str = "saved-state";
@@ -186,10 +188,11 @@ pub(super) fn create_snapshot() -> CreateSnapshot {
 }
 
 /// Loads what is saved and goes on at once.
-pub(super) fn load_snapshot() -> LoadSnapshot {
+pub(super) fn load_snapshot(by_page: bool) -> LoadSnapshot {
+    let (backend_type, name) = if by_page { ("Uffd", PAGES) } else { ("File", MEMORY) };
     LoadSnapshot {
         snapshot_path: file(STATE),
-        mem_backend: MemoryBackend { backend_type: "File", backend_path: file(MEMORY) },
+        mem_backend: MemoryBackend { backend_type, backend_path: file(name) },
         resume_vm: true,
     }
 }
@@ -231,8 +234,7 @@ mod tests {
     #[test]
     fn a_machine_is_what_was_asked_for() {
         let said = serde_json::to_value(machine(Size { memory_mb: 192, vcpus: 2 })).unwrap();
-        let wanted =
-            json!({"vcpu_count": 2, "mem_size_mib": 192, "smt": false, "track_dirty_pages": false});
+        let wanted = json!({"vcpu_count": 2, "mem_size_mib": 192, "smt": false, "track_dirty_pages": false});
         assert_eq!(said, wanted);
         let boot = serde_json::to_value(boot_source()).unwrap();
         assert_eq!(boot["kernel_image_path"], "/files/kernel");
@@ -254,13 +256,16 @@ mod tests {
 
     #[test]
     fn a_clone_loads_from_where_every_jail_has_it_and_goes_on() {
-        let said = serde_json::to_value(load_snapshot()).unwrap();
+        let said = serde_json::to_value(load_snapshot(false)).unwrap();
         let wanted = json!({
             "snapshot_path": "/files/state",
             "mem_backend": {"backend_type": "File", "backend_path": "/files/memory"},
             "resume_vm": true,
         });
         assert_eq!(said, wanted);
+        let by_page = serde_json::to_value(load_snapshot(true)).unwrap();
+        let wanted = json!({"backend_type": "Uffd", "backend_path": "/files/pages"});
+        assert_eq!(by_page["mem_backend"], wanted);
     }
 
     #[test]

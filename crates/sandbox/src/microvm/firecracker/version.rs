@@ -129,7 +129,9 @@ mod tests {
         let version = |text| parse(text, "Firecracker").map(|version| version.to_string());
         assert_eq!(version("Firecracker v1.12.1\n\nSupported snapshot").as_deref(), Some("1.12.1"));
         assert_eq!(version("Firecracker v1.7.0-dirty").as_deref(), Some("1.7.0"));
-        for text in ["", "Firecracker", "Firecracker v1.12", "Jailer v1.12.1", "v1.12.1", "Firecracker v1.2.3.4"] {
+        for text in
+            ["", "Firecracker", "Firecracker v1.12", "Jailer v1.12.1", "v1.12.1", "Firecracker v1.2.3.4"]
+        {
             assert_eq!(version(text), None, "{text}");
         }
     }
