@@ -179,14 +179,14 @@ mod tests {
         let cell = Cell::make(directory.path(), Path::new("/bin/vmm"), "one", own()).unwrap();
         let run = cell.directory().join("root/run");
         let other = directory.path().join("others");
-        let _listener = tokio::net::UnixListener::bind(&other).unwrap();
+        let _listener = UnixListener::bind(&other).unwrap();
         symlink(&other, run.join("api")).unwrap();
         assert!(cell.connect("api", soon()).await.is_err());
         fs::remove_file(run.join("api")).unwrap();
         fs::write(run.join("api"), "").unwrap();
         assert_eq!(cell.connect("api", soon()).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         fs::remove_file(run.join("api")).unwrap();
-        let _its = tokio::net::UnixListener::bind(run.join("api")).unwrap();
+        let _its = UnixListener::bind(run.join("api")).unwrap();
         cell.connect("api", soon()).await.unwrap();
     }
 

@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn a_wrong_or_missing_program_is_told_from_a_right_one() {
         let directory = tempfile::tempdir().unwrap();
-        let make = |name, said| program(directory.path(), name, said);
+        let make = |name: &str, said: &str| program(directory.path(), name, said);
         let (good, jailer) = (make("fc", "Firecracker v1.12.1"), make("jailer", "Jailer v1.12.1"));
         assert_eq!(FirecrackerVersion::of_pair(&good, &jailer).unwrap().to_string(), "1.12.1");
         let missing = directory.path().join("none");
