@@ -82,7 +82,7 @@ def milliseconds(log, message, field):
 
 
 def test_functions_live_hibernate_and_die_on_firecracker(host, static_echo):
-    server = Hosted(host, "--memory", "512", "--oversubscription", "1000").ready()
+    server = Hosted(host, "--memory", "256", "--oversubscription", "1000").ready()
     client = server.client(read_timeout=200)
     archive = archives.pack({"bootstrap": Path(static_echo).read_bytes()})
     names = [f"echo-{n}" for n in range(9)]
@@ -91,6 +91,7 @@ def test_functions_live_hibernate_and_die_on_firecracker(host, static_echo):
         server.create(client, name, archive, "provided.al2023", "any.handler", Timeout=60, MemorySize=128)
         value, answer = invoke(client, name, {"name": "Ada"})
         assert "FunctionError" not in answer and "Ada" in json.dumps(value)
+        print(json.loads(server.get("/_hearth/ps"))["workers"])
         asleep = [i for i in server.instances() if i["state"] == "hibernating"]
         if asleep:
             break
@@ -114,7 +115,7 @@ def test_functions_live_hibernate_and_die_on_firecracker(host, static_echo):
 
     server.kill()
     wait_for(lambda: not host.check("pgrep -x firecracker; true").strip(), "the machines end with their worker", 20)
-    again = Hosted(host, "--memory", "512", "--oversubscription", "1000").ready()
+    again = Hosted(host, "--memory", "256", "--oversubscription", "1000").ready()
     assert again.instances() == []
     value, _ = invoke(again.client(read_timeout=200), names[0], {"name": "Ada"})
     assert "Ada" in json.dumps(value), "what was deployed is still there"

@@ -25,11 +25,11 @@ pub(crate) enum Link {
     Vsock(OwnedFd),
 }
 
-/// Opens it. Under vsock, waits for the worker.
+/// Opens it.
 pub(crate) fn open() -> Result<Link, Failed> {
     let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     if line.split_ascii_whitespace().any(|word| word == VSOCK_WORD) {
-        return Ok(Link::Vsock(step("wait for the worker to connect", await_worker())?));
+        return Ok(Link::Vsock(step("call the worker", call_worker())?));
     }
     let path = step("find the worker's port", find_port())?;
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -52,14 +52,16 @@ fn find_port() -> io::Result<PathBuf> {
     }
 }
 
-/// The worker's connection. Nothing listens before and after: who comes early is turned away, and comes again.
-fn await_worker() -> io::Result<OwnedFd> {
-    let listener = sys::vsock_listen(VSOCK_PORT)?;
+/// A connection to the worker, which waits for it: this side alone knows when it can speak.
+fn call_worker() -> io::Result<OwnedFd> {
+    let until = Instant::now() + PATIENCE;
     loop {
-        wait(listener.as_fd(), PollFlags::IN)?;
-        match sys::vsock_accept(&listener) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            accepted => return accepted,
+        let socket = sys::vsock_connect(VSOCK_PORT)?;
+        wait(socket.as_fd(), PollFlags::OUT)?;
+        match rustix::net::sockopt::socket_error(&socket)? {
+            Ok(()) => return Ok(socket),
+            Err(error) if Instant::now() > until => return Err(error.into()),
+            Err(_nobody_yet) => std::thread::sleep(Duration::from_millis(2)),
         }
     }
 }
@@ -119,10 +121,10 @@ impl Link {
     /// Reads the first bytes of the next conversation, however long that takes.
     pub(crate) fn next_conversation(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Self::Vsock(connection) = self {
-            // The kernel breaks all connections that there are when it learns that its machine was saved. One that came before
-            // that would be among them.
+            // The kernel breaks all connections that there are when it learns that its machine was saved. One that is made
+            // before that would be among them.
             wait_for_end(connection)?;
-            *connection = await_worker()?;
+            *connection = call_worker()?;
         }
         loop {
             wait(self.as_fd(), PollFlags::IN)?;

@@ -118,8 +118,8 @@ pub(crate) fn before_exec(command: &mut Command, members: File, open_files: u64,
     unsafe { command.pre_exec(prepare) };
 }
 
-/// Listens on a vsock port for whoever is outside.
-pub(crate) fn vsock_listen(port: u32) -> io::Result<OwnedFd> {
+/// Begins to connect to a vsock port of whoever is outside.
+pub(crate) fn vsock_connect(port: u32) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: makes a socket.
     let socket = adopt(check(unsafe { libc::socket(libc::AF_VSOCK, kind, 0) }.into())?);
@@ -127,20 +127,11 @@ pub(crate) fn vsock_listen(port: u32) -> io::Result<OwnedFd> {
     let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
     address.svm_family = libc::sa_family_t::try_from(libc::AF_VSOCK).unwrap_or(0);
     address.svm_port = port;
-    address.svm_cid = libc::VMADDR_CID_ANY;
+    address.svm_cid = libc::VMADDR_CID_HOST;
     let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_vm>()).unwrap_or(0);
     // SAFETY: the address is valid for the length given.
-    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }.into())?;
-    // SAFETY: no memory is passed.
-    check(unsafe { libc::listen(socket.as_raw_fd(), 8) }.into())?;
-    Ok(socket)
-}
-
-/// The next connection, without waiting.
-pub(crate) fn vsock_accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
-    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: no address is asked for.
-    let fd =
-        unsafe { libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags) };
-    Ok(adopt(check(fd.into())?))
+    match check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) }.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(socket),
+    }
 }

@@ -28,7 +28,7 @@ pub use message::{
     DecodeError, Disk, GuestMessage, HostMessage, Limits, MAX_MESSAGE_BYTES, PROTOCOL, Purpose, Usage,
     decode, encode,
 };
-/// The vsock port that an agent waits for the worker at, where they speak over vsock.
+/// The vsock port that the worker waits for an agent at, where they speak over vsock.
 pub const VSOCK_PORT: u32 = 1024;
 /// The word on the kernel's command line that says so.
 pub const VSOCK_WORD: &str = "hearth.link=vsock";

@@ -21,8 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hearth_wire::VSOCK_PORT;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -43,16 +42,12 @@ const OVERHEAD: u64 = 64 << 20;
 const THREADS: u32 = 16;
 /// Its API is there within this.
 const START_PATIENCE: Duration = Duration::from_secs(20);
-/// A guest's agent that does not listen within this of its machine's start will not.
-const LISTEN_PATIENCE: Duration = Duration::from_secs(90);
-/// How often an agent that does not listen yet is called.
-const LISTEN_PAUSE: Duration = Duration::from_millis(2);
+/// A guest's agent that does not call within this of its machine's start will not.
+const AGENT_PATIENCE: Duration = Duration::from_secs(90);
 /// A state of more is none, bytes.
 const MAX_STATE: u64 = 16 << 20;
 /// A VMM whose API broke off ends within this.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// The longest `OK <port>` line.
-const MAX_GREETING: usize = 32;
 /// The disk that a template's kernel sees as its scratch, bytes.
 const BLANK_DISK: u64 = super::template::MAX_DISK;
 
@@ -214,9 +209,12 @@ impl Firecracker {
         cell: &Cell,
         order: &MachineOrder<'_>,
     ) -> Result<(Api, UnixStream), FirecrackerError> {
-        let until = Instant::now() + START_PATIENCE;
+        let began = Instant::now();
+        let until = began + START_PATIENCE;
         let socket = cell.connect(config::API, until).await.map_err(step("reach firecracker's API"))?;
         let mut api = Api::open(socket).await?;
+        let is_up = began.elapsed();
+        let agent = await_agent(cell)?;
         match order.origin {
             Origin::Boot { .. } => boot(&mut api, order).await?,
             Origin::Clone { memory, .. } | Origin::Alone { memory, .. } if self.by_page => {
@@ -229,7 +227,17 @@ impl Firecracker {
                 api.put("/snapshot/load", &config::load_snapshot(false)).await?;
             }
         }
-        let link = call_agent(cell).await?;
+        let runs = began.elapsed();
+        let link = agent_calls(agent).await?;
+        let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let (up_us, told_us, agent_us) =
+            (us(is_up), us(runs.saturating_sub(is_up)), us(began.elapsed().saturating_sub(runs)));
+        tracing::debug!(
+            up_us,
+            told_us,
+            agent_us,
+            "firecracker came up, was told what to run, and its agent called"
+        );
         Ok((api, link))
     }
 
@@ -328,46 +336,18 @@ async fn boot(api: &mut Api, order: &MachineOrder<'_>) -> Result<(), Firecracker
     Ok(())
 }
 
-/// A connection to the guest's agent, as soon as it listens.
-async fn call_agent(cell: &Cell) -> Result<UnixStream, FirecrackerError> {
-    let until = Instant::now() + LISTEN_PATIENCE;
-    loop {
-        let mut socket =
-            cell.connect(config::VSOCK, until).await.map_err(step("reach the machine's vsock"))?;
-        let called = tokio::time::timeout_at(until, call(&mut socket)).await;
-        match called.unwrap_or_else(|_late| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(()) => return Ok(socket),
-            // Nobody listens in the guest, yet.
-            Err(error) if is_hung_up(&error) && Instant::now() < until => {
-                tokio::time::sleep(LISTEN_PAUSE).await;
-            }
-            Err(error) => return Err(step("reach the machine's agent")(error)),
-        }
-    }
+/// Where the guest's agent calls: Firecracker connects it to a socket of that name.
+fn await_agent(cell: &Cell) -> Result<UnixListener, FirecrackerError> {
+    let name = format!("{}_{VSOCK_PORT}", config::VSOCK);
+    cell.listen_beside(&name).map_err(step("wait for the machine's agent"))
 }
 
-fn is_hung_up(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
-    )
-}
-
-/// Firecracker's way to a port of the guest: a line there, and `OK` with a number back.
-async fn call(socket: &mut UnixStream) -> io::Result<()> {
-    socket.write_all(format!("CONNECT {VSOCK_PORT}\n").as_bytes()).await?;
-    let mut said = Vec::with_capacity(MAX_GREETING);
-    while said.last() != Some(&b'\n') {
-        if said.len() == MAX_GREETING {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "its first line is too long"));
-        }
-        // Byte by byte: what follows the line is the agent's.
-        said.push(socket.read_u8().await?);
-    }
-    if said.starts_with(b"OK ") {
-        return Ok(());
-    }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "its first line is not OK"))
+/// The first call there. Nobody answers a second one.
+async fn agent_calls(listener: UnixListener) -> Result<UnixStream, FirecrackerError> {
+    let called = tokio::time::timeout(AGENT_PATIENCE, listener.accept()).await;
+    let called = called.unwrap_or_else(|_late| Err(io::ErrorKind::TimedOut.into()));
+    let (socket, _) = called.map_err(step("hear from the machine's agent"))?;
+    Ok(socket)
 }
 
 /// What is in a file from there on, as long as it can be a state.
@@ -436,8 +416,9 @@ impl FirecrackerMachine {
 
     /// Goes on after it was not saved, with a new connection to its agent.
     pub(super) async fn proceed(&self) -> Result<UnixStream, FirecrackerError> {
+        let agent = await_agent(&self.cell)?;
         self.api.lock().await.patch("/vm", &config::RESUMED).await?;
-        call_agent(&self.cell).await
+        agent_calls(agent).await
     }
 }
 

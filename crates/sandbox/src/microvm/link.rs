@@ -227,6 +227,11 @@ impl Link {
         }
     }
 
+    /// Hangs up for good after [`Self::quiesce`]: its agent is to call anew.
+    pub(crate) fn let_go(&self) {
+        self.shared.lock().resting = None;
+    }
+
     /// Makes the machine an instance.
     pub(crate) async fn configure(
         &self,

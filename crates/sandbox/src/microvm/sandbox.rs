@@ -411,6 +411,9 @@ impl Inner {
     /// After a save that failed: the machine runs on, or is over.
     async fn go_on(&self, machine: &Machine) {
         let went_on = async {
+            if machine.is_called_anew() {
+                self.link.let_go();
+            }
             match machine.proceed().await? {
                 Some(socket) => self.link.awaken(socket, &awake()?, PATIENCE).await?,
                 None => self.link.awaken_again(&awake()?, PATIENCE).await?,

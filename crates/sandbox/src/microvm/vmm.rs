@@ -179,6 +179,11 @@ impl Machine {
         }
     }
 
+    /// Whether the stream to its agent is of no more use once it was to be saved.
+    pub(super) fn is_called_anew(&self) -> bool {
+        matches!(self.control, Control::Firecracker(_))
+    }
+
     /// Goes on after one of these failed. A new stream to its agent, where the old one is of no more use.
     pub(super) async fn proceed(&self) -> Result<Option<UnixStream>, VmmError> {
         match &self.control {

@@ -105,12 +105,23 @@ impl Cell {
         Ok(file)
     }
 
-    /// A socket of the worker's that it can connect to.
+    /// A socket of the worker's among its files, that it can connect to.
     pub(super) fn listen(&self, name: &str) -> io::Result<UnixListener> {
+        self.listen_in(&self.files, name)
+    }
+
+    /// The same among its own sockets.
+    pub(super) fn listen_beside(&self, name: &str) -> io::Result<UnixListener> {
+        // Of an earlier call, where there was one.
+        let _ = unlinkat(&self.run, name, AtFlags::empty());
+        self.listen_in(&self.run, name)
+    }
+
+    fn listen_in(&self, folder: &OwnedFd, name: &str) -> io::Result<UnixListener> {
         // There is no way to bind below an open folder, but by its name among this process's files.
-        let listener = UnixListener::bind(format!("/proc/self/fd/{}/{name}", self.files.as_raw_fd()))?;
+        let listener = UnixListener::bind(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))?;
         let (user, group) = (Uid::from_raw(self.user), Gid::from_raw(self.user));
-        chownat(&self.files, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+        chownat(folder, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(listener)
     }
 

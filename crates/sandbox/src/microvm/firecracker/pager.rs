@@ -137,7 +137,7 @@ async fn hand_over(socket: &UnixStream) -> io::Result<(Vec<u8>, OwnedFd)> {
 /// Copies the recorded pages in.
 fn prefetch(faults: &OwnedFd, layout: &Layout, memory: &File, set: &[(u64, u64)]) -> io::Result<()> {
     let mut buffer = Vec::new();
-    let mut pages = 0;
+    let mut pages = 0_u64;
     for (from, count) in set {
         for page in *from..from + count {
             let Some(address) = layout.address_of(page * PAGE) else { continue };
