@@ -20,6 +20,7 @@
 //! |---|---|
 //! | `link` | the conversation with a machine's agent |
 //! | `sandbox` | a machine as an instance's sandbox: made, hibernated, woken, ended |
+//! | `spares` | VMMs started ahead |
 //! | `template`, `snapshot` | machines saved for cloning, in memory and on disk |
 //! | `qemu` | the VMM: its command line and its monitor |
 //! | `process`, `jail` | a VMM as a process of this machine, and where it runs |
@@ -30,6 +31,7 @@ mod process;
 mod qemu;
 mod sandbox;
 mod snapshot;
+mod spares;
 mod sys;
 mod template;
 
@@ -54,6 +56,7 @@ use process::Host;
 use qemu::Qemu;
 use sandbox::MicroVmSandbox;
 use snapshot::Snapshots;
+use spares::Spares;
 use template::Templates;
 
 /// The guest's first process.
@@ -123,6 +126,7 @@ struct Shared {
     images: Arc<Images>,
     templates: Templates,
     scratch: BlankDisks,
+    spares: Spares,
     /// Machines are started a few at a time: on a busy machine all of many would be late.
     starting: Semaphore,
     hibernation: Arc<Hibernation>,
@@ -191,6 +195,7 @@ impl MicroVm {
             images: config.images,
             templates,
             scratch,
+            spares: Spares::new(),
             starting: Semaphore::new(2 * cores),
             hibernation: Arc::new(hibernation),
             registry: Mutex::default(),
@@ -240,6 +245,8 @@ impl Driver for MicroVm {
             for sandbox in all {
                 sandbox.destroy().await;
             }
+            let shared = Arc::clone(&self.shared);
+            let _ = tokio::task::spawn_blocking(move || shared.spares.clear()).await;
             self.shared.host.jail.close();
             let shared = Arc::clone(&self.shared);
             let closed = tokio::task::spawn_blocking(move || {

@@ -105,6 +105,8 @@ impl Snapshots {
     /// Uses `directory`, for at most `limit_bytes`, and removes what was never finished.
     pub(super) fn open(directory: PathBuf, limit_bytes: u64) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
+        // A function's memory holds its secrets.
+        fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         for entry in fs::read_dir(&directory)?.flatten() {
             let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
             // A younger one may be another process's, which is at it.
