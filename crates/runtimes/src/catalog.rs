@@ -43,6 +43,8 @@ pub struct Program {
     pub handler_argument: bool,
     /// Whether V8 must be told how much memory there is: in an instance it sees the whole machine's.
     pub heap_limits: bool,
+    /// What the executable is told first if the instance is saved after its init phase, and others are made from that.
+    pub saved_arguments: Vec<String>,
     /// What its environment has besides Lambda's own variables.
     pub environment: BTreeMap<String, String>,
     /// `AWS_EXECUTION_ENV`.
@@ -253,10 +255,14 @@ impl Catalog {
 // === impl Program ===
 
 impl Program {
-    /// The whole command of an instance: executable and arguments for this handler and this much memory.
+    /// The whole command of an instance: executable and arguments for this handler and this much memory, and whether it is
+    /// saved after its init phase.
     #[must_use]
-    pub fn command(&self, handler: &str, memory_mb: u32) -> Vec<String> {
+    pub fn command(&self, handler: &str, memory_mb: u32, is_saved: bool) -> Vec<String> {
         let mut command = self.argv.clone();
+        if is_saved {
+            command.splice(1..1, self.saved_arguments.iter().cloned());
+        }
         if self.heap_limits {
             // Lambda's own shares. Without them garbage grows until the kernel ends the instance.
             let flags = [("old", memory_mb / 10 * 9), ("semi", (memory_mb / 20).max(1))];
@@ -276,6 +282,7 @@ fn provided(runtime: &Runtime) -> Program {
         argv: vec!["/var/task/bootstrap".to_owned()],
         handler_argument: false,
         heap_limits: false,
+        saved_arguments: Vec::new(),
         environment: BTreeMap::new(),
         execution_environment: format!("AWS_Lambda_{runtime}"),
     }

@@ -12,10 +12,11 @@ use crate::home::{self, fingerprint};
 pub(crate) mod release;
 
 /// The client's files, by name.
-const CLIENT: [(&str, &str); 4] = [
+const CLIENT: [(&str, &str); 5] = [
     ("index.cjs", include_str!("../clients/node/index.cjs")),
     ("handler.cjs", include_str!("../clients/node/handler.cjs")),
     ("runtime-api.cjs", include_str!("../clients/node/runtime-api.cjs")),
+    ("openssl.cnf", include_str!("../clients/node/openssl.cnf")),
     ("snapshot.cjs", include_str!("../clients/node/snapshot.cjs")),
 ];
 
@@ -32,6 +33,7 @@ pub(crate) fn program(home: &Path, runtime: &Runtime, interpreter: &Path) -> Res
         argv: vec!["/var/lang/bin/node".to_owned(), "/var/runtime/index.cjs".to_owned()],
         handler_argument: false,
         heap_limits: true,
+        saved_arguments: vec!["--openssl-config=/var/runtime/openssl.cnf".to_owned()],
         environment: BTreeMap::from([(
             "NODE_PATH".to_owned(),
             format!(

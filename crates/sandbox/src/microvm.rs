@@ -20,6 +20,7 @@
 //! |---|---|
 //! | `link` | the conversation with a machine's agent |
 //! | `sandbox` | a machine as an instance's sandbox: made, hibernated, woken, ended |
+//! | `spares` | VMMs started ahead |
 //! | `template`, `snapshot` | machines saved for cloning, in memory and on disk |
 //! | `vmm` | what is asked of a VMM |
 //! | `qemu` | QEMU: its command line and its monitor |
@@ -33,6 +34,7 @@ mod process;
 mod qemu;
 mod sandbox;
 mod snapshot;
+mod spares;
 mod sys;
 mod template;
 mod vmm;
@@ -62,6 +64,7 @@ use process::Host;
 use qemu::Qemu;
 use sandbox::MicroVmSandbox;
 use snapshot::Snapshots;
+use spares::Spares;
 use template::{KVM_DEADLINE, Templates};
 use vmm::Vmm;
 
@@ -166,6 +169,7 @@ struct Shared {
     images: Arc<Images>,
     templates: Templates,
     scratch: BlankDisks,
+    spares: Spares,
     /// Machines are started a few at a time: on a busy machine all of many would be late.
     starting: Semaphore,
     hibernation: Arc<Hibernation>,
@@ -252,6 +256,7 @@ impl MicroVm {
             images: config.images,
             templates,
             scratch,
+            spares: Spares::new(),
             starting: Semaphore::new(2 * cores),
             hibernation: Arc::new(hibernation),
             registry: Mutex::default(),
@@ -320,6 +325,8 @@ impl Driver for MicroVm {
             for sandbox in all {
                 sandbox.destroy().await;
             }
+            let shared = Arc::clone(&self.shared);
+            let _ = tokio::task::spawn_blocking(move || shared.spares.clear()).await;
             self.shared.host.jail.close();
             let shared = Arc::clone(&self.shared);
             let closed = tokio::task::spawn_blocking(move || {

@@ -128,9 +128,13 @@ fn render_workers(text: &mut String, workers: &Workers) {
     by_worker("hearth_worker_instance_starts", "Instances and init phases by outcome", &|counts| {
         vec![
             ("outcome=\"ready\"", counts.instances_ready),
+            ("outcome=\"restored\"", counts.instances_restored),
             ("outcome=\"init-failed\"", counts.init_failures),
             ("outcome=\"not-made\"", counts.instances_failed),
         ]
+    });
+    by_worker("hearth_worker_snapshots", "Snapshots of versions after their init phase", &|counts| {
+        vec![("outcome=\"taken\"", counts.snapshots_taken)]
     });
     by_worker("hearth_worker_hibernations", "Instances stopped to give their memory back", &|counts| {
         vec![("outcome=\"asleep\"", counts.hibernated)]

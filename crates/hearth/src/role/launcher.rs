@@ -29,7 +29,7 @@ impl LocalLauncher {
 fn find(images: &ImageStore, catalog: &Catalog, spec: &FunctionSpec) -> Result<Launch, LaunchError> {
     let code = images.unpacked(spec.code).map_err(|error| LaunchError::new(&error))?;
     let program = catalog.resolve(&spec.runtime).map_err(|error| LaunchError::new(&error))?;
-    let argv = program.command(&spec.handler, spec.memory_mb);
+    let argv = program.command(&spec.handler, spec.memory_mb, spec.snap_start);
     let mut environment = program.environment;
     environment.insert("AWS_EXECUTION_ENV".to_owned(), program.execution_environment);
     let mut mounts = vec![ReadOnlyMount { source: code, target: PathBuf::from(TASK_ROOT) }];

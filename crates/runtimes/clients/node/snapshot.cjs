@@ -4,6 +4,7 @@
 "use strict";
 
 const crypto = require("node:crypto");
+const { readFileSync } = require("node:fs");
 
 const { RuntimeError } = require("./handler.cjs");
 
@@ -29,13 +30,11 @@ function random() {
 
 /** Before any of the function's code runs. Returns what is to be done in each instance, before the function goes on. */
 function prepare() {
-  try {
-    // OpenSSL's own generator, seeded once, would go on from the same state everywhere; the processor's has none to share.
-    crypto.setEngine("rdrand", crypto.constants.ENGINE_METHOD_RAND);
-  } catch (error) {
+  // openssl.cnf has OpenSSL draw from the processor, where that can.
+  if (!/^flags\s*:.*\brdrand\b/m.test(readFileSync("/proc/cpuinfo", "utf8"))) {
     throw new RuntimeError(
       "Runtime.SnapStartUnsupported",
-      `this Node.js cannot draw random numbers from the processor, without which instances made from one snapshot would draw the same: ${error.message}`,
+      "this processor draws no random numbers, without which all instances made from one snapshot would draw the same",
     );
   }
   // V8's is seeded once, and cannot be again.

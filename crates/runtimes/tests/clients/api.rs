@@ -87,7 +87,7 @@ fn command(program: &Program, task: &Path, handler: &str, address: &str) -> Comm
         }
         text
     };
-    let words: Vec<String> = program.command(handler, 256).iter().map(|word| outside(word)).collect();
+    let words: Vec<String> = program.command(handler, 256, false).iter().map(|word| outside(word)).collect();
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).env_clear().current_dir(task).stdin(Stdio::null()).stdout(Stdio::piped());
     command.envs(program.environment.iter().map(|(name, value)| (name, outside(value))));

@@ -175,6 +175,11 @@ impl VmmProcess {
         lock(&self.child).is_none()
     }
 
+    /// Whether it ended, by itself or by the worker's hand.
+    pub(super) fn has_ended(&self) -> bool {
+        lock(&self.child).as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
     /// Kills it and removes every trace of it. Blocks for a moment.
     pub(super) fn destroy(&self) {
         let Some(mut child) = lock(&self.child).take() else { return };

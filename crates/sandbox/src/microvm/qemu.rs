@@ -70,6 +70,8 @@ pub(super) struct QemuMachine {
     monitor: Mutex<Qmp>,
     /// Whether its memory is in a file of the worker's.
     shares_memory: bool,
+    /// The saved state that it comes from, as QEMU's number of the file.
+    state: Option<i32>,
 }
 
 // === impl Qemu ===
@@ -80,7 +82,8 @@ impl Qemu {
         if self.kvm.load(Ordering::Acquire) { Accelerator::Kvm } else { Accelerator::Tcg }
     }
 
-    /// Starts a machine: it, and the byte stream to its agent.
+    /// Starts a VMM: its machine, which runs at once if it boots and else waits for [`Machine::begin`], and the byte stream to
+    /// its agent.
     pub(super) async fn start(
         &self,
         host: &Arc<Host>,
@@ -152,17 +155,24 @@ impl Qemu {
             },
         };
         let process = VmmProcess::start(host, process, console).await.map_err(step("start QEMU"))?;
-        let mut monitor = Qmp::new(monitor);
-        if let Some(state) = state {
-            monitor.restore(state, shares_memory).await?;
-        }
-        Ok((Arc::new(process), QemuMachine { monitor: Mutex::new(monitor), shares_memory }, link))
+        let monitor = Mutex::new(Qmp::new(monitor));
+        Ok((Arc::new(process), QemuMachine { monitor, shares_memory, state }, link))
     }
 }
 
 // === impl QemuMachine ===
 
 impl QemuMachine {
+    /// Has it run, if it comes from a saved state: until then it waits.
+    pub(super) async fn begin(&self) -> Result<(), VmmError> {
+        match self.state {
+            Some(state) => {
+                self.monitor.lock().await.restore(state, self.shares_memory).await.map_err(Into::into)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Stops it and saves the state of its devices; `memory` is where its memory is.
     pub(super) async fn save(&self, memory: File) -> Result<(File, File), VmmError> {
         let state = memory_file("state", 0)

@@ -1,5 +1,7 @@
 //! A machine as an instance's sandbox: made from a template, hibernated and woken, ended.
 
+mod saved;
+
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -8,21 +10,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hearth_rootfs::Image;
 use hearth_wire::{Disk, HostMessage, Limits};
-use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
 
 use super::link::{Link, LinkError};
-use super::snapshot::{Snapshot, SnapshotError};
-use super::template::{MAX_DISK, Template, TemplateError, hash_of};
+use super::spares::{Kind, Spare, Spares};
+use super::template::{MAX_DISK, Template, TemplateError};
 use super::vmm::{Machine, MachineOrder, Origin, Size, VmmError};
 use super::{Berth, Shared};
 use crate::blank_disk;
 use crate::driver::{
-    BoxFuture, CreateError, Io, PauseError, Process, ProcessSpec, ReadOnlyMount, Restored, Sandbox,
-    SandboxSpec, SpawnError, Stats,
+    BoxFuture, CreateError, Io, PauseError, Process, ProcessSpec, ReadOnlyMount, Sandbox, SandboxSpec,
+    SpawnError, Stats,
 };
+pub(super) use saved::saved;
 
-/// A change of this makes all functions' snapshots anew.
-const FUNCTION_FORMAT: &str = "1";
 /// An agent that says nothing for so long after its machine was restored, or to a question, will not.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A VMM whose socket is closed ends within this.
@@ -124,9 +125,9 @@ impl MicroVmSandbox {
         to_save: bool,
     ) -> Result<Self, CreateError> {
         let (template, code) = template_for(shared, &spec).await?;
-        let (for_disk, bytes) = (Arc::clone(shared), spec.scratch_bytes.min(MAX_DISK));
-        let scratch = blocking("make a disk for /tmp", move || for_disk.scratch.take_named(bytes)).await?;
-        let scratch = scratch.map_err(|source| failed("make a disk for /tmp", source))?;
+        let kind = kind(&spec, Arc::clone(&template), code);
+        let spare = if to_save { None } else { shared.spares.take(&kind) };
+        let (ready, scratch) = with_scratch(shared, &kind, spare).await?;
         let memory = if to_save && shared.vmm.saves_by_sharing() {
             let from = Arc::clone(&template);
             let copied = blocking("copy a template's memory", move || from.copy_memory()).await?;
@@ -134,7 +135,8 @@ impl MicroVmSandbox {
         } else {
             None
         };
-        let inner = Inner::new(shared, &spec, template, Disks { code, scratch }, (to_save, memory));
+        let disks = Disks { code: kind.code.clone(), scratch };
+        let inner = Inner::new(shared, &spec, template, disks, (to_save, memory));
         // From here on a drop takes it all back.
         let sandbox = Self { inner: Arc::clone(&inner) };
         shared.register(&inner);
@@ -144,41 +146,59 @@ impl MicroVmSandbox {
             Some(memory) => Origin::Alone { memory, state: &saved.state },
             None => Origin::Clone { memory: &saved.memory, state: &saved.state },
         };
-        inner.start(origin).await.map_err(|error| set_up(&error))?;
+        inner.start(origin, ready).await.map_err(|error| set_up(&error))?;
         let configured = inner.link.configure(&configuration(&spec), PATIENCE).await;
         drop(turn);
         configured.map_err(|error| set_up(&error))?;
+        if !to_save {
+            Spares::refill(shared, kind);
+        }
         Ok(sandbox)
     }
+}
 
-    /// A machine in which a function goes on where it was saved.
-    pub(super) async fn restore(
-        shared: &Arc<Shared>,
-        spec: SandboxSpec,
-        key: &str,
-    ) -> Result<Option<Restored>, CreateError> {
-        let Some((template, code, note)) = saved(shared, &spec, key).await? else { return Ok(None) };
-        let (for_disk, from) = (Arc::clone(shared), Arc::clone(&template));
-        let scratch = blocking("copy a disk for /tmp", move || {
-            let disk = from.snapshot.disk.as_ref().ok_or(io::ErrorKind::NotFound)?;
-            for_disk.scratch.copy_of(disk)
-        });
-        let scratch = scratch.await?.map_err(|source| failed("copy a disk for /tmp", source))?;
-        let inner = Inner::new(shared, &spec, template, Disks { code, scratch }, (false, None));
-        let sandbox = Self { inner: Arc::clone(&inner) };
-        shared.register(&inner);
-        let mut processes = Vec::with_capacity(note.processes.len());
-        for number in note.processes {
-            let (output, exit) = inner.link.adopt(number).map_err(|error| set_up(&error))?;
-            processes.push(Process { output, exit });
-        }
-        let turn = shared.starting.acquire().await.map_err(|_| CreateError::Closed)?;
-        let saved = &inner.template.snapshot;
-        let origin = Origin::Clone { memory: &saved.memory, state: &saved.state };
-        inner.start(origin).await.map_err(|error| set_up(&error))?;
-        drop(turn);
-        Ok(Some(Restored { sandbox: Box::new(sandbox), processes, note: note.text }))
+fn kind(spec: &SandboxSpec, template: Arc<Template>, code: Option<Image>) -> Kind {
+    let scratch_bytes = spec.scratch_bytes.min(MAX_DISK);
+    Kind { template, code, scratch_bytes, cpu_millis: spec.cpu_millis }
+}
+
+/// A VMM and its link, if one was started ahead; and a scratch disk in any case.
+async fn with_scratch(
+    shared: &Arc<Shared>,
+    kind: &Kind,
+    spare: Option<Spare>,
+) -> Result<(Option<(Machine, UnixStream)>, blank_disk::Disk), CreateError> {
+    if let Some(Spare { machine, link, scratch }) = spare {
+        return Ok((Some((machine, link)), scratch));
     }
+    let (disks, kind) = (Arc::clone(shared), kind.clone());
+    let scratch = blocking("make a disk for /tmp", move || match &kind.template.snapshot.disk {
+        Some(saved) => disks.scratch.copy_of(saved),
+        None => disks.scratch.take_named(kind.scratch_bytes),
+    });
+    Ok((None, scratch.await?.map_err(|source| failed("make a disk for /tmp", source))?))
+}
+
+/// Starts a VMM that waits for an instance of that kind.
+pub(super) async fn start_spare(
+    shared: &Arc<Shared>,
+    kind: &Kind,
+    number: u64,
+) -> Result<Spare, CreateError> {
+    let (_, scratch) = with_scratch(shared, kind, None).await?;
+    let root = kind.template.root.file();
+    let saved = &kind.template.snapshot;
+    let order = MachineOrder {
+        name: format!("spare-{number}"),
+        size: kind.template.size,
+        cpu_millis: kind.cpu_millis,
+        origin: Origin::Clone { memory: &saved.memory, state: &saved.state },
+        disks: [root, kind.code.as_ref().map_or(root, Image::file), &scratch.file],
+    };
+    let (machine, link) = shared.vmm.start(&shared.host, order).await.map_err(|error| set_up(&error))?;
+    let confined = machine.process.confine().await;
+    confined.map_err(|source| failed("put a VMM under its limits", source))?;
+    Ok(Spare { machine, link, scratch })
 }
 
 /// The template for a machine, and the image of what is not in its root.
@@ -192,26 +212,6 @@ async fn template_for(
     Ok((template.map_err(|error: TemplateError| set_up(&error))?, code))
 }
 
-/// The snapshot of a function, the image of its code, and what was noted.
-pub(super) async fn saved(
-    shared: &Arc<Shared>,
-    spec: &SandboxSpec,
-    key: &str,
-) -> Result<Option<(Arc<Template>, Option<Image>, Note)>, CreateError> {
-    let (template, code) = template_for(shared, spec).await?;
-    let name = snapshot_name(&template, &identity(spec, code.as_ref()), key);
-    let template = match shared.templates.kept(shared, &template, name).await {
-        Ok(template) => template,
-        Err(SnapshotError::Absent) => return Ok(None),
-        Err(reason) => {
-            tracing::warn!(%reason, instance = %spec.instance, "a function's snapshot is of no use");
-            return Ok(None);
-        }
-    };
-    let note = serde_json::from_str(&template.snapshot.note).ok();
-    Ok(note.map(|note| (template, code, note)))
-}
-
 /// Boots a machine for nothing but the time that it takes.
 pub(super) async fn time_boot(shared: &Arc<Shared>, spec: &SandboxSpec) -> Result<Duration, CreateError> {
     let (for_images, mounts) = (Arc::clone(shared), spec.mounts.clone());
@@ -222,33 +222,6 @@ pub(super) async fn time_boot(shared: &Arc<Shared>, spec: &SandboxSpec) -> Resul
 
 fn failed(step: &str, source: io::Error) -> CreateError {
     CreateError::Step { step: step.to_owned(), source }
-}
-
-/// What is noted with a function's snapshot.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Note {
-    /// Those that ran, by their numbers.
-    processes: Vec<u64>,
-    /// The user's.
-    text: String,
-}
-
-/// What a machine was told that a snapshot of it does not let go of.
-fn identity(spec: &SandboxSpec, code: Option<&Image>) -> String {
-    let targets: Vec<_> = spec.mounts.iter().map(|mount| &mount.target).collect();
-    format!(
-        "{} {targets:?} {} {} {} {}",
-        code.map_or("", Image::id),
-        spec.scratch_bytes,
-        spec.memory_bytes,
-        spec.processes,
-        spec.open_files,
-    )
-}
-
-/// Everything that a function's snapshot depends on, as one name.
-fn snapshot_name(template: &Template, identity: &str, key: &str) -> String {
-    hash_of(&[FUNCTION_FORMAT, &template.name, identity, key])
 }
 
 async fn blocking<T: Send + 'static>(
@@ -335,7 +308,7 @@ impl Inner {
             link: Link::new(),
             phase: tokio::sync::Mutex::new(Phase::Running(None)),
             machine: Mutex::new(None),
-            identity: identity(spec, disks.code.as_ref()),
+            identity: saved::identity(spec, disks.code.as_ref()),
             template,
             disks,
             to_save,
@@ -344,22 +317,24 @@ impl Inner {
     }
 
     /// Has a saved machine run, and its agent be there.
-    async fn start(&self, origin: Origin<'_>) -> Result<(), StartError> {
+    async fn start(
+        &self,
+        origin: Origin<'_>,
+        ready: Option<(Machine, UnixStream)>,
+    ) -> Result<(), StartError> {
         let began = Instant::now();
-        let root = self.template.root.file();
-        let order = MachineOrder {
-            name: self.name.clone(),
-            size: self.template.size,
-            cpu_millis: self.cpu_millis,
-            origin,
-            disks: [root, self.disks.code.as_ref().map_or(root, Image::file), &self.disks.scratch.file],
+        let (was_ready, (machine, socket)) = match ready {
+            Some(ready) => (true, ready),
+            None => (false, self.start_vmm(origin).await?),
         };
-        let (machine, socket) = self.shared.vmm.start(&self.shared.host, order).await?;
         let machine = Arc::new(machine);
         let awoken = async {
+            machine.begin().await?;
             let awake = awake()?;
             let awoken = async { self.link.awaken(socket, &awake, PATIENCE).await.map_err(StartError::from) };
-            let confined = async { machine.process.confine().await.map_err(StartError::Confine) };
+            let confined = async {
+                if was_ready { Ok(()) } else { machine.process.confine().await.map_err(StartError::Confine) }
+            };
             tokio::try_join!(awoken, confined)?;
             Ok(())
         };
@@ -378,6 +353,18 @@ impl Inner {
         tokio::spawn(watch(self.name.clone(), self.link.clone(), Arc::downgrade(&machine)));
         *lock(&self.machine) = Some(machine);
         Ok(())
+    }
+
+    async fn start_vmm(&self, origin: Origin<'_>) -> Result<(Machine, UnixStream), VmmError> {
+        let root = self.template.root.file();
+        let order = MachineOrder {
+            name: self.name.clone(),
+            size: self.template.size,
+            cpu_millis: self.cpu_millis,
+            origin,
+            disks: [root, self.disks.code.as_ref().map_or(root, Image::file), &self.disks.scratch.file],
+        };
+        self.shared.vmm.start(&self.shared.host, order).await
     }
 
     async fn pause(&self) -> Result<(), PauseError> {
@@ -436,55 +423,12 @@ impl Inner {
             }
             Phase::Gone => return Err(PauseError::Gone),
         };
-        if let Err(error) = self.start(Origin::Whole { state: &berth.file }).await {
+        if let Err(error) = self.start(Origin::Whole { state: &berth.file }, None).await {
             self.link.end();
             return Err(PauseError::Step { step: "wake the machine", source: io::Error::other(error) });
         }
         *phase = Phase::Running(Some(berth));
         Ok(())
-    }
-
-    /// Saves the machine for good, and ends it.
-    async fn snapshot(&self, key: &str, text: &str) -> Result<(), PauseError> {
-        if !self.to_save {
-            return Err(PauseError::Unsupported);
-        }
-        let step = |step| move |source| PauseError::Step { step, source };
-        let other =
-            |step| move |error: StartError| PauseError::Step { step, source: io::Error::other(error) };
-        let mut phase = self.phase.lock().await;
-        let machine = lock(&self.machine).take().ok_or(PauseError::Gone)?;
-        *phase = Phase::Gone;
-        let note = Note { processes: self.link.running(), text: text.to_owned() };
-        let memory = match &self.memory {
-            Some(memory) => memory.try_clone(),
-            // The VMM makes one of its own.
-            None => super::process::memory_file("none", 0),
-        };
-        let saved = async {
-            let memory = memory.map_err(step("keep its memory"))?;
-            self.link.quiesce(PATIENCE).await.map_err(|error| other("quiesce")(error.into()))?;
-            machine.save(memory).await.map_err(|error| other("save the machine")(error.into()))
-        };
-        let saved = saved.await;
-        self.link.end();
-        end_machine(machine).await;
-        let (memory, state) = saved?;
-        let kept = Template {
-            name: snapshot_name(&self.template, &self.identity, key),
-            snapshot: Snapshot {
-                memory,
-                state,
-                disk: Some(self.disks.scratch.file.try_clone().map_err(step("keep its disk"))?),
-                note: serde_json::to_string(&note).unwrap_or_default(),
-            },
-            root: self.template.root.clone(),
-            size: self.template.size,
-        };
-        let shared = Arc::clone(&self.shared);
-        let kept = tokio::task::spawn_blocking(move || shared.templates.keep(kept)).await;
-        let kept = kept.unwrap_or_else(|error| Err(SnapshotError::broke_off(error)));
-        kept.map_err(|error| step("keep the snapshot")(io::Error::other(error)))
     }
 
     pub(super) async fn destroy(&self) {

@@ -115,7 +115,7 @@ impl Snapshots {
     /// Uses `directory`, for at most `limit_bytes`, and removes what was never finished.
     pub(super) fn open(directory: PathBuf, limit_bytes: u64, medium: Medium) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
-        // What is in a function's memory is nobody's but its own.
+        // A function's memory holds its secrets.
         fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         for entry in fs::read_dir(&directory)?.flatten() {
             let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();

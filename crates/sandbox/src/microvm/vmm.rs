@@ -132,12 +132,17 @@ impl Vmm {
         matches!(self, Self::Qemu(_))
     }
 
+    /// Whether it can be started before there is a machine for it, and then waits for [`Machine::begin`].
+    pub(super) fn can_wait(&self) -> bool {
+        matches!(self, Self::Qemu(_))
+    }
+
     /// Whether it boots an uncompressed kernel alone.
     pub(super) fn boots_elf_only(&self) -> bool {
         matches!(self, Self::Firecracker(_))
     }
 
-    /// Starts a machine: it, and the byte stream to its agent.
+    /// Starts a machine: it, and the byte stream to its agent. One that comes from a saved state may wait for [`Machine::begin`].
     pub(super) async fn start(
         &self,
         host: &Arc<Host>,
@@ -159,6 +164,14 @@ impl Vmm {
 // === impl Machine ===
 
 impl Machine {
+    /// Has it run, if it waits.
+    pub(super) async fn begin(&self) -> Result<(), VmmError> {
+        match &self.control {
+            Control::Qemu(machine) => machine.begin().await,
+            Control::Firecracker(_) => Ok(()),
+        }
+    }
+
     /// Stops it and saves it so that others can be made from it: its memory, and the state of its devices. `memory` is the file
     /// that it was given for its own, where it was.
     pub(super) async fn save(&self, memory: File) -> Result<(File, File), VmmError> {

@@ -19,11 +19,14 @@ fn groups(name: &str) -> Vec<PathBuf> {
     places.map(|place| place.join("hearth").join(format!("{name}-vm"))).filter(|path| path.exists()).collect()
 }
 
-/// The VMMs of a world.
+/// The VMMs of a world that have a machine.
 fn vmms(world: &World) -> BTreeSet<i32> {
     let below =
         |group: PathBuf| fs::read_dir(group).into_iter().flatten().flatten().map(|entry| entry.path());
-    let lists = groups(&world.name).into_iter().flat_map(below).map(|group| group.join("cgroup.procs"));
+    let spare =
+        |group: &PathBuf| group.file_name().is_some_and(|name| name.to_string_lossy().starts_with("spare-"));
+    let lists = groups(&world.name).into_iter().flat_map(below).filter(|group| !spare(group));
+    let lists = lists.map(|group| group.join("cgroup.procs"));
     let pids = lists.filter_map(|list| fs::read_to_string(list).ok());
     pids.flat_map(|list| list.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()).collect()
 }

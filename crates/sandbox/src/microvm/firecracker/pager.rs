@@ -31,6 +31,8 @@ use working_set::{Recorder, WorkingSet};
 
 /// The size of a page, bytes.
 const PAGE: u64 = 4096;
+/// As a buffer.
+type Page = [u8; 4096];
 /// A VMM that loads a machine hands its memory over within this.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Most of what it says of it, bytes; it has a region or two.
@@ -87,11 +89,9 @@ async fn serve_on(socket: UnixStream, memory: File, sets: Arc<WorkingSets>) -> i
     let layout = Layout::read(&said, memory_bytes)?;
     let memory = Arc::new(memory);
     let set = sets.of(&memory)?;
+    let (faults, layout) = prefetched(faults, layout, &memory, &set).await?;
     let recorder = match set.recorded() {
-        Some(pages) => {
-            prefetch(&faults, &layout, &memory, pages)?;
-            None
-        }
+        Some(_) => None,
         None => set.record(),
     };
     let words = usize::try_from(memory_bytes.div_ceil(PAGE).div_ceil(64)).map_err(io::Error::other)?;
@@ -134,14 +134,30 @@ async fn hand_over(socket: &UnixStream) -> io::Result<(Vec<u8>, OwnedFd)> {
     Ok((said, fd))
 }
 
-/// Copies the recorded pages in.
+/// Copies the recorded pages in, where there are any.
+async fn prefetched(
+    faults: OwnedFd,
+    layout: Layout,
+    memory: &Arc<File>,
+    set: &Arc<WorkingSet>,
+) -> io::Result<(OwnedFd, Layout)> {
+    if set.recorded().is_none() {
+        return Ok((faults, layout));
+    }
+    let (memory, set) = (Arc::clone(memory), Arc::clone(set));
+    let copied = tokio::task::spawn_blocking(move || {
+        prefetch(&faults, &layout, &memory, set.recorded().unwrap_or_default())?;
+        Ok((faults, layout))
+    });
+    copied.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
 fn prefetch(faults: &OwnedFd, layout: &Layout, memory: &File, set: &[(u64, u64)]) -> io::Result<()> {
-    let mut buffer = Vec::new();
+    let mut buffer: Page = [0; _];
     let mut pages = 0_u64;
     for (from, count) in set {
         for page in *from..from + count {
             let Some(address) = layout.address_of(page * PAGE) else { continue };
-            buffer.resize(usize::try_from(PAGE).map_err(io::Error::other)?, 0);
             read_page(memory, page * PAGE, &mut buffer)?;
             // What is there already was faster than this.
             if matches!(sys::copy(faults.as_fd(), address, &buffer)?, Copied::Done) {
@@ -254,7 +270,7 @@ impl Pager {
             let copied = if self.is_given_back(offset) {
                 sys::zero(faults, page, PAGE)?
             } else {
-                let mut buffer = [0; PAGE as usize];
+                let mut buffer: Page = [0; _];
                 read_page(&self.memory, offset, &mut buffer)?;
                 if let Some(recorder) = recorder.as_deref_mut() {
                     recorder.note(offset / PAGE);

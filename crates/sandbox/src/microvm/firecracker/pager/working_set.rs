@@ -25,9 +25,12 @@ pub(super) struct WorkingSet {
     recording: AtomicBool,
 }
 
+/// A file, by its device and its number there.
+type FileName = (u64, u64);
+
 /// Those of all machines that were cloned of late, by the file that their memory is in.
 #[derive(Debug, Default)]
-pub(in super::super) struct WorkingSets(Mutex<Vec<((u64, u64), Arc<WorkingSet>)>>);
+pub(in super::super) struct WorkingSets(Mutex<Vec<(FileName, Arc<WorkingSet>)>>);
 
 // === impl WorkingSets ===
 
