@@ -36,6 +36,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ALIASES = ("bin", "sbin", "lib", "lib32", "lib64")
 DISK_BYTES = 12 << 30
 PR_SET_PDEATHSIG = 1
+# How long it may take to start, the first time and later ones.
+START_SECONDS = (30, 60, 90)
 
 FIRST = """#!/bin/sh
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
@@ -229,7 +231,7 @@ class TestHost:
 
     __test__ = False
 
-    def __init__(self, files=(), ports=(), memory_mb=3072, cpus=2, seconds=60):
+    def __init__(self, files=(), ports=(), memory_mb=3072, cpus=2):
         if platform.machine() != "x86_64":
             raise TestHostError("a test host is an x86-64 machine")
         self.directory = Path(tempfile.mkdtemp(prefix="hearth-test-host-"))
@@ -239,11 +241,21 @@ class TestHost:
         self._number = 0
         try:
             build(self.directory, files)
-            self._start(memory_mb, cpus)
-            self._expect(b"ready\n", seconds)
+            self._come_up(memory_mb, cpus)
         except BaseException:
             self.end()
             raise
+
+    def _come_up(self, memory_mb, cpus):
+        """Some emulated machines hang before their first line: those are started again."""
+        for seconds in START_SECONDS:
+            self._start(memory_mb, cpus)
+            try:
+                return self._expect(b"ready\n", seconds)
+            except TestHostError:
+                if seconds == START_SECONDS[-1]:
+                    raise
+                self._stop()
 
     def _start(self, memory_mb, cpus):
         kernel, _, _ = kernel_files()
@@ -253,7 +265,7 @@ class TestHost:
         arguments = [
             QEMU, "-M", "q35,accel=tcg", "-cpu", "EPYC,+svm,+npt", "-smp", str(cpus), "-m", str(memory_mb),
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-kernel", kernel, "-initrd", place / "initramfs", "-append", "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off",
+            "-kernel", kernel, "-initrd", place / "initramfs", "-append", "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off no_timer_check",
             "-serial", f"file:{place / 'console'}",
             "-drive", f"file={place / 'disk'},format=raw,if=virtio,cache=unsafe,discard=unmap",
             "-netdev", f"user,id=net{forwards}", "-device", "virtio-net-pci,netdev=net,romfile=",
@@ -306,12 +318,17 @@ class TestHost:
             raise TestHostError(f"{command!r} ended with {status}: {output[-2000:]}")
         return output
 
-    def end(self):
+    def _stop(self):
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
         if self.shell is not None:
             self.shell.close()
+        self.process = self.shell = None
+        self._left = b""
+
+    def end(self):
+        self._stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self):

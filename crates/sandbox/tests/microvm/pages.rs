@@ -79,11 +79,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             (TOLD.recorded.load(Ordering::Acquire), TOLD.prefetched.load(Ordering::Acquire));
         assert!(prefetched > recorded / 2, "{prefetched} of {recorded} pages were prefetched");
         // What is asked for is all of the memory, then.
-        for sandbox in [&first, &second] {
-            sandbox.pause().await.unwrap();
-            sandbox.resume().await.unwrap();
-            assert_eq!(shell(&**sandbox, "cat /tmp/file").await.1, "mine\n");
-        }
+        second.pause().await.unwrap();
+        second.resume().await.unwrap();
+        assert_eq!(shell(&*second, "cat /tmp/file").await.1, "mine\n");
         own.driver.close().await;
         world
     })];

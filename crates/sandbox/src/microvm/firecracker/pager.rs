@@ -40,6 +40,8 @@ const MAX_SAID: usize = 4096;
 const MAX_REGIONS: usize = 16;
 /// Faults that wait while the kernel moves pages; a VMM has no more threads than that.
 const MAX_DEFERRED: usize = 1024;
+/// Most pages that are copied in at once where a machine's memory is gone through in order, as when it is saved.
+const MAX_AHEAD: u64 = 256;
 /// What a first clone asks for within this is what later ones will.
 const RECORDING: Duration = Duration::from_secs(5);
 
@@ -64,6 +66,15 @@ struct Pager {
     /// Pages that the guest has given back, and that are zero from then on.
     given_back: Vec<u64>,
     deferred: VecDeque<u64>,
+    ahead: Ahead,
+    buffer: Vec<u8>,
+}
+
+/// How many pages to copy in where one is asked for: more, the longer each is the one after the last.
+#[derive(Debug, Default)]
+struct Ahead {
+    next: u64,
+    pages: u64,
 }
 
 /// Has a machine's memory be served from `memory` once its VMM connects. The listener is in its jail.
@@ -101,6 +112,8 @@ async fn serve_on(socket: UnixStream, memory: File, sets: Arc<WorkingSets>) -> i
         memory,
         given_back: vec![0; words],
         deferred: VecDeque::new(),
+        ahead: Ahead::default(),
+        buffer: Vec::new(),
     };
     pager.run(&set, recorder).await
 }
@@ -203,12 +216,31 @@ impl Layout {
         })
     }
 
+    /// Bytes from a place of the file to the end of its region.
+    fn rest_of_region(&self, offset: u64) -> u64 {
+        let rest = |region: &Region| {
+            let into = offset.checked_sub(region.offset).filter(|into| *into < region.size)?;
+            Some(region.size - into)
+        };
+        self.0.iter().find_map(rest).unwrap_or(0)
+    }
+
     /// Where in the VMM a place of the file is.
     fn address_of(&self, offset: u64) -> Option<u64> {
         self.0.iter().find_map(|region| {
             let into = offset.checked_sub(region.offset).filter(|into| *into < region.size)?;
             Some(region.base_host_virt_addr + into)
         })
+    }
+}
+
+// === impl Ahead ===
+
+impl Ahead {
+    /// How many pages to copy in, with that one.
+    fn at(&mut self, page: u64) -> u64 {
+        self.pages = if page == self.next { (self.pages * 2).clamp(1, MAX_AHEAD) } else { 1 };
+        self.pages
     }
 }
 
@@ -266,16 +298,13 @@ impl Pager {
             let offset = self.layout.offset_of(page);
             let offset = offset
                 .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a fault outside of the memory"))?;
-            let faults = self.faults.get_ref().as_fd();
             let copied = if self.is_given_back(offset) {
-                sys::zero(faults, page, PAGE)?
+                sys::zero(self.faults.get_ref().as_fd(), page, PAGE)?
             } else {
-                let mut buffer: Page = [0; _];
-                read_page(&self.memory, offset, &mut buffer)?;
                 if let Some(recorder) = recorder.as_deref_mut() {
                     recorder.note(offset / PAGE);
                 }
-                sys::copy(faults, page, &buffer)?
+                self.copy_in(page, offset)?
             };
             match copied {
                 Copied::Done | Copied::WasThere => {}
@@ -284,6 +313,25 @@ impl Pager {
             }
         }
         Ok(true)
+    }
+
+    /// Copies the page in, and those after it if it is one of a row.
+    fn copy_in(&mut self, address: u64, offset: u64) -> io::Result<Copied> {
+        let wanted = self.ahead.at(offset / PAGE);
+        let row = self.layout.rest_of_region(offset) / PAGE;
+        let is_there = |ahead: &u64| !self.is_given_back(offset + ahead * PAGE);
+        let count = (0..wanted.min(row)).take_while(is_there).count().max(1);
+        self.buffer.resize(count * size_of::<Page>(), 0);
+        read_page(&self.memory, offset, &mut self.buffer)?;
+        let (faults, (first, _)) = (self.faults.get_ref().as_fd(), self.buffer.split_at(size_of::<Page>()));
+        let copied = sys::copy(faults, address, &self.buffer)?;
+        if copied == Copied::Done {
+            self.ahead.next = offset / PAGE + count as u64;
+            return Ok(copied);
+        }
+        // Some of them were there, perhaps not the one that counts.
+        self.ahead.next = offset / PAGE + 1;
+        sys::copy(faults, address, first)
     }
 
     fn is_given_back(&self, offset: u64) -> bool {
@@ -337,6 +385,20 @@ mod tests {
             assert_eq!(layout.offset_of(address), Some(page * PAGE));
         }
         assert_eq!(layout.address_of(12_288), None);
+    }
+
+    #[test]
+    fn pages_in_a_row_are_copied_in_ever_more_at_once_and_others_alone() {
+        let mut ahead = Ahead::default();
+        let mut page = 1000;
+        for wanted in [1, 2, 4, 8, 16, 32, 64, 128, 256, 256] {
+            assert_eq!(ahead.at(page), wanted);
+            page += wanted;
+            ahead.next = page;
+        }
+        assert_eq!(ahead.at(7), 1);
+        let layout = Layout::read(SAID, 12_288).unwrap();
+        assert_eq!((layout.rest_of_region(4_096), layout.rest_of_region(8_192)), (4_096, 4_096));
     }
 
     #[test]
