@@ -5,8 +5,8 @@ export PATH := $(CURDIR)/.cache/venv/bin:$(PATH)
 export HEARTH_RUNTIMES := $(CURDIR)/.cache/runtimes
 export HEARTH_KERNELS := $(CURDIR)/.cache/kernels
 export HEARTH_CACHE := $(CURDIR)/.cache/microvms
-# What is run again with each instance a micro-VM: the main job through every client, and every runtime.
-MAIN_JOB := $(wildcard tests/e2e/test_main_job_*.py) tests/e2e/test_runtimes.py
+# What is run again with each instance a micro-VM: the main job through every client, every runtime, and what only they can.
+MAIN_JOB := $(wildcard tests/e2e/test_main_job_*.py) tests/e2e/test_runtimes.py tests/e2e/test_snapstart.py
 
 .PHONY: demo test build kernel lint doc deny bench examples clean
 
@@ -17,6 +17,7 @@ test: build kernel
 	cargo test --workspace --locked
 	.cache/venv/bin/python -m pytest -q -c tests/e2e/pytest.ini tests/e2e
 	HEARTH_ISOLATION=qemu .cache/venv/bin/python -m pytest -q -c tests/e2e/pytest.ini $(MAIN_JOB)
+	scripts/test-firecracker
 
 kernel: build
 	target/release/hearth kernel list --json | grep -q '"id"' || target/release/hearth kernel add .cache/kernel-package/*.deb

@@ -151,13 +151,22 @@ def lab(shared, lambda_client, python, name):
 @pytest.fixture(scope="session")
 def static_echo():
     """The Rust example, which greets by name, as one static program."""
-    target = f"{platform.machine()}-unknown-linux-gnu"
-    folder = ROOT / ".cache/examples"
+    return static_program(ROOT / "examples/rust-hello", "bootstrap")
+
+
+@pytest.fixture(scope="session")
+def static_lab():
+    """The Rust function that draws random numbers, takes memory or exits, as one static program."""
+    return static_program(ROOT / "tests/functions/rust-lab", "rust-lab")
+
+
+def static_program(folder, name):
+    target, built = f"{platform.machine()}-unknown-linux-gnu", ROOT / ".cache/examples"
     subprocess.run(
-        ["cargo", "build", "--release", "--locked", "--quiet", "--target", target, "--target-dir", str(folder)],
-        cwd=ROOT / "examples/rust-hello",
+        ["cargo", "build", "--release", "--locked", "--quiet", "--target", target, "--target-dir", str(built)],
+        cwd=folder,
         env={**os.environ, "RUSTFLAGS": "-C target-feature=+crt-static"},
         check=True,
         timeout=600,
     )
-    return folder / target / "release/bootstrap"
+    return built / target / "release" / name

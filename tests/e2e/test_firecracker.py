@@ -4,7 +4,6 @@ KVM is that of a test host (see harness/testhost.py), so this runs anywhere QEMU
 with a boot; neither is the speed of hardware.
 """
 
-import json
 import platform
 import re
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness import archives
+from harness.clients import tail
 from harness.server import BINARY, ROOT, Hearth, invoke
 from harness.testhost import TestHost
 from harness.wait import wait_for
@@ -76,32 +76,28 @@ def host():
         yield host
 
 
-def milliseconds(log, message, field):
-    """The numbers that lines of the log have in a field."""
-    return [float(number) for line in log.splitlines() if message in line for number in re.findall(rf"{field}=([0-9.]+)", line)]
-
-
-def test_functions_live_hibernate_and_die_on_firecracker(host, static_echo):
-    server = Hosted(host, "--memory", "256", "--oversubscription", "1000").ready()
+def test_functions_live_hibernate_and_die_on_firecracker(host, static_lab):
+    """Idle ones that hold memory make way, and come back with it; a worker that is killed leaves nothing that runs."""
+    server = Hosted(host, "--memory", "288", "--oversubscription", "1000").ready()
     client = server.client(read_timeout=200)
-    archive = archives.pack({"bootstrap": Path(static_echo).read_bytes()})
-    names = [f"echo-{n}" for n in range(9)]
-    asleep = None
+    archive = archives.pack({"bootstrap": Path(static_lab).read_bytes()})
+    names = [f"hold-{n}" for n in range(5)]
     for name in names:
         server.create(client, name, archive, "provided.al2023", "any.handler", Timeout=60, MemorySize=128)
-        value, answer = invoke(client, name, {"name": "Ada"})
-        assert "FunctionError" not in answer and "Ada" in json.dumps(value)
-        print(json.loads(server.get("/_hearth/ps"))["workers"])
-        asleep = [i for i in server.instances() if i["state"] == "hibernating"]
-        if asleep:
+        value, answer = invoke(client, name, {"hold_mb": 40})
+        assert "FunctionError" not in answer and value == {"held_mb": 40}
+    # The last one takes more, step by step, until another has to make way.
+    for _ in range(10):
+        if hibernating(server):
             break
+        invoke(client, names[-1], {"hold_mb": 6})
+    wait_for(lambda: hibernating(server), lambda: f"one hibernates:\n{server.log()}", 20)
     slept = 'hearth_worker_hibernations_total{worker="local",outcome="asleep"}'
-    wait_for(lambda: asleep or any(i["state"] == "hibernating" for i in server.instances()), "one hibernates", 20)
     wait_for(lambda: server.metrics()[slept] >= 1, "its machine is written to the disk", 20)
-    first = next(i for i in server.instances() if i["state"] == "hibernating")
-    value, _ = invoke(client, first["function"].rsplit("/", 1)[-1], {"name": "Grace"})
-    assert "Grace" in json.dumps(value)
-    assert first["instance"] in [i["instance"] for i in server.instances(first["function"].rsplit("/", 1)[-1])]
+    first = hibernating(server)[0]
+    name = first["function"].rsplit("/", 1)[-1]
+    assert invoke(client, name, {"hold_mb": 0})[0] == {"held_mb": 40}, "it has what it had"
+    assert first["instance"] in [i["instance"] for i in server.instances(name)]
 
     # Every VMM is another user's, in a jail, and none has a capability or may gain one.
     users = host.check("for p in $(pgrep -x firecracker); do grep -E '^(Uid|CapEff|NoNewPrivs|Seccomp):' /proc/$p/status; done")
@@ -109,15 +105,33 @@ def test_functions_live_hibernate_and_die_on_firecracker(host, static_echo):
     assert len(uids) == len(set(uids)) >= 1 and "0" not in uids, users
     assert set(re.findall(r"CapEff:\s+(\w+)", users)) == {"0" * 16} and set(re.findall(r"Seccomp:\s+(\d)", users)) == {"2"}, users
 
-    boots = milliseconds(server.log(), "a machine booted", "boot_ms")
-    restores = [us / 1_000 for us in milliseconds(server.log(), "a machine runs again", "microseconds")]
-    print(f"boot {boots} ms, restore {restores} ms")
-
     server.kill()
     wait_for(lambda: not host.check("pgrep -x firecracker; true").strip(), "the machines end with their worker", 20)
-    again = Hosted(host, "--memory", "256", "--oversubscription", "1000").ready()
+    again = Hosted(host, "--memory", "288", "--oversubscription", "1000").ready()
     assert again.instances() == []
-    value, _ = invoke(again.client(read_timeout=200), names[0], {"name": "Ada"})
-    assert "Ada" in json.dumps(value), "what was deployed is still there"
+    assert invoke(again.client(read_timeout=200), names[0], {"hold_mb": 1})[0] == {"held_mb": 1}, "what was deployed is there"
     again.stop()
+    assert host.check(LEFT).strip() == ""
+
+
+def hibernating(server):
+    return [i for i in server.instances() if i["state"] == "hibernating"]
+
+
+def test_a_version_starts_from_its_snapshot_on_firecracker(host, static_lab):
+    server = Hosted(host, "--memory", "1024").ready()
+    client = server.client(read_timeout=200)
+    archive = archives.pack({"bootstrap": Path(static_lab).read_bytes()})
+    on = {"ApplyOn": "PublishedVersions"}
+    server.create(client, "lab", archive, "provided.al2023", "any", SnapStart=on, Publish=True, Timeout=60)
+    state = lambda: client.get_function_configuration(FunctionName="lab", Qualifier="1")["State"]  # noqa: E731
+    assert wait_for(lambda: state() != "Pending" and state(), "the version is ready", 90) == "Active"
+    drawn = []
+    for _ in range(5):
+        value, answer = invoke(client, "lab", Qualifier="1")
+        assert "FunctionError" not in answer and "Restore Duration" in tail(answer), value
+        drawn += value.values()
+        invoke(client, "lab", {"exit": True}, Qualifier="1")
+    assert len(set(drawn)) == len(drawn) == 10, "no two draw the same"
+    server.stop()
     assert host.check(LEFT).strip() == ""

@@ -2,15 +2,13 @@
 
 import json
 import os
-import platform
-import subprocess
 
 import pytest
 from botocore.exceptions import ClientError
 
 from harness import archives
 from harness.clients import tail
-from harness.server import ROOT, invoke
+from harness.server import invoke
 from harness.wait import wait_for
 
 ON = {"ApplyOn": "PublishedVersions"}
@@ -147,7 +145,8 @@ def test_versions_that_were_pending_are_made_ready_after_a_crash(own, python, tm
 @pytest.mark.parametrize("language", ["python", "node", "rust"])
 def test_no_two_of_a_hundred_instances_draw_the_same(language, request, shared, lambda_client, name):
     if language == "rust":
-        archive, runtime, handler = archives.pack({"bootstrap": rust_random().read_bytes()}, 0o755), "provided.al2023", "any"
+        archive = archives.pack({"bootstrap": request.getfixturevalue("static_lab").read_bytes()}, 0o755)
+        runtime, handler = "provided.al2023", "any"
     else:
         archive, runtime = archives.function(f"{language}-random"), request.getfixturevalue(language)
         handler = {"python": "app.handler", "node": "index.handler"}[language]
@@ -171,17 +170,3 @@ def test_no_two_of_a_hundred_instances_draw_the_same(language, request, shared, 
 def restored(server):
     """Instances made from snapshots so far."""
     return sum(value for name, value in server.metrics().items() if 'outcome="restored"' in name)
-
-
-def rust_random():
-    """One of tests/functions, as one static program."""
-    target = f"{platform.machine()}-unknown-linux-gnu"
-    folder = ROOT / ".cache/examples"
-    subprocess.run(
-        ["cargo", "build", "--release", "--locked", "--quiet", "--target", target, "--target-dir", str(folder)],
-        cwd=ROOT / "tests/functions/rust-random",
-        env={**os.environ, "RUSTFLAGS": "-C target-feature=+crt-static"},
-        check=True,
-        timeout=600,
-    )
-    return folder / target / "release/rust-random"
