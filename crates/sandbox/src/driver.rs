@@ -80,6 +80,15 @@ pub struct Process {
     pub exit: oneshot::Receiver<Exit>,
 }
 
+/// How long a machine took from the decision to its agent's first word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MachineTimes {
+    /// From power-on.
+    pub boot: Duration,
+    /// From its template.
+    pub restore: Duration,
+}
+
 /// What a sandbox uses and has used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -223,9 +232,9 @@ pub trait Driver: Send + Sync + 'static {
         None
     }
 
-    /// Boots a machine like the one that a sandbox of that spec is cloned from, and ends it: how long its first word took.
-    /// Nothing for a kind that boots none.
-    fn time_boot(&self, spec: SandboxSpec) -> BoxFuture<'_, Option<Result<Duration, CreateError>>> {
+    /// Boots a machine like the one that a sandbox of that spec is cloned from, clones one, and ends both: how long their first
+    /// words took. Nothing for a kind that boots none.
+    fn time_machine(&self, spec: SandboxSpec) -> BoxFuture<'_, Option<Result<MachineTimes, CreateError>>> {
         let _ = spec;
         Box::pin(async { None })
     }

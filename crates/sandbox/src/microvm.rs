@@ -53,7 +53,9 @@ use tokio::sync::Semaphore;
 
 use crate::blank_disk::BlankDisks;
 use crate::cgroup::{self, Hierarchies};
-use crate::driver::{BoxFuture, CreateError, Driver, Recovered, Restored, Sandbox, SandboxSpec, Snapshotter};
+use crate::driver::{
+    BoxFuture, CreateError, Driver, MachineTimes, Recovered, Restored, Sandbox, SandboxSpec, Snapshotter,
+};
 use crate::users::UserRanges;
 
 pub use firecracker::{CloneMemory, FirecrackerVersion, NoFirecracker};
@@ -310,8 +312,8 @@ impl Driver for MicroVm {
         Some(self)
     }
 
-    fn time_boot(&self, spec: SandboxSpec) -> BoxFuture<'_, Option<Result<Duration, CreateError>>> {
-        Box::pin(async move { Some(sandbox::time_boot(&self.shared, &spec).await) })
+    fn time_machine(&self, spec: SandboxSpec) -> BoxFuture<'_, Option<Result<MachineTimes, CreateError>>> {
+        Box::pin(async move { Some(sandbox::time_machine(&self.shared, &spec).await) })
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! A machine as an instance's sandbox: made from a template, hibernated and woken, ended.
 
 mod saved;
+mod timing;
 
 use std::fs::File;
 use std::io;
@@ -23,6 +24,7 @@ use crate::driver::{
     SpawnError, Stats,
 };
 pub(super) use saved::saved;
+pub(super) use timing::time_machine;
 
 /// An agent that says nothing for so long after its machine was restored, or to a question, will not.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -210,14 +212,6 @@ async fn template_for(
     let (root, code) = blocking("make disk images", move || images(&for_images, &mounts)).await??;
     let template = shared.templates.get(shared, &root, size_for(spec)).await;
     Ok((template.map_err(|error: TemplateError| set_up(&error))?, code))
-}
-
-/// Boots a machine for nothing but the time that it takes.
-pub(super) async fn time_boot(shared: &Arc<Shared>, spec: &SandboxSpec) -> Result<Duration, CreateError> {
-    let (for_images, mounts) = (Arc::clone(shared), spec.mounts.clone());
-    let (root, _) = blocking("make disk images", move || images(&for_images, &mounts)).await??;
-    let booted = shared.templates.time_boot(shared, &root, size_for(spec)).await;
-    booted.map_err(|error: TemplateError| set_up(&error))
 }
 
 fn failed(step: &str, source: io::Error) -> CreateError {

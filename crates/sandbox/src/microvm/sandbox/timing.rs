@@ -1,0 +1,39 @@
+//! How long machines take to come about, for whoever wants to know it of the machine at hand.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Disks, Inner, blocking, images, kind, set_up, size_for, template_for, with_scratch};
+use crate::driver::{CreateError, MachineTimes, SandboxSpec};
+use crate::microvm::Shared;
+use crate::microvm::template::TemplateError;
+use crate::microvm::vmm::Origin;
+
+/// One machine booted and one restored, each to its agent's first word, and ended.
+pub(in crate::microvm) async fn time_machine(
+    shared: &Arc<Shared>,
+    spec: &SandboxSpec,
+) -> Result<MachineTimes, CreateError> {
+    Ok(MachineTimes { boot: boot(shared, spec).await?, restore: restore(shared, spec).await? })
+}
+
+async fn boot(shared: &Arc<Shared>, spec: &SandboxSpec) -> Result<Duration, CreateError> {
+    let (for_images, mounts) = (Arc::clone(shared), spec.mounts.clone());
+    let (root, _) = blocking("make disk images", move || images(&for_images, &mounts)).await??;
+    let booted = shared.templates.time_boot(shared, &root, size_for(spec)).await;
+    booted.map_err(|error: TemplateError| set_up(&error))
+}
+
+async fn restore(shared: &Arc<Shared>, spec: &SandboxSpec) -> Result<Duration, CreateError> {
+    let (template, code) = template_for(shared, spec).await?;
+    let kind = kind(spec, Arc::clone(&template), code);
+    let (_, scratch) = with_scratch(shared, &kind, None).await?;
+    let inner = Inner::new(shared, spec, template, Disks { code: kind.code, scratch }, (false, None));
+    let saved = &inner.template.snapshot;
+    let began = Instant::now();
+    let started = inner.start(Origin::Clone { memory: &saved.memory, state: &saved.state }, None).await;
+    let took = began.elapsed();
+    inner.destroy().await;
+    started.map_err(|error| set_up(&error))?;
+    Ok(took)
+}
