@@ -17,7 +17,8 @@ const NOTES: [(&str, &str); 15] = [
         "CreateFunction",
         "code as `ZipFile` only; settings without which a function would not do what its owner \
          expects (`Layers`, `FileSystemConfigs`, `ImageConfig`, ...) are refused by name; `VpcConfig`, \
-         `DeadLetterConfig`, `KMSKeyArn` and `SnapStart` are kept and given back, and do nothing; of \
+         `DeadLetterConfig` and `KMSKeyArn` are kept and given back, and do nothing; `SnapStart` saves versions where \
+         instances are micro-VMs, for every runtime; of \
          `CapacityProviderConfig`, `PerExecutionEnvironmentMaxConcurrency` sets the requests at once in an instance, \
          unless the tag `hearth:concurrency` does",
     ),
