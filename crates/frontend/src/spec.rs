@@ -77,6 +77,7 @@ pub(crate) fn of(
         ephemeral_mb: config.ephemeral_mb,
         environment: config.environment.clone().unwrap_or_default(),
         isolation: settings.isolation,
+        egress: settings.egress,
         snap_start,
         concurrency,
         idle_timeout: settings.idle_timeout,

@@ -3,15 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hearth_types::{Concurrency, Isolation, KeepAlive, Queue, limits};
+use hearth_types::{Concurrency, Egress, Isolation, KeepAlive, Queue, limits};
 
 use crate::error::ApiError;
 
 /// The tag about requests at once in one instance.
 pub(crate) const CONCURRENCY: &str = "hearth:concurrency";
 /// The tags that are settings.
-const SETTINGS: [&str; 5] =
-    [CONCURRENCY, "hearth:idle-timeout", "hearth:isolation", "hearth:keep-alive", "hearth:queue"];
+const SETTINGS: [&str; 6] = [
+    CONCURRENCY,
+    "hearth:egress",
+    "hearth:idle-timeout",
+    "hearth:isolation",
+    "hearth:keep-alive",
+    "hearth:queue",
+];
 /// Tags of one resource.
 const MOST_TAGS: usize = 50;
 /// The longest idle timeout.
@@ -24,10 +30,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(900);
 const DEEPEST_QUEUE: u32 = 10_000;
 
 /// What the tags of a function say about how it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) isolation: Option<Isolation>,
+    pub(crate) egress: Egress,
     pub(crate) keep_alive: KeepAlive,
     pub(crate) concurrency: Concurrency,
     pub(crate) queue: Queue,
@@ -74,6 +81,12 @@ impl Settings {
                     .map_err(|_| wrong("hearth:isolation", "auto, container, qemu or firecracker"))?,
             ),
         };
+        let egress = match get("hearth:egress") {
+            None => Egress::None,
+            Some(text) => text.parse().map_err(|error: hearth_types::ParseEgressError| {
+                ApiError::parameter(format!("The tag hearth:egress has the value {text:?}: {error}"))
+            })?,
+        };
         let concurrency = match get(CONCURRENCY) {
             None => Concurrency::default(),
             Some(text) => concurrency(text).ok_or_else(|| {
@@ -97,7 +110,7 @@ impl Settings {
                 wrong("hearth:queue", expected)
             })?,
         };
-        Ok(Self { idle_timeout, isolation, keep_alive, concurrency, queue })
+        Ok(Self { idle_timeout, isolation, egress, keep_alive, concurrency, queue })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which driver isolates instances here, and what it is opened with.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -80,6 +81,9 @@ pub(crate) struct DriverArgs {
     /// first that an earlier clone asked for (userfaultfd)
     #[arg(long, env = "HEARTH_CLONE_MEMORY", value_enum, default_value_t)]
     clone_memory: CloneMemoryChoice,
+    /// Whom instances with `hearth:egress` ask for names, at most three [default: the machine's own resolvers]
+    #[arg(long, env = "HEARTH_DNS", value_name = "ADDR", value_delimiter = ',', num_args = 1..=3)]
+    dns: Vec<Ipv4Addr>,
 }
 
 /// See [`CloneMemory`].
@@ -95,7 +99,7 @@ impl DriverArgs {
     pub(crate) async fn open(&self, data: &DataDir) -> anyhow::Result<(Arc<dyn Driver>, Recovered)> {
         match self.isolation {
             IsolationChoice::Auto => self.open_strongest(data).await,
-            IsolationChoice::Only(Isolation::Container) => open_container(data).await,
+            IsolationChoice::Only(Isolation::Container) => open_container(data, self.resolvers()).await,
             IsolationChoice::Only(Isolation::Qemu) => {
                 let kvm = tokio::task::spawn_blocking(doctor::kvm_runs).await.unwrap_or(false);
                 self.open_machines(data, self.qemu(kvm, true)).await
@@ -124,7 +128,11 @@ impl DriverArgs {
         if !kvm {
             tracing::info!("micro-VMs not chosen: KVM runs no guests here");
         }
-        open_container(data).await
+        open_container(data, self.resolvers()).await
+    }
+
+    fn resolvers(&self) -> Vec<Ipv4Addr> {
+        if self.dns.is_empty() { hearth_network::machine_resolvers() } else { self.dns.clone() }
     }
 
     fn qemu(&self, kvm: bool, emulate: bool) -> VmmConfig {
@@ -176,11 +184,15 @@ impl DriverArgs {
     }
 }
 
-async fn open_container(data: &DataDir) -> anyhow::Result<(Arc<dyn Driver>, Recovered)> {
+async fn open_container(
+    data: &DataDir,
+    resolvers: Vec<Ipv4Addr>,
+) -> anyhow::Result<(Arc<dyn Driver>, Recovered)> {
     let config = ContainerConfig {
         name: data.worker_name(),
         directory: data.sandbox(),
         program: std::env::current_exe().context("cannot find hearth's own program")?,
+        resolvers,
     };
     let (driver, recovered) = Container::open(config)
         .await

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 600;
 
 /// What each crate may use: the arrows of ARCHITECTURE.md.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("types", &[]),
     ("wire", &[]),
     ("agent", &["wire"]),
@@ -18,7 +18,8 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("placement", &["types"]),
     ("kernel", &[]),
     ("rootfs", &[]),
-    ("sandbox", &["types", "wire", "kernel", "rootfs"]),
+    ("network", &["types"]),
+    ("sandbox", &["types", "network", "wire", "kernel", "rootfs"]),
     ("image", &["types"]),
     ("runtimes", &["types"]),
     ("store", &["types"]),

@@ -205,5 +205,6 @@ fn spec(number: u64) -> SandboxSpec {
         processes: 64,
         open_files: 256,
         scratch_bytes: 512 << 20,
+        egress: hearth_types::Egress::None,
     }
 }

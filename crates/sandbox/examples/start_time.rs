@@ -38,6 +38,7 @@ async fn measure() -> Result<(), Box<dyn Error>> {
         name: format!("start-time-{}", std::process::id()),
         directory: directory.clone(),
         program: std::env::current_exe()?,
+        resolvers: Vec::new(),
     };
     let (driver, _) = Container::open(config).await?;
     let (mut made, mut exited, mut destroyed) = (Vec::new(), Vec::new(), Vec::new());
@@ -73,6 +74,7 @@ fn spec(run: u64) -> SandboxSpec {
         processes: 64,
         open_files: 1_024,
         scratch_bytes: 512 << 20,
+        egress: hearth_types::Egress::None,
     }
 }
 

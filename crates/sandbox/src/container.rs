@@ -47,10 +47,12 @@ mod zygote_link;
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hearth_network::Network;
 use hearth_types::Isolation;
 
 use crate::cgroup::{self, Hierarchies};
@@ -72,6 +74,8 @@ pub struct ContainerConfig {
     pub directory: PathBuf,
     /// The program that becomes the zygote when it is called with [`ZYGOTE_ARGUMENT`].
     pub program: PathBuf,
+    /// Whom sandboxes with a network ask for names.
+    pub resolvers: Vec<Ipv4Addr>,
 }
 
 /// Why the driver cannot start.
@@ -97,6 +101,9 @@ struct Shared {
     hierarchies: Hierarchies,
     scratch: Option<ScratchDisks>,
     users: UserRanges,
+    network: Network,
+    /// What sandboxes with a network have as `/etc/resolv.conf`.
+    resolv_conf: PathBuf,
     zygote: ZygoteLink,
     registry: Registry,
     closed: AtomicBool,
@@ -131,6 +138,9 @@ impl Container {
             }
         };
         let users = UserRanges::claim(rootless).map_err(step("claim user ids"))?;
+        let network = Network::new(config.resolvers.clone());
+        let resolv_conf = config.directory.join("resolv.conf");
+        fs::write(&resolv_conf, network.resolv_conf()).map_err(step("write resolv.conf"))?;
         let zygote = ZygoteLink::start(&config.program).map_err(step("start the zygote"))?;
         let shared = Shared {
             root,
@@ -138,6 +148,8 @@ impl Container {
             hierarchies,
             scratch,
             users,
+            network,
+            resolv_conf,
             zygote,
             registry: Registry::default(),
             closed: AtomicBool::new(false),
@@ -179,6 +191,7 @@ impl Driver for Container {
             for sandbox in self.shared.registry.all() {
                 sandbox.destroy().await;
             }
+            self.shared.network.close().await;
             let shared = Arc::clone(&self.shared);
             let closed = tokio::task::spawn_blocking(move || {
                 shared.zygote.stop();

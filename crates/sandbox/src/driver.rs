@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-use hearth_types::{InstanceId, Isolation};
+use hearth_network::NetworkError;
+use hearth_types::{Egress, InstanceId, Isolation};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
@@ -47,6 +48,8 @@ pub struct SandboxSpec {
     pub open_files: u32,
     /// Size of `/tmp`, bytes.
     pub scratch_bytes: u64,
+    /// Where its processes may connect to.
+    pub egress: Egress,
 }
 
 /// A program to start in a sandbox, as the sandbox's ordinary user.
@@ -120,6 +123,12 @@ pub enum CreateError {
         /// What it said last.
         reason: String,
     },
+    /// It cannot have the network that its function's `hearth:egress` asks for.
+    #[error("cannot give it the network that hearth:egress asks for")]
+    Network(#[source] NetworkError),
+    /// The driver has no networks for its sandboxes.
+    #[error("hearth:egress must be none here: {0}")]
+    NoNetwork(&'static str),
     /// The driver is shutting down.
     #[error("the driver is shutting down")]
     Closed,

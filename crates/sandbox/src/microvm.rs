@@ -48,7 +48,7 @@ use std::time::Duration;
 
 use hearth_kernel::Kernel;
 use hearth_rootfs::Images;
-use hearth_types::Isolation;
+use hearth_types::{Egress, Isolation};
 use tokio::sync::Semaphore;
 
 use crate::blank_disk::BlankDisks;
@@ -295,6 +295,14 @@ fn version(program: &std::path::Path) -> io::Result<String> {
     text.lines().next().map(str::to_owned).ok_or_else(|| io::Error::other("it says no version"))
 }
 
+/// Machines have no network device yet.
+fn check_egress(spec: &SandboxSpec) -> Result<(), CreateError> {
+    match spec.egress {
+        Egress::None => Ok(()),
+        _ => Err(CreateError::NoNetwork("micro-VMs have no network yet; the container driver has")),
+    }
+}
+
 impl Driver for MicroVm {
     fn isolation(&self) -> Isolation {
         self.shared.vmm.isolation()
@@ -303,6 +311,7 @@ impl Driver for MicroVm {
     fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>> {
         Box::pin(async move {
             self.check_open()?;
+            check_egress(&spec)?;
             let sandbox = MicroVmSandbox::create(&self.shared, spec, false).await?;
             Ok(Box::new(sandbox) as Box<dyn Sandbox>)
         })
@@ -346,6 +355,7 @@ impl Snapshotter for MicroVm {
     fn create_to_save(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>> {
         Box::pin(async move {
             self.check_open()?;
+            check_egress(&spec)?;
             let sandbox = MicroVmSandbox::create(&self.shared, spec, true).await?;
             Ok(Box::new(sandbox) as Box<dyn Sandbox>)
         })

@@ -96,6 +96,11 @@ impl UserRanges {
         range.ok_or_else(|| io::Error::new(io::ErrorKind::QuotaExceeded, "all ranges of user ids are in use"))
     }
 
+    /// Which of the machine's ranges one is, whoever has it.
+    pub(crate) fn number(first: u32) -> u32 {
+        first.saturating_sub(FIRST) / RANGE
+    }
+
     /// Lets other hearths have the block. No range of it is in use any more.
     pub(crate) fn release(&self) {
         self.free.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -36,6 +36,7 @@ async fn open(name: &str, directory: &Path) -> (Arc<dyn Driver>, Recovered) {
         name: name.to_owned(),
         directory: directory.to_owned(),
         program: std::env::current_exe().unwrap(),
+        resolvers: Vec::new(),
     };
     let (driver, recovered) = Container::open(config).await.unwrap();
     (Arc::new(driver), recovered)

@@ -112,6 +112,7 @@ fn spec(index: u32, function: &Function, policy: Policy) -> Option<FunctionSpec>
         ephemeral_mb: 512,
         environment: std::collections::BTreeMap::new(),
         isolation: Some(Isolation::Container),
+        egress: hearth_types::Egress::None,
         concurrency: function.concurrency,
         snap_start: false,
         idle_timeout: policy.idle_timeout,

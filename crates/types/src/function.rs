@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountId, Isolation, Runtime};
+use crate::{AccountId, Egress, Isolation, Runtime};
 
 /// A function of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -182,6 +182,8 @@ pub struct FunctionSpec {
     pub environment: BTreeMap<String, String>,
     /// Driver it must run on; `None` for whichever its worker has.
     pub isolation: Option<Isolation>,
+    /// Where its instances may connect to.
+    pub egress: Egress,
     /// Requests at once in one instance.
     pub concurrency: Concurrency,
     /// Time an instance may sit idle before it ends.

@@ -3,6 +3,7 @@
 //! Nothing here does I/O or decides anything. A type lives here only when two parts that must not
 //! know each other (manager and worker, frontend and store) have to mean the same thing by it.
 
+mod egress;
 mod function;
 mod id;
 mod invocation;
@@ -12,6 +13,7 @@ pub mod limits;
 mod runtime;
 mod time;
 
+pub use egress::{Egress, EgressRule, ParseEgressError};
 pub use function::{
     CodeDigest, Concurrency, FunctionId, FunctionSpec, InvalidDigest, KeepAlive, Queue, RevisionId, Version,
     VersionId,

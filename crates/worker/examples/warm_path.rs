@@ -116,6 +116,7 @@ async fn measure() -> Result<(), Failure> {
         name: format!("warm-path-{}", std::process::id()),
         directory: directory.join("sandbox"),
         program: std::env::current_exe()?,
+        resolvers: Vec::new(),
     };
     let driver = Arc::new(Container::open(driver).await?.0);
     let (events, mut happened) = tokio::sync::mpsc::channel(64);
@@ -194,6 +195,7 @@ fn spec() -> Result<FunctionSpec, Failure> {
         ephemeral_mb: 512,
         environment: BTreeMap::new(),
         isolation: Some(Isolation::Container),
+        egress: hearth_types::Egress::None,
         concurrency: Concurrency::default(),
         snap_start: false,
         idle_timeout: Duration::from_secs(300),

@@ -81,6 +81,7 @@ pub(crate) fn sandbox_spec(instance: InstanceId, spec: &FunctionSpec, launch: &L
         processes: limits::PROCESSES,
         open_files: limits::OPEN_FILES,
         scratch_bytes: mib(spec.ephemeral_mb),
+        egress: spec.egress.clone(),
     }
 }
 

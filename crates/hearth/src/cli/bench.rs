@@ -210,6 +210,7 @@ fn spec(number: u32) -> SandboxSpec {
         processes: 256,
         open_files: 1_024,
         scratch_bytes: 512 << 20,
+        egress: hearth_types::Egress::None,
     }
 }
 

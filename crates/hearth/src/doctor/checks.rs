@@ -24,6 +24,7 @@ pub(super) fn all(listen: SocketAddr, data: &Path, runtimes: PathBuf) -> Vec<Fin
     let mut findings: Vec<Finding> = probe::run().into_iter().map(from_sandbox).collect();
     findings.push(kvm());
     findings.extend(micro_vms());
+    findings.push(network());
     findings.push(memory());
     findings.push(disk(data));
     findings.push(port(listen));
@@ -165,6 +166,23 @@ pub(crate) fn kvm_guest() -> String {
                 std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             format!("{error}{cause}")
         }
+    }
+}
+
+/// Whether instances can have networks.
+fn network() -> Finding {
+    let advice = "install nftables and run as root; without it every function's hearth:egress must be none";
+    if !rustix::process::geteuid().is_root() {
+        return finding(
+            "network",
+            Verdict::Lacking,
+            "links between network namespaces take root",
+            Some(advice),
+        );
+    }
+    match hearth_network::probe() {
+        Ok(()) => finding("network", Verdict::Good, "nft answers: instances can have hearth:egress", None),
+        Err(error) => finding("network", Verdict::Lacking, error.to_string(), Some(advice)),
     }
 }
 

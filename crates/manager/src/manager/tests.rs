@@ -42,6 +42,7 @@ fn spec(name: &str, number: u64) -> FunctionSpec {
         ephemeral_mb: 512,
         environment: BTreeMap::new(),
         isolation: Some(Isolation::Container),
+        egress: hearth_types::Egress::None,
         concurrency: Concurrency::default(),
         snap_start: false,
         idle_timeout: Duration::from_secs(300),

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use hearth_network::Link;
+use hearth_types::Egress;
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
@@ -19,7 +22,7 @@ use crate::driver::{
     BoxFuture, CreateError, Exit, Io, PauseError, Process, ProcessSpec, Sandbox, SandboxSpec, SpawnError,
     Stats,
 };
-use crate::users::write_maps;
+use crate::users::{UserRanges, write_maps};
 
 mod connection;
 
@@ -54,6 +57,7 @@ pub(super) struct Inner {
     processes: Mutex<Processes>,
     remains: tokio::sync::Mutex<Option<Remains>>,
     group: Arc<Mutex<Group>>,
+    _link: Option<Link>,
 }
 
 /// What is there to be removed once.
@@ -100,6 +104,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 // === impl Making ===
 
 impl Making {
+    /// Gives it the network that its function asks for.
+    async fn join_network(&self, egress: &Egress) -> Result<Option<Link>, CreateError> {
+        if *egress == Egress::None {
+            return Ok(None);
+        }
+        if self.shared.rootless {
+            return Err(CreateError::NoNetwork("links between network namespaces take root"));
+        }
+        let pidfd = self.pidfd.as_ref().map(OwnedFd::try_clone).transpose();
+        let pidfd = pidfd.map_err(|source| CreateError::Step { step: "watch the sandbox".into(), source })?;
+        let gone = || CreateError::SetUp { reason: "it was not started".into() };
+        let number = UserRanges::number(self.user_range);
+        let joined = self.shared.network.join(number, pidfd.ok_or_else(gone)?, egress).await;
+        joined.map(Some).map_err(CreateError::Network)
+    }
+
     /// Everything that blocks: clones the zygote, and limits the clone while it sets itself up.
     fn start(shared: &Arc<Shared>, spec: &SandboxSpec, theirs: &OwnedFd) -> Result<Self, CreateError> {
         let step = |step: &str| {
@@ -114,13 +134,7 @@ impl Making {
         };
         let order = CloneOrder {
             root: shared.root.to_string_lossy().into_owned(),
-            binds: spec
-                .mounts
-                .iter()
-                .map(|mount| {
-                    (mount.source.to_string_lossy().into_owned(), mount.target.to_string_lossy().into_owned())
-                })
-                .collect(),
+            binds: binds(shared, spec),
             hostname: "sandbox".to_owned(),
             open_files: u64::from(spec.open_files),
             memory_scratch_bytes: disk.is_none().then_some(spec.scratch_bytes),
@@ -187,6 +201,15 @@ impl Making {
     }
 }
 
+/// Directories and files of the host that it sees.
+fn binds(shared: &Shared, spec: &SandboxSpec) -> Vec<(String, String)> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let mounts = spec.mounts.iter().map(|mount| (text(&mount.source), text(&mount.target)));
+    let names =
+        (spec.egress != Egress::None).then(|| (text(&shared.resolv_conf), "/etc/resolv.conf".to_owned()));
+    mounts.chain(names).collect()
+}
+
 impl Drop for Making {
     fn drop(&mut self) {
         if let Some(pidfd) = self.pidfd.take() {
@@ -215,13 +238,14 @@ impl ContainerSandbox {
             .map_err(|error| step("make a control socket")(error.into()))?;
         let control = super::sys::watch(ours).map_err(step("watch the control socket"))?;
         let for_start = Arc::clone(shared);
-        let scratch_bytes = spec.scratch_bytes;
+        let (scratch_bytes, egress) = (spec.scratch_bytes, spec.egress.clone());
         let started = tokio::task::spawn_blocking(move || Making::start(&for_start, &spec, &theirs)).await;
         let mut making = started.map_err(|error| step("start the set-up")(io::Error::other(error)))??;
         prepare_scratch(shared, scratch_bytes);
         let listener = tokio::time::timeout(SET_UP_DEADLINE, making.finish(&control))
             .await
             .map_err(|_| CreateError::SetUp { reason: "it took too long".into() })??;
+        let link = making.join_network(&egress).await?;
         let listener = std::net::TcpListener::from(listener);
         listener.set_nonblocking(true).map_err(step("watch the Runtime API's socket"))?;
         let listener = TcpListener::from_std(listener).map_err(step("watch the Runtime API's socket"))?;
@@ -243,6 +267,7 @@ impl ContainerSandbox {
             processes: Mutex::default(),
             remains: tokio::sync::Mutex::new(Some(Remains { user_range: making.user_range })),
             group: Arc::new(Mutex::new(group)),
+            _link: link,
         });
         shared.registry.add(&inner);
         tokio::spawn(follow(Arc::clone(&inner)));

@@ -544,6 +544,7 @@ mod tests {
             processes: 1,
             open_files: 1,
             scratch_bytes: 1,
+            egress: hearth_types::Egress::None,
         }
     }
 

@@ -61,6 +61,7 @@ pub(crate) fn spec() -> SandboxSpec {
         processes: 64,
         open_files: 256,
         scratch_bytes: 16 << 20,
+        egress: hearth_types::Egress::None,
     }
 }
 

@@ -99,6 +99,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 name: world.name.clone(),
                 directory: world.directory.path().join("next"),
                 program: std::env::current_exe().unwrap(),
+                resolvers: Vec::new(),
             };
             let (next, recovered) = Container::open(config).await.unwrap();
             assert_eq!((world.recovered.sandboxes, recovered.sandboxes), (0, 1));

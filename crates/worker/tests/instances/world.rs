@@ -90,6 +90,7 @@ impl World {
             name: name.to_owned(),
             directory: directory.path().join("sandbox"),
             program: std::env::current_exe().unwrap(),
+            resolvers: Vec::new(),
         };
         let driver = Arc::new(Container::open(config).await.unwrap().0);
         let (sender, events) = mpsc::channel(64);
@@ -233,6 +234,7 @@ pub(crate) fn spec(code: &Path) -> FunctionSpec {
         ephemeral_mb: 512,
         environment: [("TEST_CODE".to_owned(), code.to_str().unwrap().to_owned())].into(),
         isolation: Some(Isolation::Container),
+        egress: hearth_types::Egress::None,
         concurrency: Concurrency::default(),
         snap_start: false,
         idle_timeout: Duration::from_secs(300),

@@ -1,0 +1,238 @@
+"""Where instances may connect to: `hearth:egress`, on hosts of the test's own making."""
+
+import os
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from harness import archives
+from harness.netns import DNS_NAME, ELSEWHERE, HOST, METADATA, OUTSIDE, Namespace, Network
+from harness.server import Hearth, invoke
+from harness.wait import wait_for
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="links between network namespaces take root"),
+    pytest.mark.skipif(
+        os.environ.get("HEARTH_ISOLATION", "container") not in ("auto", "container"), reason="micro-VMs have no network yet"
+    ),
+]
+# Tries to connect: what was said, or the error's name.
+TRIES = """
+import errno, socket
+def attempt(address, port):
+    try:
+        with socket.create_connection((address, port), 3) as connection:
+            return connection.recv(64).decode()
+    except TimeoutError:
+        return "ETIMEDOUT"
+    except socket.gaierror as error:
+        return "no name"
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+result = [attempt(*where) for where in event["where"]]
+"""
+# Errors of a connection that was refused, or had no way.
+NO_WAY = {"ENETUNREACH", "EHOSTUNREACH", "ECONNREFUSED", "EACCES", "EPERM"}
+
+
+@pytest.fixture
+def network():
+    network = Network()
+    yield network
+    network.close()
+
+
+class OnHost:
+    """A hearth on a test's host, with a function that tries to connect."""
+
+    def __init__(self, network, directory, python, *arguments, data=None):
+        self.network, self.python = network, python
+        self.server = network.host.run(Hearth, directory, "--dns", OUTSIDE, *arguments, data=data)
+        network.host.run(self.server.ready)
+
+    def deploy(self, name, egress=None):
+        def create():
+            client = self.server.client()
+            tags = {"hearth:egress": egress} if egress else {}
+            self.server.create(client, name, archives.function("python-lab"), self.python, Tags=tags, Timeout=60, MemorySize=256)
+
+        self.network.host.run(create)
+
+    def run(self, name, code, **event):
+        def call():
+            value, answer = invoke(self.server.client(), name, {"code": code, **event})
+            assert "FunctionError" not in answer, value
+            return value
+
+        return self.network.host.run(call)
+
+    def attempts(self, name, *where):
+        return self.run(name, TRIES, where=where)
+
+    @property
+    def own_port(self):
+        return self.server.address[1]
+
+    def tables(self):
+        return [line for line in self.network.host.shell("nft list tables").splitlines() if "hearth_" in line]
+
+    def links(self):
+        return self.network.host.shell("ip -o link show type veth | grep -o 'hth[0-9.]*' || true").split()
+
+    def end(self):
+        self.network.host.run(self.server.__exit__)
+
+
+@pytest.fixture
+def on_host(network, tmp_path, python):
+    started = []
+
+    def start(*arguments, **more):
+        host = OnHost(network, tmp_path, python, *arguments, **more)
+        started.append(host)
+        return host
+
+    yield start
+    for host in started:
+        host.end()
+
+
+def test_without_egress_there_is_no_network(on_host):
+    host = on_host()
+    host.deploy("closed")
+    assert set(host.attempts("closed", (OUTSIDE, 8080), (HOST, 7000), (DNS_NAME, 8080))) <= {"ENETUNREACH", "no name"}
+    assert host.run("closed", "import os\nresult = os.listdir('/sys/class/net') if os.path.exists('/sys/class/net') else []") in (["lo"], [])
+    assert host.tables() == [] and host.links() == [], "who needs no network costs none"
+
+
+def test_all_reaches_all_but_what_is_close_to_the_worker(on_host, network):
+    host = on_host()
+    host.deploy("open", "all")
+    host.deploy("other", "all")
+    own = host.run("other", "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.connect(('10.77.0.1', 9))\nresult = s.getsockname()[0]")
+    assert host.attempts("open", (OUTSIDE, 8080), (ELSEWHERE, 8080), (DNS_NAME, 9090)) == [HOST] * 3, "and seen as its host"
+    gateway = own.rsplit(".", 1)[0] + "." + str(int(own.rsplit(".", 1)[1]) - 1)
+    never = [
+        (HOST, 7000), (HOST, host.own_port), (METADATA, 80), (own, 9001), (own, 22), (gateway, host.own_port), (gateway, 7000),
+        ("127.0.0.1", 7001), ("127.0.0.1", host.own_port), ("224.0.0.1", 80),
+    ]  # fmt: skip
+    outcomes = host.attempts("open", *never)
+    assert set(outcomes) <= NO_WAY, dict(zip(never, outcomes))
+    assert network.servers[HOST, 7000].callers == network.servers[METADATA, 80].callers == []
+    # Its host reaches the same servers, so it was not for want of them.
+    assert network.host.run(reads, HOST, 7000) and network.host.run(reads, METADATA, 80)
+
+
+def reads(address, port):
+    with socket.create_connection((address, port), 5) as connection:
+        return connection.recv(64)
+
+
+def test_a_list_allows_its_networks_and_ports_and_names(on_host):
+    host = on_host()
+    host.deploy("some", f"{OUTSIDE}:8080, 10.78.0.0/16:8000-8079")
+    reached = host.attempts("some", (OUTSIDE, 8080), (DNS_NAME, 8080))
+    assert reached == [HOST] * 2
+    refused = host.attempts("some", (OUTSIDE, 9090), (ELSEWHERE, 8080), (METADATA, 80))
+    assert set(refused) <= NO_WAY, refused
+    # Another function's list is another's.
+    host.deploy("elsewhere", "10.78.0.0/16:8080")
+    assert host.attempts("elsewhere", (ELSEWHERE, 8080)) == [HOST]
+    assert set(host.attempts("elsewhere", (OUTSIDE, 8080))) <= NO_WAY
+
+
+def test_a_wrong_egress_is_said_when_it_is_set(on_host):
+    host = on_host()
+    with pytest.raises(Exception, match="hearth:egress.*10.0.0.0/8"):
+        host.deploy("wrong", "10.1.2.3/8:443")
+    with pytest.raises(Exception, match="IPv6"):
+        host.deploy("wrong", "[2001:db8::1]:443")
+
+
+def test_no_one_speaks_for_another(on_host, network):
+    """A function cannot make raw packets; and were one to, those from an address that is not its own go nowhere."""
+    host = on_host()
+    host.deploy("liar", "all")
+    code = """
+import errno, socket
+def bind(address):
+    try:
+        with socket.socket() as s:
+            s.bind((address, 0)); s.settimeout(3); s.connect(("10.77.0.1", 8080)); return s.recv(64).decode()
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+def raw(kind):
+    try:
+        socket.socket(*kind).close(); return "made"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+result = [bind("10.77.0.2"), bind("198.19.0.1"), raw((socket.AF_INET, socket.SOCK_RAW, 255)), raw((socket.AF_PACKET, socket.SOCK_RAW, 0))]
+"""
+    outcomes = host.run("liar", code)
+    assert outcomes[:2] == ["EADDRNOTAVAIL"] * 2 and set(outcomes[2:]) <= {"EPERM", "EACCES", "EAFNOSUPPORT"}, outcomes
+    assert network.servers[OUTSIDE, 8080].callers == []
+    heard = network.outside.run(datagrams, OUTSIDE, 4000)
+    own = host.run("liar", "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.connect(('10.77.0.1', 9))\nresult = s.getsockname()[0]")
+    with open(f"/proc/{pid_of(host.server.mark)}/ns/net") as namespace:
+        inside = Namespace(namespace.fileno())
+        for source in ("10.77.0.9", "198.19.0.1", OUTSIDE, own):
+            inside.run(send_as, source, OUTSIDE, 4000)
+    heard.settimeout(5)
+    assert heard.recv(64) == own.encode(), "the first that comes is the last that was sent"
+    heard.close()
+
+
+def datagrams(address, port):
+    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.bind((address, port))
+    return listener
+
+
+def send_as(source, target, port):
+    """A datagram with its source as its text, from whatever address."""
+    text = source.encode()
+    ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 28 + len(text), 0, 0, 64, 17, 0, socket.inet_aton(source), socket.inet_aton(target))
+    udp = struct.pack(">HHHH", 4001, port, 8 + len(text), 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.sendto(ip + udp + text, (target, 0))
+
+
+def pid_of(mark):
+    """A function's process of the server of that mark."""
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            variables = environment.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if f"E2E_MARK={mark}".encode() in variables:
+            return int(environment.parent.name)
+    raise AssertionError("it has a process")
+
+
+def test_two_hearths_on_a_host_do_not_disturb_each_other_and_leave_nothing(on_host, tmp_path):
+    one, two = on_host(data=tmp_path / "one"), on_host(data=tmp_path / "two")
+    for host in (one, two):
+        host.deploy("open", "all")
+        assert host.attempts("open", (OUTSIDE, 8080)) == [HOST]
+    assert len(one.tables()) == 2 and len(one.links()) == 2
+    two.end()
+    assert len(one.tables()) == 1
+    assert one.attempts("open", (OUTSIDE, 9090)) == [HOST]
+    one.end()
+    assert one.tables() == []
+    wait_for(lambda: one.links() == [], "the links are gone", 10)
+
+
+def test_what_a_killed_hearth_left_is_replaced(on_host, tmp_path):
+    host = on_host(data=tmp_path / "data")
+    host.deploy("open", "all")
+    assert host.attempts("open", (OUTSIDE, 8080)) == [HOST]
+    host.server.kill()
+    wait_for(lambda: host.links() == [], "links go with their instances", 10)
+    again = on_host(data=tmp_path / "data")
+    assert again.attempts("open", (OUTSIDE, 8080)) == [HOST]
+    assert len(again.tables()) == 1
+    again.end()
+    assert again.tables() == []
