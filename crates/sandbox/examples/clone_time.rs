@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use hearth_kernel::Kernels;
 use hearth_rootfs::Images;
-use hearth_sandbox::{Driver, Exit, MicroVm, MicroVmConfig, ProcessSpec, Sandbox, SandboxSpec, VmmConfig};
+use hearth_sandbox::{
+    Driver, Exit, MicroVm, MicroVmConfig, ProcessSpec, Root, Sandbox, SandboxSpec, VmmConfig,
+};
 use hearth_types::InstanceId;
 
 /// Keeps the times in which the driver says that machines ran again.
@@ -199,6 +201,7 @@ async fn run(sandbox: &dyn Sandbox) -> Result<(), Box<dyn Error>> {
 fn spec(number: u64) -> SandboxSpec {
     SandboxSpec {
         instance: InstanceId::new(1, number),
+        root: Root::Host,
         mounts: Vec::new(),
         memory_bytes: 128 << 20,
         cpu_millis: 1_000,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use hearth_sandbox::{
-    Container, ContainerConfig, Driver, Exit, ProcessSpec, SandboxSpec, ZYGOTE_ARGUMENT, zygote_main,
+    Container, ContainerConfig, Driver, Exit, ProcessSpec, Root, SandboxSpec, ZYGOTE_ARGUMENT, zygote_main,
 };
 use hearth_types::InstanceId;
 
@@ -68,6 +68,7 @@ async fn measure() -> Result<(), Box<dyn Error>> {
 fn spec(run: u64) -> SandboxSpec {
     SandboxSpec {
         instance: InstanceId::new(1, run),
+        root: Root::Host,
         mounts: Vec::new(),
         memory_bytes: 128 << 20,
         cpu_millis: 1_000,

@@ -30,11 +30,12 @@
 //! | `zygote`, `zygote_link` | the process that sandboxes are cloned from, and the worker's side of it |
 //! | `init`, `setup`, `seccomp` | what a sandbox's first process does |
 //! | `sandbox` | a sandbox as the worker holds it |
-//! | `scratch`, `root` | disks for `/tmp`, the root's skeleton |
+//! | `scratch`, `root`, `overlay` | disks for `/tmp`, the root's skeleton, an image as the root |
 //! | `protocol`, `channel` | what these processes say to each other |
 
 mod channel;
 mod init;
+mod overlay;
 mod protocol;
 mod root;
 mod sandbox;
@@ -97,6 +98,8 @@ pub struct Container {
 #[derive(Debug)]
 struct Shared {
     root: PathBuf,
+    /// The uppermost layer of every image.
+    image_points: PathBuf,
     rootless: bool,
     hierarchies: Hierarchies,
     scratch: Option<ScratchDisks>,
@@ -130,6 +133,8 @@ impl Container {
         let hierarchies = Hierarchies::open(&config.name).map_err(step("find cgroups"))?;
         let recovered = Recovered { sandboxes: cgroup::remove_left_groups(&hierarchies) };
         let root = root::make(&config.directory).map_err(step("make the root's skeleton"))?;
+        let image_points =
+            root::make_image_points(&config.directory).map_err(step("make the mount points of images"))?;
         let scratch = match ScratchDisks::open(&config.directory.join("scratch")) {
             Ok(scratch) => Some(scratch),
             Err(error) => {
@@ -144,6 +149,7 @@ impl Container {
         let zygote = ZygoteLink::start(&config.program).map_err(step("start the zygote"))?;
         let shared = Shared {
             root,
+            image_points,
             rootless,
             hierarchies,
             scratch,

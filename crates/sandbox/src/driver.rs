@@ -31,12 +31,35 @@ pub struct ReadOnlyMount {
     pub target: PathBuf,
 }
 
+/// What a sandbox's processes see as `/`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Root {
+    /// The programs and libraries of the worker's machine, read-only, and none of its configuration and data.
+    #[default]
+    Host,
+    /// An image, and nothing of the machine.
+    Image(ImageRoot),
+}
+
+/// An image that a sandbox has as its root, shared by all sandboxes that have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRoot {
+    /// Its layers: absolute paths of directories with overlayfs' own marks of what a layer takes away, the uppermost first.
+    /// Never empty.
+    pub layers: Vec<PathBuf>,
+    /// How much may be written over the layers, bytes, on a disk that goes with the sandbox; `None` if the root is read-only
+    /// and only `/tmp` can be written to, as in Lambda.
+    pub writable_bytes: Option<u64>,
+}
+
 /// What a sandbox is made of and what it may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxSpec {
     /// The instance it is for; its name in cgroups, logs and on disk.
     pub instance: InstanceId,
-    /// Directories that it sees.
+    /// What its root is.
+    pub root: Root,
+    /// Directories that it sees besides.
     pub mounts: Vec<ReadOnlyMount>,
     /// Memory limit, bytes. Over it the kernel ends the sandbox's processes.
     pub memory_bytes: u64,
@@ -129,6 +152,9 @@ pub enum CreateError {
     /// The driver has no networks for its sandboxes.
     #[error("hearth:egress must be none here: {0}")]
     NoNetwork(&'static str),
+    /// The driver has no images as roots.
+    #[error("it cannot have an image as its root: {0}")]
+    NoImage(&'static str),
     /// The driver is shutting down.
     #[error("the driver is shutting down")]
     Closed,

@@ -11,6 +11,8 @@
 
 #[path = "common/conformance.rs"]
 mod conformance;
+#[path = "container/image.rs"]
+mod image;
 #[path = "container/pause.rs"]
 mod pause;
 #[path = "container/remains.rs"]
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(conformance::trials());
     trials.extend(walls::trials());
+    trials.extend(image::trials());
     trials.extend(pause::trials());
     trials.extend(remains::trials());
     if !rustix::process::geteuid().is_root() {

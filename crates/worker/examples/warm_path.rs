@@ -97,8 +97,7 @@ impl Launcher for ThisProgram {
                 mounts: vec![ReadOnlyMount { source: self.directory.clone(), target: "/var/task".into() }],
                 argv: vec!["/var/task/bootstrap".to_owned()],
                 working_directory: "/var/task".into(),
-                environment: BTreeMap::new(),
-                extensions: Vec::new(),
+                ..Launch::default()
             })
         })
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 
-use hearth_sandbox::{BoxFuture, ReadOnlyMount};
+use hearth_sandbox::{BoxFuture, ReadOnlyMount, Root};
 use hearth_types::FunctionSpec;
 
 /// Knows where a function's code and interpreter are on this machine.
@@ -16,6 +16,8 @@ pub trait Launcher: Send + Sync + 'static {
 /// A function, ready to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Launch {
+    /// What it sees as `/`: the machine's programs, or an image.
+    pub root: Root,
     /// Directories with code, interpreter, client and layers.
     pub mounts: Vec<ReadOnlyMount>,
     /// The runtime's executable, as a path in the sandbox, and its arguments. Never empty.

@@ -62,10 +62,10 @@ impl fmt::Debug for Snapshots {
 /// What a snapshot's worth depends on, as far as the worker knows; the driver adds what it knows.
 pub(crate) fn key(spec: &FunctionSpec, launch: &Launch) -> String {
     let FunctionSpec { revision, arn, region, runtime, handler, code, environment, .. } = spec;
-    let Launch { mounts: _, argv, working_directory, environment: defaults, extensions } = launch;
+    let Launch { root, mounts: _, argv, working_directory, environment: defaults, extensions } = launch;
     format!(
         "{revision:?} {arn} {region} {runtime} {handler:?} {code} {} {environment:?} {argv:?} {working_directory:?} \
-         {defaults:?} {extensions:?}",
+         {defaults:?} {extensions:?} {root:?}",
         spec.concurrency.hard
     )
 }
@@ -75,6 +75,7 @@ pub(crate) fn sandbox_spec(instance: InstanceId, spec: &FunctionSpec, launch: &L
     let mib = |mb: u32| u64::from(mb) << 20;
     SandboxSpec {
         instance,
+        root: launch.root.clone(),
         mounts: launch.mounts.clone(),
         memory_bytes: mib(spec.memory_mb),
         cpu_millis: (spec.memory_mb * 1000).div_ceil(limits::MEMORY_MB_PER_VCPU),

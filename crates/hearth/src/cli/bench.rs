@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use hearth_sandbox::{Driver, ProcessSpec, Sandbox, SandboxSpec};
+use hearth_sandbox::{Driver, ProcessSpec, Root, Sandbox, SandboxSpec};
 use hearth_types::InstanceId;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -204,6 +204,7 @@ async fn rate(driver: &Arc<dyn Driver>, runs: u32) -> anyhow::Result<f64> {
 fn spec(number: u32) -> SandboxSpec {
     SandboxSpec {
         instance: InstanceId::new(u64::from(std::process::id()), u64::from(number)),
+        root: Root::Host,
         mounts: Vec::new(),
         memory_bytes: 128 << 20,
         cpu_millis: 1_000,

@@ -27,8 +27,8 @@ const INIT_CAPABILITIES: [u8; 4] = [5, 6, 7, 8];
 const OOM_SCORE: &str = "900";
 
 /// The whole life of a sandbox's first process.
-pub(super) fn run(order: &Clone, worker: &OwnedFd, scratch: Option<OwnedFd>, filter: &seccomp::Program) -> ! {
-    let result = set_up(order, worker, scratch).and_then(|()| {
+pub(super) fn run(order: &Clone, worker: &OwnedFd, disks: setup::Disks, filter: &seccomp::Program) -> ! {
+    let result = set_up(order, worker, disks).and_then(|()| {
         let mut init = Init { order, worker, filter, running: HashMap::new() };
         init.serve().map_err(|error| setup::Failed { step: "serve the worker".into(), error })
     });
@@ -39,7 +39,7 @@ pub(super) fn run(order: &Clone, worker: &OwnedFd, scratch: Option<OwnedFd>, fil
     std::process::exit(0)
 }
 
-fn set_up(order: &Clone, worker: &OwnedFd, scratch: Option<OwnedFd>) -> Result<(), setup::Failed> {
+fn set_up(order: &Clone, worker: &OwnedFd, disks: setup::Disks) -> Result<(), setup::Failed> {
     step("bind the sandbox's life to the zygote's", sys::die_with_parent())?;
     step("reset signals", sys::default_signals())?;
     let _ = rustix::process::setsid();
@@ -50,7 +50,7 @@ fn set_up(order: &Clone, worker: &OwnedFd, scratch: Option<OwnedFd>) -> Result<(
         expect(worker, |answer| matches!(answer, Order::Mapped))?;
         step("become root inside", sys::become_user(0, 0, false))?;
     }
-    setup::file_system(order, scratch)?;
+    setup::file_system(order, disks)?;
     step("bring the loopback interface up", sys::loopback_up())?;
     let listener =
         step("listen for the Runtime API", TcpListener::bind(("127.0.0.1", setup::RUNTIME_API_PORT)))?;

@@ -5,11 +5,14 @@ use serde::{Deserialize, Serialize};
 /// Largest message: an environment of 4 KiB, an argv, and room.
 pub(super) const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// From worker to zygote: make a sandbox. Comes with its control socket, and the scratch disk's mount if there is one.
+/// From worker to zygote: make a sandbox. Comes with its control socket, and the mounts of the disks that it has: for `/tmp`, then
+/// for the root.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Clone {
     /// Directory that becomes the root.
     pub(super) root: String,
+    /// The image that is mounted there, if the root is one.
+    pub(super) image: Option<ImageLayers>,
     /// Directories to bind, read-only: from where, to where below the root.
     pub(super) binds: Vec<(String, String)>,
     /// Host name inside.
@@ -20,6 +23,28 @@ pub(super) struct Clone {
     pub(super) memory_scratch_bytes: Option<u64>,
     /// Whether to enter a user namespace before all else, because this process is not root.
     pub(super) rootless: bool,
+}
+
+/// An image's root, as its sandbox mounts it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ImageLayers {
+    /// Directories, the uppermost first.
+    pub(super) layers: Vec<String>,
+    /// Where writes go.
+    pub(super) upper: Upper,
+    /// Whether who mounts them is not the machine's root; then layers say what they take away in names that anybody may set.
+    pub(super) unprivileged: bool,
+}
+
+/// Where writes to an image's root go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Upper {
+    /// Nowhere: it is read-only.
+    None,
+    /// To a disk, whose mount comes with the order after that of `/tmp`.
+    Disk,
+    /// To memory, so many bytes.
+    Memory(u64),
 }
 
 /// From zygote to worker, for each [`Clone`]; with a pidfd if it worked.

@@ -13,6 +13,8 @@ const DIRECTORIES: [&str; 12] =
 /// Top-level names that are links into `/usr` on a merged system and directories on others.
 const ALIASES: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
+const HOSTS: &str = "127.0.0.1 localhost sandbox.localdomain sandbox\n";
+
 /// Makes the skeleton below `directory`, anew each time, and says where it is.
 pub(super) fn make(directory: &Path) -> io::Result<PathBuf> {
     let root = directory.join("root");
@@ -36,6 +38,22 @@ pub(super) fn make(directory: &Path) -> io::Result<PathBuf> {
     Ok(root)
 }
 
+/// Makes the layer that is over those of every image: the places of mounts, which an image need not have.
+pub(super) fn make_image_points(directory: &Path) -> io::Result<PathBuf> {
+    let points = directory.join("image-points");
+    if points.exists() {
+        fs::remove_dir_all(&points)?;
+    }
+    for name in ["dev", "proc", "sys", "tmp", "etc"] {
+        fs::create_dir_all(points.join(name))?;
+    }
+    for (name, text) in [("hosts", HOSTS), ("hostname", "sandbox\n"), ("resolv.conf", "")] {
+        fs::write(points.join("etc").join(name), text)?;
+    }
+    open_to_all(&points)?;
+    Ok(points)
+}
+
 fn etc(etc: &Path) -> io::Result<()> {
     let user = format!(
         "root:x:0:0:root:/root:/sbin/nologin\nsbx_user1051:x:{FUNCTION_UID}:{FUNCTION_GID}::/home/sbx_user1051:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n"
@@ -43,7 +61,7 @@ fn etc(etc: &Path) -> io::Result<()> {
     let files = [
         ("passwd", user),
         ("group", format!("root:x:0:\nsbx_user1051:x:{FUNCTION_GID}:\nnogroup:x:65534:\n")),
-        ("hosts", "127.0.0.1 localhost sandbox.localdomain sandbox\n".to_owned()),
+        ("hosts", HOSTS.to_owned()),
         ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".to_owned()),
         ("resolv.conf", String::new()),
         ("host.conf", "multi on\n".to_owned()),

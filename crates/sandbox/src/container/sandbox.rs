@@ -15,12 +15,12 @@ use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::protocol::{Clone as CloneOrder, Order, Report};
+use super::protocol::{Clone as CloneOrder, ImageLayers, Order, Report, Upper};
 use super::{Shared, channel};
 use crate::cgroup::{Group, GroupLimits};
 use crate::driver::{
-    BoxFuture, CreateError, Exit, Io, PauseError, Process, ProcessSpec, Sandbox, SandboxSpec, SpawnError,
-    Stats,
+    BoxFuture, CreateError, Exit, Io, PauseError, Process, ProcessSpec, Root, Sandbox, SandboxSpec,
+    SpawnError, Stats,
 };
 use crate::users::{UserRanges, write_maps};
 
@@ -132,7 +132,9 @@ impl Making {
             Some(scratch) => Some(scratch.take(spec.scratch_bytes).map_err(step("make a disk for /tmp"))?),
             None => None,
         };
+        let (image, root_disk) = making.image(&spec.root)?;
         let order = CloneOrder {
+            image,
             root: shared.root.to_string_lossy().into_owned(),
             binds: binds(shared, spec),
             hostname: "sandbox".to_owned(),
@@ -141,7 +143,7 @@ impl Making {
             rootless: shared.rootless,
         };
         let mut fds = vec![theirs];
-        fds.extend(disk.as_ref());
+        fds.extend(disk.iter().chain(&root_disk));
         let (pid, pidfd) = shared.zygote.clone(&order, &fds).map_err(step("clone the zygote"))?;
         making.pid = pid;
         making.pidfd = Some(pidfd);
@@ -160,6 +162,24 @@ impl Making {
             attached => attached.map_err(step("attach to cgroups"))?,
         }
         Ok(making)
+    }
+
+    /// The layers of an image's root, and the disk that is written to over them.
+    fn image(&self, root: &Root) -> Result<(Option<ImageLayers>, Option<OwnedFd>), CreateError> {
+        let Root::Image(image) = root else { return Ok((None, None)) };
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let points = std::iter::once(text(&self.shared.image_points));
+        let layers = points.chain(image.layers.iter().map(|layer| text(layer))).collect();
+        let (upper, disk) = match (image.writable_bytes, &self.shared.scratch) {
+            (None, _) => (Upper::None, None),
+            (Some(bytes), None) => (Upper::Memory(bytes), None),
+            (Some(bytes), Some(scratch)) => {
+                let step = "make a disk for the root".to_owned();
+                let disk = scratch.take(bytes).map_err(|source| CreateError::Step { step, source })?;
+                (Upper::Disk, Some(disk))
+            }
+        };
+        Ok((Some(ImageLayers { layers, upper, unprivileged: self.shared.rootless }), disk))
     }
 
     /// Answers the set-up's questions until it is ready; what it listens on.

@@ -12,7 +12,8 @@ use rustix::mount::{
     mount_change, mount_remount, move_mount, unmount,
 };
 
-use super::protocol::Clone;
+use super::overlay::mount_image;
+use super::protocol::{Clone, Upper};
 
 /// Where the Runtime API listens, as in Lambda.
 pub(super) const RUNTIME_API_PORT: u16 = 9001;
@@ -54,13 +55,37 @@ pub(super) fn step<T>(step: &str, result: Result<T, impl Into<io::Error>>) -> Re
     result.map_err(|error| Failed { step: step.to_owned(), error: error.into() })
 }
 
-/// Makes the root from its skeleton and goes there for good.
-pub(super) fn file_system(order: &Clone, scratch: Option<OwnedFd>) -> Result<(), Failed> {
+/// Mounts of disks that come with an order.
+#[derive(Debug, Default)]
+pub(super) struct Disks {
+    pub(super) scratch: Option<OwnedFd>,
+    pub(super) root: Option<OwnedFd>,
+}
+
+impl Disks {
+    /// Tells them apart: each comes only if the order says so, in this order.
+    pub(super) fn of(order: &Clone, mut fds: impl Iterator<Item = OwnedFd>) -> Self {
+        let scratch = if order.memory_scratch_bytes.is_none() { fds.next() } else { None };
+        let on_disk = order.image.as_ref().is_some_and(|image| image.upper == Upper::Disk);
+        Self { scratch, root: if on_disk { fds.next() } else { None } }
+    }
+}
+
+/// Makes the root from its skeleton or image and goes there for good.
+pub(super) fn file_system(order: &Clone, disks: Disks) -> Result<(), Failed> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     step("keep mounts to itself", mount_change("/", private))?;
-    step("bind the root", mount_bind(&order.root, &order.root))?;
-    step("enter the root", std::env::set_current_dir(&order.root))?;
-    host_tree()?;
+    match &order.image {
+        None => {
+            step("bind the root", mount_bind(&order.root, &order.root))?;
+            step("enter the root", std::env::set_current_dir(&order.root))?;
+            host_tree()?;
+        }
+        Some(image) => {
+            mount_image(&order.root, image, disks.root)?;
+            step("enter the root", std::env::set_current_dir(&order.root))?;
+        }
+    }
     for (source, target) in &order.binds {
         let target = target.trim_start_matches('/');
         step(&format!("bind {source}"), mount_bind_recursive(source, target))?;
@@ -68,12 +93,15 @@ pub(super) fn file_system(order: &Clone, scratch: Option<OwnedFd>) -> Result<(),
     }
     devices()?;
     processes()?;
-    scratch_disk(order, scratch)?;
+    scratch_disk(order, disks.scratch)?;
     step("name the host", rustix::system::sethostname(order.hostname.as_bytes()))?;
     step("change the root", rustix::process::pivot_root(".", "."))?;
     step("leave the old root", unmount(".", UnmountFlags::DETACH))?;
     step("go to the new root", std::env::set_current_dir("/"))?;
-    read_only_one("/")
+    match &order.image {
+        Some(image) if image.upper != Upper::None => Ok(()),
+        _ => read_only_one("/"),
+    }
 }
 
 fn host_tree() -> Result<(), Failed> {

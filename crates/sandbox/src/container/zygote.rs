@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use super::channel;
 use super::protocol::{Clone, Cloned};
+use super::setup::Disks;
 use super::{init, seccomp, sys};
 
 /// The hidden first argument that makes the program a zygote.
@@ -57,13 +58,12 @@ fn clone(
 ) -> io::Result<(i32, OwnedFd)> {
     let mut fds = fds.into_iter();
     let worker = fds.next().ok_or(io::ErrorKind::InvalidData)?;
-    let scratch = fds.next();
     match sys::clone_namespaces(order.rootless)? {
         sys::Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
         sys::Cloned::Child => {
             let _unused: BorrowedFd<'_> = control.as_fd();
             sys::close_fd(CONTROL_FD);
-            init::run(order, &worker, scratch, filter)
+            init::run(order, &worker, Disks::of(order, fds), filter)
         }
     }
 }

@@ -20,7 +20,7 @@ use super::vmm::{Machine, MachineOrder, Origin, Size, VmmError};
 use super::{Berth, Shared};
 use crate::blank_disk;
 use crate::driver::{
-    BoxFuture, CreateError, Io, PauseError, Process, ProcessSpec, ReadOnlyMount, Sandbox, SandboxSpec,
+    BoxFuture, CreateError, Io, PauseError, Process, ProcessSpec, ReadOnlyMount, Root, Sandbox, SandboxSpec,
     SpawnError, Stats,
 };
 pub(super) use saved::saved;
@@ -208,6 +208,11 @@ async fn template_for(
     shared: &Arc<Shared>,
     spec: &SandboxSpec,
 ) -> Result<(Arc<Template>, Option<Image>), CreateError> {
+    if spec.root != Root::Host {
+        return Err(CreateError::NoImage(
+            "micro-VMs have no images as roots yet; run this function on `container`",
+        ));
+    }
     let (for_images, mounts) = (Arc::clone(shared), spec.mounts.clone());
     let (root, code) = blocking("make disk images", move || images(&for_images, &mounts)).await??;
     let template = shared.templates.get(shared, &root, size_for(spec)).await;
@@ -538,6 +543,7 @@ mod tests {
     fn spec(memory_mb: u64, cpu_millis: u32) -> SandboxSpec {
         SandboxSpec {
             instance: InstanceId::new(1, 1),
+            root: Root::Host,
             mounts: Vec::new(),
             memory_bytes: memory_mb << 20,
             cpu_millis,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hearth_sandbox::{Driver, Exit, ProcessSpec, Recovered, Sandbox, SandboxSpec};
+use hearth_sandbox::{Driver, Exit, ProcessSpec, Recovered, Root, Sandbox, SandboxSpec};
 use hearth_types::InstanceId;
 use libtest_mimic::{Failed, Trial};
 use tokio::io::AsyncReadExt;
@@ -55,6 +55,7 @@ pub(crate) fn spec() -> SandboxSpec {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     SandboxSpec {
         instance: InstanceId::new(u64::from(std::process::id()), NUMBER.fetch_add(1, Ordering::Relaxed)),
+        root: Root::Host,
         mounts: Vec::new(),
         memory_bytes: 64 << 20,
         cpu_millis: 500,

@@ -1,6 +1,6 @@
 //! A worker of a test's own, and short ways to run programs in its instances.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,8 +51,8 @@ impl Launcher for TestLauncher {
                 mounts,
                 argv: vec!["/var/task/bootstrap".into()],
                 working_directory: "/var/task".into(),
-                environment: BTreeMap::new(),
                 extensions,
+                ..Launch::default()
             })
         })
     }
