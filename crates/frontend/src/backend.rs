@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hearth_store::StateReason;
 use hearth_types::{
     AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
-    Refusal, RevisionId,
+    Refusal, Reply, RevisionId,
 };
 use hyper::{Method, Response};
 
@@ -26,6 +26,13 @@ pub trait Backend: Send + Sync + 'static {
         lease: &Lease,
         invocation: Invocation,
     ) -> impl Future<Output = Result<Answer, InvokeError>> + Send;
+
+    /// The same for a client that takes the answer piece by piece, as it is made.
+    fn invoke_streamed(
+        &self,
+        lease: &Lease,
+        invocation: Invocation,
+    ) -> impl Future<Output = Result<Reply, InvokeError>> + Send;
 
     /// Makes a revision ready to run: code unpacked, runtime there. `Err` is why the function becomes Failed.
     fn prepare(&self, spec: Arc<FunctionSpec>) -> impl Future<Output = Result<(), StateReason>> + Send;

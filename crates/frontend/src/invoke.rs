@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hearth_store::State;
 use hearth_types::{
-    Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest, RequestId,
-    Version,
+    Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest, Reply,
+    RequestId, Version,
 };
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -33,18 +33,34 @@ const CLIENT_CONTEXT: usize = 3_583;
 const ATTEMPTS: usize = 3;
 
 /// A lease that is released however the request ends, even by a panic.
-struct Held<'a, B: Backend> {
-    backend: &'a B,
+pub(crate) struct Held<B: Backend> {
+    backend: Arc<B>,
     lease: Option<Lease>,
     outcome: LeaseOutcome,
 }
 
-impl<B: Backend> Drop for Held<'_, B> {
+impl<B: Backend> Held<B> {
+    /// The instance said whether it can take another request.
+    pub(crate) fn reusable(&mut self, reusable: bool) {
+        if reusable {
+            self.outcome = LeaseOutcome::Reusable;
+        }
+    }
+}
+
+impl<B: Backend> Drop for Held<B> {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             self.backend.release(lease, self.outcome);
         }
     }
+}
+
+/// How a caller takes an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Whole,
+    Streamed,
 }
 
 impl<B: Backend> Core<B> {
@@ -80,13 +96,18 @@ impl<B: Backend> Core<B> {
             wants_log_tail: wanted.log_tail,
         };
         let version = spec.revision.version.version;
-        let answer = self.run(spec, invocation).await?;
+        let (reply, _) = self.run(spec, invocation, Taken::Whole).await?;
+        let answer = whole(reply)?;
         let outcome = if answer.error.is_some() { "function_error" } else { "success" };
         Ok((outcome, Ok(response(answer, version))))
     }
 
     /// The revision that serves what a qualifier leads to.
-    async fn serving(&self, id: &FunctionId, qualifier: &Qualifier) -> Result<Arc<FunctionSpec>, ApiError> {
+    pub(crate) async fn serving(
+        &self,
+        id: &FunctionId,
+        qualifier: &Qualifier,
+    ) -> Result<Arc<FunctionSpec>, ApiError> {
         let (state, serving) = match qualifier {
             Qualifier::None | Qualifier::Latest => {
                 let entry = self.entry(id).await?;
@@ -115,8 +136,13 @@ impl<B: Backend> Core<B> {
         }
     }
 
-    /// Gets slots until an instance has the request, and its answer.
-    async fn run(&self, spec: Arc<FunctionSpec>, invocation: Invocation) -> Result<Answer, ApiError> {
+    /// Gets slots until an instance has the request, and its answer; with the slot, which is free when that is dropped.
+    pub(crate) async fn run(
+        &self,
+        spec: Arc<FunctionSpec>,
+        invocation: Invocation,
+        taken: Taken,
+    ) -> Result<(Reply, Held<B>), ApiError> {
         let mut attempt = 1;
         loop {
             let request = LeaseRequest { spec: Arc::clone(&spec) };
@@ -126,10 +152,10 @@ impl<B: Backend> Core<B> {
                 .await
                 .map_err(|refusal| ApiError::refused(&refusal, &spec.arn))?;
             tracing::debug!(instance = %lease.instance, cold = lease.cold, "leased");
-            let held =
-                Held { backend: &*self.backend, lease: Some(lease), outcome: LeaseOutcome::InstanceLost };
-            match self.attempt(held, invocation.clone()).await {
-                Ok(answer) => return Ok(answer),
+            let (backend, outcome) = (Arc::clone(&self.backend), LeaseOutcome::InstanceLost);
+            let held = Held { backend, lease: Some(lease), outcome };
+            match self.attempt(held, invocation.clone(), taken).await {
+                Ok(done) => return Ok(done),
                 Err(InvokeError::NotDelivered { reason }) if attempt < ATTEMPTS => {
                     tracing::info!(function = %spec.revision.version.function, reason, attempt, "tried again");
                     attempt += 1;
@@ -145,29 +171,45 @@ impl<B: Backend> Core<B> {
         }
     }
 
-    async fn attempt(&self, mut held: Held<'_, B>, invocation: Invocation) -> Result<Answer, InvokeError> {
+    async fn attempt(
+        &self,
+        mut held: Held<B>,
+        invocation: Invocation,
+        taken: Taken,
+    ) -> Result<(Reply, Held<B>), InvokeError> {
         let Some(lease) = &held.lease else {
             return Err(InvokeError::NotDelivered { reason: "no lease".to_owned() });
         };
-        let answer = self.backend.invoke(lease, invocation).await?;
-        if answer.reusable {
-            held.outcome = LeaseOutcome::Reusable;
+        let reply = match taken {
+            Taken::Whole => Reply::Whole(self.backend.invoke(lease, invocation).await?),
+            Taken::Streamed => self.backend.invoke_streamed(lease, invocation).await?,
+        };
+        if let Reply::Whole(answer) = &reply {
+            held.reusable(answer.reusable);
         }
-        Ok(answer)
+        Ok((reply, held))
+    }
+}
+
+/// The answer to one who did not ask for a stream.
+pub(crate) fn whole(reply: Reply) -> Result<Answer, ApiError> {
+    match reply {
+        Reply::Whole(answer) => Ok(answer),
+        Reply::Streamed(_) => Err(ApiError::internal("The function's answer came as a stream")),
     }
 }
 
 /// What the headers ask for.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Wanted {
-    dry_run: bool,
-    log_tail: bool,
-    client_context: Option<String>,
-    trace: Option<String>,
+pub(crate) struct Wanted {
+    pub(crate) dry_run: bool,
+    pub(crate) log_tail: bool,
+    pub(crate) client_context: Option<String>,
+    pub(crate) trace: Option<String>,
 }
 
 impl Wanted {
-    fn read(headers: &HeaderMap) -> Result<Self, ApiError> {
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, ApiError> {
         let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
         let mut violations = Violations::default();
         let invocation_type = text("x-amz-invocation-type").unwrap_or_default();
@@ -223,7 +265,7 @@ fn not_restored(timed_out: bool, reason: &str) -> ApiError {
 }
 
 /// The event as the function gets it.
-fn payload(body: Bytes) -> Result<Bytes, ApiError> {
+pub(crate) fn payload(body: Bytes) -> Result<Bytes, ApiError> {
     if body.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
     }
@@ -234,21 +276,25 @@ fn payload(body: Bytes) -> Result<Bytes, ApiError> {
 }
 
 /// A trace header for a request that came without one; its random part is that of the request's id.
-fn new_trace(request_id: RequestId) -> String {
+pub(crate) fn new_trace(request_id: RequestId) -> String {
     let mut random = request_id.to_string();
     random.retain(|digit| digit != '-');
     format!("Root=1-{:08x}-{};Parent={};Sampled=0", now_ms() / 1_000, &random[..24], &random[16..])
+}
+
+/// The value of the header that says which version ran.
+pub(crate) fn executed(version: Version) -> HeaderValue {
+    match version {
+        Version::Latest => HeaderValue::from_static("$LATEST"),
+        Version::Published(number) => HeaderValue::from(number),
+    }
 }
 
 fn response(answer: Answer, version: Version) -> Response<Body> {
     let mut response = Response::new(full(answer.payload));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let version = match version {
-        Version::Latest => HeaderValue::from_static("$LATEST"),
-        Version::Published(number) => HeaderValue::from(number),
-    };
-    headers.insert("x-amz-executed-version", version);
+    headers.insert("x-amz-executed-version", executed(version));
     if let Some(error) = answer.error {
         headers.insert("x-amz-function-error", HeaderValue::from_static(error.as_str()));
     }
@@ -260,7 +306,7 @@ fn response(answer: Answer, version: Version) -> Response<Body> {
     response
 }
 
-fn error_outcome(error: &ApiError) -> &'static str {
+pub(crate) fn error_outcome(error: &ApiError) -> &'static str {
     match error.status {
         StatusCode::TOO_MANY_REQUESTS => "throttled",
         status if status.is_server_error() => "platform_error",

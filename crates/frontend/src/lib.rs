@@ -14,6 +14,7 @@ mod download;
 mod error;
 mod functions;
 mod invoke;
+mod invoke_streamed;
 mod metrics;
 mod names;
 mod operations;

@@ -82,7 +82,7 @@ pub(crate) static OPERATIONS: [Operation; 91] = [
     op("GetRuntimeManagementConfig", Method::GET, "/2021-07-20/functions/{FunctionName}/runtime-management-config"),
     have("Invoke", Method::POST, "/2015-03-31/functions/{FunctionName}/invocations"),
     op("InvokeAsync", Method::POST, "/2014-11-13/functions/{FunctionName}/invoke-async"),
-    op("InvokeWithResponseStream", Method::POST, "/2021-11-15/functions/{FunctionName}/response-streaming-invocations"),
+    have("InvokeWithResponseStream", Method::POST, "/2021-11-15/functions/{FunctionName}/response-streaming-invocations"),
     have("ListAliases", Method::GET, "/2015-03-31/functions/{FunctionName}/aliases"),
     op("ListCapacityProviders", Method::GET, "/2025-11-30/capacity-providers"),
     op("ListCodeSigningConfigs", Method::GET, "/2020-04-22/code-signing-configs"),

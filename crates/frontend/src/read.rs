@@ -49,7 +49,9 @@ impl<B: Backend> Core<B> {
         }
         let (bytes, seconds, code) = match operation {
             "CreateFunction" | "UpdateFunctionCode" => (CODE_BYTES, 600, "RequestEntityTooLargeException"),
-            "Invoke" => (limits::SYNC_PAYLOAD_BYTES, 120, "RequestTooLargeException"),
+            "Invoke" | "InvokeWithResponseStream" => {
+                (limits::SYNC_PAYLOAD_BYTES, 120, "RequestTooLargeException")
+            }
             _ => (OTHER_BYTES, 60, "RequestEntityTooLargeException"),
         };
         let limits = ReadLimits { bytes, idle: IDLE, total: Duration::from_secs(seconds) };
@@ -62,7 +64,8 @@ impl<B: Backend> Core<B> {
             Err(ReadError::Crowded) => Err(crowded().closing()),
             Err(ReadError::TooLarge) => {
                 // Lambda calls this one by another name here.
-                let operation = if operation == "Invoke" { "InvokeFunction" } else { operation };
+                let invokes = matches!(operation, "Invoke" | "InvokeWithResponseStream");
+                let operation = if invokes { "InvokeFunction" } else { operation };
                 Err(ApiError::too_large(code, bytes, operation).closing())
             }
             Err(ReadError::TooSlow) => Err(ApiError::new(

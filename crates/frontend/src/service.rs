@@ -213,6 +213,7 @@ impl<B: Backend> Core<B> {
     ) -> Result<Response<Body>, ApiError> {
         match operation {
             "Invoke" => self.invoke(call).await,
+            "InvokeWithResponseStream" => self.invoke_with_response_stream(call).await,
             "CreateFunction" => self.create_function(call).await,
             "GetFunction" => self.get_function(call).await,
             "GetFunctionConfiguration" => self.get_function_configuration(call).await,

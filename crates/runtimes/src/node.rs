@@ -12,10 +12,11 @@ use crate::home::{self, fingerprint};
 pub(crate) mod release;
 
 /// The client's files, by name.
-const CLIENT: [(&str, &str); 5] = [
+const CLIENT: [(&str, &str); 6] = [
     ("index.cjs", include_str!("../clients/node/index.cjs")),
     ("handler.cjs", include_str!("../clients/node/handler.cjs")),
     ("runtime-api.cjs", include_str!("../clients/node/runtime-api.cjs")),
+    ("streaming.cjs", include_str!("../clients/node/streaming.cjs")),
     ("openssl.cnf", include_str!("../clients/node/openssl.cnf")),
     ("snapshot.cjs", include_str!("../clients/node/snapshot.cjs")),
 ];

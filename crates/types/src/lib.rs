@@ -11,6 +11,7 @@ mod isolation;
 mod lease;
 pub mod limits;
 mod runtime;
+mod stream;
 mod time;
 
 pub use egress::{Egress, EgressRule, ParseEgressError};
@@ -23,4 +24,5 @@ pub use invocation::{Answer, FunctionError, Invocation, InvokeError};
 pub use isolation::{Isolation, ParseIsolationError};
 pub use lease::{EndReason, InstanceState, Lease, LeaseOutcome, LeaseRequest, Refusal, StartReason};
 pub use runtime::{ParseRuntimeError, Runtime, RuntimeFamily};
+pub use stream::{Piece, Pieces, Reply, StreamEnd, StreamError, StreamedAnswer};
 pub use time::Time;

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub const SYNC_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
 /// Largest answer that a runtime may post, bytes.
 pub const RESPONSE_BYTES: usize = 6_291_556;
+/// Largest answer that a runtime may stream to a caller who takes a stream, bytes.
+pub const STREAMED_RESPONSE_BYTES: usize = 200 * 1024 * 1024;
 /// Largest zip archive in a CreateFunction or UpdateFunctionCode request, bytes before base64.
 pub const ZIP_BYTES: usize = 50 * 1024 * 1024;
 /// Largest unpacked size of a function's code, bytes.

@@ -8,6 +8,7 @@ mod body;
 mod extensions;
 mod refusal;
 mod route;
+mod streamed;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hearth_sandbox::Io;
 use hearth_types::limits;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -128,11 +129,22 @@ async fn post(caller: &Caller, id: &str, is_error: bool, request: Request<Incomi
         Err(refusal) => return refuse(refusal),
     };
     let mut posting = Posting { caller, id: Some(id) };
-    let read = body::read(request.into_body(), limits::RESPONSE_BYTES).await;
+    let is_streamed = !is_error && streamed::is(&request);
+    if is_streamed
+        && let Some(pieces) =
+            caller.instance.begin_stream(caller.generation, id, streamed::content_type(&request))
+    {
+        posting.id = None;
+        return streamed::pass_on(caller, id, request.into_body(), pieces).await;
+    }
+    let read = body::read_whole(request.into_body(), limits::RESPONSE_BYTES).await;
     let (posted, too_large) = match read {
-        Ok(body) if is_error => (Posted::Error(body), false),
-        Ok(body) => (Posted::Response(body), false),
-        Err(BodyError::TooLarge) => (Posted::TooLarge, true),
+        Ok((body, _)) if is_error => (Posted::Error(body), false),
+        Ok((_, Some(trailers))) if is_streamed && streamed::failed(&trailers) => {
+            (Posted::Error(streamed::error_of(&trailers).details), false)
+        }
+        Ok((body, _)) => (Posted::Response(body), false),
+        Err(BodyError::TooLarge) => (Posted::TooLarge(limits::RESPONSE_BYTES), true),
         Err(BodyError::BrokeOff) => return refuse(Refusal::InvalidRequestFormat),
     };
     posting.id = None;
@@ -144,7 +156,7 @@ async fn post(caller: &Caller, id: &str, is_error: bool, request: Request<Incomi
 }
 
 async fn init_error(caller: &Caller, request: Request<Incoming>) -> Reply {
-    let kind = error_type(&request).unwrap_or_else(|| "Runtime.Unknown".to_owned());
+    let kind = error_type(request.headers()).unwrap_or_else(|| "Runtime.Unknown".to_owned());
     match body::read(request.into_body(), MAX_DOCUMENT).await {
         Err(BodyError::TooLarge) => refusal::too_large(MAX_DOCUMENT),
         Err(BodyError::BrokeOff) => refuse(Refusal::InvalidRequestFormat),
@@ -170,7 +182,7 @@ async fn restore_next(caller: &Caller) -> Reply {
 }
 
 async fn restore_error(caller: &Caller, request: Request<Incoming>) -> Reply {
-    let kind = error_type(&request).unwrap_or_else(|| "Runtime.Unknown".to_owned());
+    let kind = error_type(request.headers()).unwrap_or_else(|| "Runtime.Unknown".to_owned());
     match body::read(request.into_body(), MAX_DOCUMENT).await {
         Err(BodyError::TooLarge) => refusal::too_large(MAX_DOCUMENT),
         Err(BodyError::BrokeOff) => refuse(Refusal::InvalidRequestFormat),
@@ -182,8 +194,8 @@ async fn restore_error(caller: &Caller, request: Request<Incoming>) -> Reply {
 }
 
 /// What the caller says its error is called; only letters that cannot disturb a log line.
-fn error_type(request: &Request<Incoming>) -> Option<String> {
-    let header = |name| request.headers().get(name)?.to_str().ok();
+fn error_type(headers: &HeaderMap) -> Option<String> {
+    let header = |name| headers.get(name)?.to_str().ok();
     let kind = header("lambda-runtime-function-error-type")
         .or_else(|| header("lambda-extension-function-error-type"))?;
     let kind: String = kind

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hearth_sandbox::{Exit, SpawnError};
-use hearth_types::{RequestId, limits};
+use hearth_types::RequestId;
 use std::io;
 use std::time::Duration;
 
@@ -21,8 +21,10 @@ pub(crate) enum Failure {
     Entrypoint(String),
     /// No answer in time.
     TimedOut(Duration),
-    /// More was answered than may be.
-    TooLarge,
+    /// More was answered than these bytes.
+    TooLarge(usize),
+    /// The runtime broke off a streamed answer.
+    Truncated,
 }
 
 // === impl Failure ===
@@ -37,7 +39,8 @@ impl Failure {
             Self::RuntimeExited(_) => "Runtime.ExitError",
             Self::Entrypoint(_) => "Runtime.InvalidEntrypoint",
             Self::TimedOut(_) => "Sandbox.Timedout",
-            Self::TooLarge => "Function.ResponseSizeTooLarge",
+            Self::TooLarge(_) => "Function.ResponseSizeTooLarge",
+            Self::Truncated => "Runtime.TruncatedResponse",
         }
     }
 
@@ -49,7 +52,8 @@ impl Failure {
             Self::RuntimeExited(exit) => exit_reason("Runtime", *exit),
             Self::ExtensionFailed { reason, .. } | Self::Entrypoint(reason) => reason.clone(),
             Self::TimedOut(after) => format!("Task timed out after {:.2} seconds", after.as_secs_f64()),
-            Self::TooLarge => too_large_text(),
+            Self::TooLarge(most) => too_large_text(*most),
+            Self::Truncated => "Runtime broke off its response".to_owned(),
         }
     }
 
@@ -61,12 +65,13 @@ impl Failure {
             {
                 document.clone()
             }
-            Self::TooLarge => document(self.kind(), &too_large_text()),
+            Self::TooLarge(most) => document(self.kind(), &too_large_text(*most)),
             Self::InitError { .. }
             | Self::RestoreError { .. }
             | Self::RuntimeExited(_)
             | Self::ExtensionFailed { .. }
             | Self::Entrypoint(_)
+            | Self::Truncated
             | Self::TimedOut(_) => {
                 document(self.kind(), &format!("RequestId: {request} Error: {}", self.reason()))
             }
@@ -74,12 +79,13 @@ impl Failure {
     }
 }
 
-fn document(kind: &str, message: &str) -> Bytes {
+/// An error document.
+pub(crate) fn document(kind: &str, message: &str) -> Bytes {
     serde_json::json!({ "errorType": kind, "errorMessage": message }).to_string().into()
 }
 
-fn too_large_text() -> String {
-    format!("Response payload size exceeded maximum allowed payload size ({} bytes).", limits::RESPONSE_BYTES)
+fn too_large_text(most: usize) -> String {
+    format!("Response payload size exceeded maximum allowed payload size ({most} bytes).")
 }
 
 /// What Lambda says of a program that could not be started.

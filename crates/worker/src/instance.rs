@@ -19,6 +19,7 @@
 //! An init phase that fails is done again within the first invocation, as Lambda does. Every generation of the sandbox has a
 //! number; what connections of an earlier one say is refused.
 
+mod asker;
 mod doors;
 mod finish;
 mod life;
@@ -46,6 +47,8 @@ use crate::protocol::{Protocol, Waiter};
 use crate::report::Cold;
 use crate::snapshots::Snapshots;
 
+use asker::Asker;
+pub(crate) use asker::Replied;
 pub(crate) use doors::Posted;
 
 /// The result of an invocation.
@@ -87,7 +90,7 @@ struct Flight {
     /// When it was handed to the runtime, or an init phase was begun for it.
     started: Option<Instant>,
     deadline: Instant,
-    answer: oneshot::Sender<Invoked>,
+    asker: Asker,
 }
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hearth_sandbox::Driver;
 use hearth_types::{
-    Answer, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, StartReason, WorkerId,
+    Answer, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, Reply, StartReason, WorkerId,
 };
 use tokio::sync::{Notify, mpsc};
 use tracing::Instrument;
@@ -182,13 +182,29 @@ impl Worker {
     /// # Errors
     /// When the instance is not there or ends without an answer; the error says whether the function may have run.
     pub async fn invoke(&self, instance: InstanceId, invocation: Invocation) -> Result<Answer, InvokeError> {
-        let Some(found) = self.shared.read().get(&instance).cloned() else {
-            count(&self.shared.counters.not_delivered);
-            return Err(InvokeError::NotDelivered { reason: "it is not on this worker".to_owned() });
-        };
-        let answer = found.invoke(invocation)?;
-        drop(found);
+        let answer = self.find(instance)?.invoke(invocation)?;
         answer.await.unwrap_or_else(|_| Err(InvokeError::Lost { reason: "its life broke off".to_owned() }))
+    }
+
+    /// The same for a caller who takes the answer piece by piece, as the runtime makes it. A stream that is dropped is not
+    /// waited for: the function goes on, and what it still answers is thrown away.
+    ///
+    /// # Errors
+    /// As there; what goes wrong after the stream has begun is said at its end.
+    pub async fn invoke_streamed(
+        &self,
+        instance: InstanceId,
+        invocation: Invocation,
+    ) -> Result<Reply, InvokeError> {
+        let answer = self.find(instance)?.invoke_streamed(invocation)?;
+        answer.await.unwrap_or_else(|_| Err(InvokeError::Lost { reason: "its life broke off".to_owned() }))
+    }
+
+    fn find(&self, instance: InstanceId) -> Result<Arc<Instance>, InvokeError> {
+        self.shared.read().get(&instance).cloned().ok_or_else(|| {
+            count(&self.shared.counters.not_delivered);
+            InvokeError::NotDelivered { reason: "it is not on this worker".to_owned() }
+        })
     }
 
     /// Ends an instance, through the shutdown phase. Its last event follows. An unknown one is gone already.

@@ -17,6 +17,8 @@ mod failures;
 mod hostile;
 #[path = "instances/serving.rs"]
 mod serving;
+#[path = "instances/streams.rs"]
+mod streams;
 #[path = "instances/world.rs"]
 mod world;
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     trials.extend(failures::trials());
     trials.extend(hostile::trials());
     trials.extend(extensions::trials());
+    trials.extend(streams::trials());
     let python = std::path::Path::new("/usr/bin/python3").exists();
     if !rustix::process::geteuid().is_root() || !python {
         println!("skipped: these tests need root and /usr/bin/python3");

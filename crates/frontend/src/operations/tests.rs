@@ -12,7 +12,7 @@ use super::*;
 use crate::error::ApiError;
 
 /// What an operation that is there does otherwise than in Lambda, or not yet.
-const NOTES: [(&str, &str); 15] = [
+const NOTES: [(&str, &str); 16] = [
     (
         "CreateFunction",
         "code as `ZipFile` only; settings without which a function would not do what its owner \
@@ -33,6 +33,12 @@ const NOTES: [(&str, &str); 15] = [
         "Invoke",
         "`RequestResponse` and `DryRun`; no `Event`, `TenantId` or `DurableExecutionName` yet; of an alias with weights \
          each version gets its part, evenly spread rather than drawn",
+    ),
+    (
+        "InvokeWithResponseStream",
+        "also of functions that do not stream: one `PayloadChunk`; `ErrorCode` is the type that the runtime says in mid-stream, \
+         `Unhandled` for an error before the first piece, or Hearth's own (`Sandbox.Timedout`, `Runtime.TruncatedResponse`, ...); \
+         no `TenantId` yet",
     ),
     ("ListFunctions", "at most 50 entries a page, as in Lambda; `MasterRegion` is ignored"),
     ("ListTags", "of functions"),

@@ -80,3 +80,69 @@ async fn the_function_is_told_who_asked_and_the_caller_what_came_of_it() {
     assert_eq!(server.call("POST", path, "X-Amz-Client-Context: e\r\n", b"").await.status, 400);
     server.stop().await;
 }
+
+/// The events of an event stream, with their payloads.
+fn events(body: &[u8]) -> Vec<(String, String)> {
+    let mut rest = body;
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let message = aws_smithy_eventstream::frame::read_message_from(&mut rest).unwrap();
+        let kind = message.headers().iter().find(|header| header.name().as_str() == ":event-type").unwrap();
+        let kind = kind.value().as_string().unwrap().as_str().to_owned();
+        found.push((kind, String::from_utf8(message.payload().to_vec()).unwrap()));
+    }
+    found
+}
+
+/// The payload of a chunked body.
+fn unchunked(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let end = body.windows(2).position(|two| two == b"\r\n").unwrap();
+        let length = usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap(), 16).unwrap();
+        if length == 0 {
+            return whole;
+        }
+        whole.extend_from_slice(&body[end + 2..][..length]);
+        body = &body[end + 2 + length + 2..];
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_framed_piece_by_piece_and_its_lease_released_at_the_end() {
+    let server = Server::start().await;
+    server.create("f", json!({})).await;
+    server.settled("f").await;
+    let chunk = |text: &str| ("PayloadChunk".to_owned(), text.to_owned());
+    let complete = |document: &str| ("InvokeComplete".to_owned(), document.to_owned());
+    let tail = r#"{"LogResult":"dGhlIGxvZw=="}"#;
+    for (payload, expected) in [
+        ("\"stream\"", vec![chunk("one"), chunk("two"), complete(tail)]),
+        (
+            "\"stream then fail\"",
+            vec![
+                chunk("one"),
+                chunk("two"),
+                complete(r#"{"ErrorCode":"Mine","ErrorDetails":"{}","LogResult":"dGhlIGxvZw=="}"#),
+            ],
+        ),
+        ("7", vec![chunk("7"), complete("{}")]),
+        (
+            "\"fail\"",
+            vec![complete(r#"{"ErrorCode":"Unhandled","ErrorDetails":"{\"errorMessage\":\"x\"}"}"#)],
+        ),
+    ] {
+        server.backend.released.lock().unwrap().clear();
+        let path = "/2021-11-15/functions/f/response-streaming-invocations";
+        let answer = server.call("POST", path, "", payload.as_bytes()).await;
+        assert_eq!(answer.status, 200, "{payload}");
+        assert!(answer.head.contains("application/vnd.amazon.eventstream"), "{}", answer.head);
+        let is_chunked = answer.head.contains("transfer-encoding: chunked");
+        let body = if is_chunked { unchunked(&answer.body) } else { answer.body.to_vec() };
+        assert_eq!(events(&body), expected, "{payload}");
+        let released: Vec<_> = server.backend.released.lock().unwrap().iter().map(|(_, o)| *o).collect();
+        let outcome = if payload == "\"fail\"" { LeaseOutcome::InstanceLost } else { LeaseOutcome::Reusable };
+        assert_eq!(released, [outcome], "{payload}");
+    }
+    server.stop().await;
+}

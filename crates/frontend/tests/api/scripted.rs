@@ -1,15 +1,18 @@
 //! A backend that answers by script: what it is told to do is in the function's handler and payload.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hearth_frontend::{Backend, Body, Provisioned, full};
 use hearth_store::StateReason;
 use hearth_types::{
     AccountId, Answer, FunctionError, FunctionId, FunctionSpec, InstanceId, Invocation, InvokeError, Lease,
-    LeaseId, LeaseOutcome, LeaseRequest, Refusal, RevisionId, WorkerId,
+    LeaseId, LeaseOutcome, LeaseRequest, Piece, Refusal, Reply, RevisionId, StreamEnd, StreamError,
+    StreamedAnswer, WorkerId,
 };
 use hyper::{Method, Response};
 use tokio::sync::Semaphore;
@@ -48,6 +51,18 @@ impl Scripted {
     async fn pass_gate(&self) {
         self.gate.acquire().await.unwrap().forget();
     }
+}
+
+struct Pieces(VecDeque<Piece>);
+
+impl hearth_types::Pieces for Pieces {
+    fn poll_piece(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Piece> {
+        self.0.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+fn ended(error: Option<StreamError>) -> Piece {
+    Piece::End(StreamEnd { error, log_tail: Some("the log".into()), reusable: true })
 }
 
 impl Backend for Scripted {
@@ -107,6 +122,18 @@ impl Backend for Scripted {
             }
             _ => Ok(answer(invocation.payload.clone(), None)),
         }
+    }
+
+    async fn invoke_streamed(&self, lease: &Lease, invocation: Invocation) -> Result<Reply, InvokeError> {
+        let scripted = match &invocation.payload[..] {
+            b"\"stream\"" => [Piece::Data("one".into()), Piece::Data("two".into()), ended(None)],
+            b"\"stream then fail\"" => {
+                let error = StreamError { kind: "Mine".to_owned(), details: "{}".into() };
+                [Piece::Data("one".into()), Piece::Data("two".into()), ended(Some(error))]
+            }
+            _ => return self.invoke(lease, invocation).await.map(Reply::Whole),
+        };
+        Ok(Reply::Streamed(StreamedAnswer::new(None, Pieces(scripted.into_iter().collect()))))
     }
 
     async fn prepare(&self, spec: Arc<FunctionSpec>) -> Result<(), StateReason> {

@@ -7,7 +7,7 @@ use hearth_runtimes::Catalog;
 use hearth_store::StateReason;
 use hearth_types::{
     AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
-    Refusal, RevisionId,
+    Refusal, Reply, RevisionId,
 };
 use hearth_worker::SnapshotError;
 use http::{Method, Response};
@@ -69,6 +69,13 @@ impl Backend for LocalBackend {
     async fn invoke(&self, lease: &Lease, invocation: Invocation) -> Result<Answer, InvokeError> {
         match self.workers.get(&lease.worker) {
             Some(worker) => worker.invoke(lease.instance, invocation).await,
+            None => Err(InvokeError::NotDelivered { reason: format!("worker {} has gone", lease.worker) }),
+        }
+    }
+
+    async fn invoke_streamed(&self, lease: &Lease, invocation: Invocation) -> Result<Reply, InvokeError> {
+        match self.workers.get(&lease.worker) {
+            Some(worker) => worker.invoke_streamed(lease.instance, invocation).await,
             None => Err(InvokeError::NotDelivered { reason: format!("worker {} has gone", lease.worker) }),
         }
     }

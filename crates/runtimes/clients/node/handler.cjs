@@ -6,6 +6,8 @@ const { readFileSync, statSync } = require("node:fs");
 const { createRequire } = require("node:module");
 const path = require("node:path");
 
+const { isStreaming } = require("./streaming.cjs");
+
 /** Lambda has no handlers that call back from Node.js 24 on. */
 const CALLBACKS = Number(process.versions.node.split(".")[0]) < 24;
 
@@ -36,7 +38,7 @@ async function loadHandler(root, definition) {
   if (typeof handler !== "function") {
     throw new RuntimeError("Runtime.HandlerNotFound", `${definition} is not a function`);
   }
-  if (!CALLBACKS && handler.length >= 3) {
+  if (!CALLBACKS && handler.length >= 3 && !isStreaming(handler)) {
     throw new RuntimeError(
       "Runtime.CallbackHandlerDeprecated",
       "AWS Lambda has removed support for callback-based function handlers starting with Node.js 24. " +

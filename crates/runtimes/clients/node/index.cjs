@@ -8,6 +8,7 @@ const { format } = require("node:util");
 
 const { loadHandler, RuntimeError, CALLBACKS } = require("./handler.cjs");
 const { RuntimeApi } = require("./runtime-api.cjs");
+const { awslambda, isStreaming, responseStream } = require("./streaming.cjs");
 
 /** Whether the process is saved once its init phase is over. */
 const IS_SAVED = process.env.AWS_LAMBDA_INITIALIZATION_TYPE === "snap-start";
@@ -130,6 +131,7 @@ async function invoke(api, handler, { headers, body }) {
   // The environment is one for all that run at once: with several, it is no place for what belongs to one.
   if (trace && SLOTS === 1) process.env._X_AMZN_TRACE_ID = trace;
   else delete process.env._X_AMZN_TRACE_ID;
+  if (isStreaming(handler)) return invokeStreaming(api, handler, id, { headers, body });
   let document;
   try {
     document = serialize(await run(handler, JSON.parse(body), contextOf(headers)));
@@ -140,6 +142,23 @@ async function invoke(api, handler, { headers, body }) {
     return;
   }
   await api.response(id, document);
+}
+
+/** The same for a handler that writes its answer to a stream. */
+async function invokeStreaming(api, handler, id, { headers, body }) {
+  const stream = responseStream(handler, (contentType) => api.streamed(id, contentType));
+  let failure = null;
+  try {
+    await run((event, context) => handler(event, stream, context), JSON.parse(body), contextOf(headers));
+  } catch (error) {
+    failure = errorDocument(error);
+    logError("Invoke Error", failure);
+    if (!stream.begun) {
+      await api.error(id, failure);
+      return;
+    }
+  }
+  await stream.settle(failure);
 }
 
 /** Takes one invocation after another, on a connection of its own. */
@@ -183,11 +202,7 @@ async function main() {
     whenIdle = null;
     action?.();
   });
-  globalThis.awslambda = {
-    streamifyResponse() {
-      throw new Error("Hearth's Node.js client does not stream responses yet");
-    },
-  };
+  globalThis.awslambda = awslambda;
   let handler;
   try {
     if (IS_SAVED) afterRestore = require("./snapshot.cjs").prepare();

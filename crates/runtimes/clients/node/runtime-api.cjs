@@ -8,6 +8,8 @@
 const net = require("node:net");
 
 const VERSION = "/2018-06-01/runtime";
+/** Characters of an error document that is sent behind a body. */
+const MAX_TRAILER = 4096;
 const END_OF_HEAD = "\r\n\r\n";
 
 class RuntimeApi {
@@ -32,6 +34,35 @@ class RuntimeApi {
 
   response(requestId, document) {
     return this.#request("POST", `${VERSION}/invocation/${requestId}/response`, document);
+  }
+
+  /** Begins an answer that is sent in pieces. `answered` settles when its end has been taken. */
+  streamed(requestId, contentType) {
+    let socket;
+    const answered = this.#ask((host) => {
+      socket = this.#socket;
+      socket.write(
+        `POST ${VERSION}/invocation/${requestId}/response HTTP/1.1\r\nHost: ${host}\r\nUser-Agent: hearth-node\r\n` +
+          `Content-Type: ${contentType}\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n` +
+          "Transfer-Encoding: chunked\r\nTrailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n\r\n",
+      );
+    });
+    // It may break off long before anybody waits for its end.
+    answered.catch(() => {});
+    const write = (chunk, done) => {
+      // A chunk without bytes would be the end.
+      if (chunk.length === 0) return done?.();
+      socket.cork();
+      socket.write(`${chunk.length.toString(16)}\r\n`);
+      socket.write(chunk);
+      socket.write("\r\n", done);
+      socket.uncork();
+    };
+    const end = (error) => {
+      const body = error && Buffer.from(JSON.stringify(fitting(error))).toString("base64");
+      socket.write(`0\r\n${error ? `${typeHeader(error)}Lambda-Runtime-Function-Error-Body: ${body}\r\n` : ""}\r\n`);
+    };
+    return { answered, write, end };
   }
 
   error(requestId, error) {
@@ -62,14 +93,21 @@ class RuntimeApi {
     this.#socket = socket;
   }
 
-  #request(method, path, document, extra = "") {
+  /** Has `send` write a request, and waits for its answer. */
+  #ask(send) {
     if (this.#pending) return Promise.reject(new Error("a request to the Runtime API is under way"));
     if (!this.#socket) this.#connect();
     return new Promise((resolve, reject) => {
       this.#pending = { resolve, reject };
       // Only a request under way keeps the event loop alive: while the function runs, the loop is the function's.
       this.#socket.ref();
-      const head = `${method} ${path} HTTP/1.1\r\nHost: ${this.#host}:${this.#port}\r\nUser-Agent: hearth-node\r\n${extra}`;
+      send(`${this.#host}:${this.#port}`);
+    });
+  }
+
+  #request(method, path, document, extra = "") {
+    return this.#ask((host) => {
+      const head = `${method} ${path} HTTP/1.1\r\nHost: ${host}\r\nUser-Agent: hearth-node\r\n${extra}`;
       if (document === undefined) {
         this.#socket.write(`${head}\r\n`);
         return;
@@ -115,6 +153,12 @@ class RuntimeApi {
     if (this.#chunks.length > 1) this.#chunks = [Buffer.concat(this.#chunks)];
     return this.#chunks[0];
   }
+}
+
+/** What fits into a trailer of an error document. */
+function fitting(error) {
+  if (JSON.stringify(error).length <= MAX_TRAILER) return error;
+  return { errorType: error.errorType, errorMessage: String(error.errorMessage).slice(0, MAX_TRAILER / 2), trace: [] };
 }
 
 function typeHeader(error) {

@@ -1,6 +1,7 @@
 //! Bodies, read up to a bound.
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
@@ -15,17 +16,34 @@ pub(super) enum BodyError {
 }
 
 /// The body, if it has at most `limit` bytes.
-pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+pub(super) async fn read(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+    Ok(read_whole(body, limit).await?.0)
+}
+
+/// The body and the trailers behind it, if it has at most `limit` bytes.
+pub(super) async fn read_whole(
+    mut body: Incoming,
+    limit: usize,
+) -> Result<(Bytes, Option<HeaderMap>), BodyError> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limit {
-        return discard(body, 0).await;
+        discard(body, 0).await;
+        return Err(BodyError::TooLarge);
     }
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
+    let mut trailers = None;
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| BodyError::BrokeOff)?.into_data() else { continue };
+        let data = match frame.map_err(|_| BodyError::BrokeOff)?.into_data() {
+            Ok(data) => data,
+            Err(other) => {
+                trailers = other.into_trailers().ok();
+                continue;
+            }
+        };
         if first.len() + rest.len() + data.len() > limit {
-            return discard(body, limit).await;
+            discard(body, limit).await;
+            return Err(BodyError::TooLarge);
         }
         if first.is_empty() && rest.is_empty() {
             // Most bodies are one piece, which needs no copy.
@@ -39,15 +57,16 @@ pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Body
         }
         rest.extend_from_slice(&data);
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    Ok((if rest.is_empty() { first } else { rest.freeze() }, trailers))
 }
 
-async fn discard(mut body: Incoming, mut read: usize) -> Result<Bytes, BodyError> {
-    while read < MAX_DISCARDED {
+/// Reads on for a while, `read` bytes having been read.
+pub(super) async fn discard(mut body: Incoming, mut read: usize) {
+    let most = read + MAX_DISCARDED;
+    while read < most {
         match body.frame().await {
             Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
             Some(Err(_)) | None => break,
         }
     }
-    Err(BodyError::TooLarge)
 }

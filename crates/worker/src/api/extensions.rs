@@ -90,7 +90,7 @@ pub(super) async fn next(caller: &Caller, request: &Request<Incoming>) -> Reply 
 pub(super) async fn failed(caller: &Caller, in_init: bool, request: Request<Incoming>) -> Reply {
     let id = header(&request, "lambda-extension-identifier").to_owned();
     let default = if in_init { "Extension.InitError" } else { "Extension.ExitError" };
-    let kind = error_type(&request).unwrap_or_else(|| default.to_owned());
+    let kind = error_type(request.headers()).unwrap_or_else(|| default.to_owned());
     if let Err(BodyError::TooLarge) = body::read(request.into_body(), MAX_DOCUMENT).await {
         return refusal::too_large(MAX_DOCUMENT);
     }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hearth_types::{Invocation, InvokeError, RequestId};
+use hearth_types::{Invocation, InvokeError, RequestId, StreamError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::finish::Outcome;
-use super::{Flight, Instance, Invoked, NextEvent, Phase, State, lock};
+use super::{Asker, Flight, Instance, Invoked, NextEvent, Phase, Replied, State, lock};
 use crate::clock::{epoch_ms, millis};
 use crate::failure::Failure;
 use crate::metrics::count;
@@ -20,7 +20,12 @@ use crate::report;
 pub(crate) enum Posted {
     Response(Bytes),
     Error(Bytes),
-    TooLarge,
+    /// More than these bytes.
+    TooLarge(usize),
+    /// All pieces of a stream, and how the function failed if it did.
+    Streamed(Option<StreamError>),
+    /// Some pieces of a stream.
+    Truncated,
 }
 
 /// The news of an invocation or of the end, for extensions.
@@ -49,11 +54,26 @@ impl Instance {
         self: &Arc<Self>,
         invocation: Invocation,
     ) -> Result<oneshot::Receiver<Invoked>, InvokeError> {
+        let (asker, answered) = oneshot::channel();
+        self.take(invocation, Asker::Whole(asker))?;
+        Ok(answered)
+    }
+
+    /// Takes one in hand whose caller takes a stream.
+    pub(crate) fn invoke_streamed(
+        self: &Arc<Self>,
+        invocation: Invocation,
+    ) -> Result<oneshot::Receiver<Replied>, InvokeError> {
+        let (asker, answered) = oneshot::channel();
+        self.take(invocation, Asker::Stream(asker))?;
+        Ok(answered)
+    }
+
+    fn take(self: &Arc<Self>, invocation: Invocation, asker: Asker) -> Result<(), InvokeError> {
         let not_delivered = |reason: &str| {
             count(&self.counters.not_delivered);
             Err(InvokeError::NotDelivered { reason: reason.to_owned() })
         };
-        let (answer, answered) = oneshot::channel();
         let mut state = lock(&self.state);
         match state.phase {
             Phase::Making | Phase::Initializing => return not_delivered("it is still starting"),
@@ -79,7 +99,7 @@ impl Instance {
             invocation: Some(invocation),
             started: None,
             deadline: now + self.spec.timeout,
-            answer,
+            asker,
         });
         state.protocol.invoke(id);
         if state.phase == Phase::Waiting {
@@ -89,7 +109,7 @@ impl Instance {
         }
         drop(state);
         self.wake();
-        Ok(answered)
+        Ok(())
     }
 
     /// Hands over what can be, and sees to it that the instance's task wakes in time for every deadline.
@@ -199,7 +219,9 @@ impl Instance {
         let outcome = match posted {
             Posted::Response(body) => Outcome::Answered(body),
             Posted::Error(body) => Outcome::FunctionError(body),
-            Posted::TooLarge => Outcome::Failed(&Failure::TooLarge),
+            Posted::Streamed(error) => Outcome::Streamed(error),
+            Posted::TooLarge(most) => Outcome::Failed(&Failure::TooLarge(most)),
+            Posted::Truncated => Outcome::Failed(&Failure::Truncated),
         };
         self.finish(flight, cold, outcome);
         // With several slots the next one may already be parked.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_types::{Answer, FunctionError, InvokeError};
+use hearth_types::{Answer, FunctionError, InvokeError, StreamError};
 use tokio::time::Instant;
 
+use super::asker::Told;
 use super::{Flight, Instance, lock};
 use crate::clock::{epoch_ms, timestamp};
 use crate::failure::Failure;
@@ -20,6 +21,8 @@ const USAGE_AGE: Duration = Duration::from_millis(10);
 pub(super) enum Outcome<'a> {
     Answered(Bytes),
     FunctionError(Bytes),
+    /// All pieces of a streamed answer were passed on.
+    Streamed(Option<StreamError>),
     Failed(&'a Failure),
 }
 
@@ -29,11 +32,21 @@ impl Instance {
         let started = flight.started.unwrap_or(flight.deadline);
         let duration = started.elapsed();
         self.output.drain();
+        let unhandled = Some(FunctionError::Unhandled);
+        let mut stream_error = None;
         let (payload, error, failure) = match outcome {
             Outcome::Answered(body) => (body, None, None),
-            Outcome::FunctionError(body) => (body, Some(FunctionError::Unhandled), None),
+            Outcome::FunctionError(body) => (body, unhandled, None),
+            Outcome::Streamed(failed) => {
+                let error = failed.is_some().then_some(FunctionError::Unhandled);
+                stream_error = failed;
+                (Bytes::new(), error, None)
+            }
             Outcome::Failed(failure) => {
-                (failure.document(flight.id), Some(FunctionError::Unhandled), Some(failure))
+                let details = failure.document(flight.id);
+                stream_error =
+                    Some(StreamError { kind: failure.kind().to_owned(), details: details.clone() });
+                (details, unhandled, Some(failure))
             }
         };
         self.count_outcome(error, failure);
@@ -42,11 +55,12 @@ impl Instance {
         }
         let status = failure.and_then(|failure| match failure {
             Failure::TimedOut(_) => Some(("timeout", None)),
-            Failure::TooLarge => None,
+            Failure::TooLarge(_) => None,
             Failure::InitError { .. }
             | Failure::RestoreError { .. }
             | Failure::RuntimeExited(_)
             | Failure::ExtensionFailed { .. }
+            | Failure::Truncated
             | Failure::Entrypoint(_) => Some(("error", Some(failure.kind()))),
         });
         self.output.say(&report::end(&Report {
@@ -58,7 +72,7 @@ impl Instance {
             status,
         }));
         let log_tail = flight.wants_tail.then(|| self.output.take_tail(flight.id).into());
-        let reusable = matches!(failure, None | Some(Failure::TooLarge));
+        let reusable = matches!(failure, None | Some(Failure::TooLarge(_)));
         tracing::debug!(
             request_id = %flight.id,
             function = %self.spec.revision.version.function,
@@ -68,13 +82,13 @@ impl Instance {
             "invocation finished"
         );
         // The caller may have gone; the invocation is over all the same.
-        let _ = flight.answer.send(Ok(Answer { payload, error, log_tail, reusable }));
+        flight.asker.tell(Told { answer: Answer { payload, error, log_tail, reusable }, stream_error });
     }
 
     /// Tells the caller of an invocation that the function never saw.
     pub(super) fn not_delivered(&self, flight: Flight, reason: &str) {
         count(&self.counters.not_delivered);
-        let _ = flight.answer.send(Err(InvokeError::NotDelivered { reason: reason.to_owned() }));
+        flight.asker.fail(InvokeError::NotDelivered { reason: reason.to_owned() });
     }
 
     fn say_failure(&self, flight: &Flight, failure: &Failure) {
@@ -82,11 +96,12 @@ impl Instance {
         let reason = failure.reason();
         match failure {
             Failure::TimedOut(_) => self.output.say(&format!("{} {id} {reason}\n", timestamp(epoch_ms()))),
-            Failure::TooLarge => self.output.say(&reason),
+            Failure::TooLarge(_) => self.output.say(&reason),
             Failure::InitError { .. }
             | Failure::RestoreError { .. }
             | Failure::RuntimeExited(_)
             | Failure::ExtensionFailed { .. }
+            | Failure::Truncated
             | Failure::Entrypoint(_) => {
                 self.output.say(&format!("RequestId: {id} Error: {reason}\n{}", failure.kind()));
             }

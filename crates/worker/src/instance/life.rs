@@ -245,7 +245,7 @@ impl Instance {
     fn not_restored(&self, failure: &Failure) {
         for flight in self.take_flights() {
             let timed_out = matches!(failure, Failure::TimedOut(_));
-            let _ = flight.answer.send(Err(InvokeError::NotRestored { timed_out, reason: failure.reason() }));
+            flight.asker.fail(InvokeError::NotRestored { timed_out, reason: failure.reason() });
         }
     }
 
@@ -272,7 +272,7 @@ impl Instance {
                 Stop::Failed(failure) => self.finish(flight, cold.take(), Outcome::Failed(failure)),
                 Stop::Ended(reason) => {
                     let lost = InvokeError::Lost { reason: format!("the instance was ended: {reason}") };
-                    let _ = flight.answer.send(Err(lost));
+                    flight.asker.fail(lost);
                 }
             }
         }
@@ -324,7 +324,8 @@ fn status_of(failure: &Failure) -> (&str, Option<&str>) {
         | Failure::RuntimeExited(_)
         | Failure::ExtensionFailed { .. }
         | Failure::Entrypoint(_)
-        | Failure::TooLarge => ("error", Some(failure.kind())),
+        | Failure::Truncated
+        | Failure::TooLarge(_) => ("error", Some(failure.kind())),
     }
 }
 

@@ -27,3 +27,21 @@ def serve(handler):
     while True:
         id, headers, event = next_event()
         respond(id, handler(event, id, headers))
+
+def stream(id, pieces, trailers='', end=True, mode='streaming', type='text/plain'):
+    """Posts an answer in chunks; `end=False` hangs up in the middle. The status of the answer."""
+    connection = socket.create_connection(tuple(API.split(':')))
+    connection.sendall(f'POST /2018-06-01/runtime/invocation/{id}/response HTTP/1.1\r\nHost: x\r\nContent-Type: {type}\r\n'
+        f'Lambda-Runtime-Function-Response-Mode: {mode}\r\nTransfer-Encoding: chunked\r\n\r\n'.encode())
+    for piece in pieces:
+        connection.sendall(f'{len(piece):x}\r\n'.encode() + piece + b'\r\n')
+    if end:
+        connection.sendall(f'0\r\n{trailers}\r\n'.encode())
+        status = int(connection.recv(4096).split(b' ')[1])
+    connection.close()
+    return status if end else None
+
+def serve_streams(handler):
+    while True:
+        id, headers, event = next_event()
+        handler(id, event)

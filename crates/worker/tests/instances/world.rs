@@ -10,8 +10,8 @@ use std::time::Duration;
 use hearth_sandbox::{BoxFuture, Container, ContainerConfig, Driver, ReadOnlyMount};
 use hearth_types::{
     Answer, CodeDigest, Concurrency, EndReason, FunctionId, FunctionSpec, InstanceId, Invocation,
-    InvokeError, Isolation, KeepAlive, Queue, RequestId, RevisionId, StartReason, Version, VersionId,
-    WorkerId,
+    InvokeError, Isolation, KeepAlive, Queue, Reply, RequestId, RevisionId, StartReason, StreamedAnswer,
+    Version, VersionId, WorkerId,
 };
 use hearth_worker::{Launch, LaunchError, Launcher, Logs, Worker, WorkerConfig, WorkerEvent};
 use libtest_mimic::{Failed, Trial};
@@ -162,6 +162,14 @@ impl World {
 
     pub(crate) async fn invoke(&self, id: InstanceId, event: &str) -> Result<Answer, InvokeError> {
         self.worker.invoke(id, invocation(event)).await
+    }
+
+    /// The stream that the function answers with.
+    pub(crate) async fn stream(&self, id: InstanceId, event: &str) -> StreamedAnswer {
+        match self.worker.invoke_streamed(id, invocation(event)).await.unwrap() {
+            Reply::Streamed(answer) => answer,
+            Reply::Whole(answer) => panic!("no stream but {answer:?}"),
+        }
     }
 
     /// The value that the function answers.
