@@ -1,23 +1,24 @@
 """Where instances may connect to: `hearth:egress`, on hosts of the test's own making."""
 
+import fcntl
 import os
 import socket
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from harness import archives
-from harness.netns import DNS_NAME, ELSEWHERE, HOST, METADATA, OUTSIDE, Namespace, Network
+from harness.netns import DNS_NAME, ELSEWHERE, HOST, LIBC, METADATA, OUTSIDE, Namespace, Network
 from harness.server import Hearth, invoke
 from harness.wait import wait_for
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="links between network namespaces take root"),
-    pytest.mark.skipif(
-        os.environ.get("HEARTH_ISOLATION", "container") not in ("auto", "container"), reason="micro-VMs have no network yet"
-    ),
-]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="links between network namespaces take root")
+# Whether every instance is a machine of its own.
+MACHINES = os.environ.get("HEARTH_ISOLATION") == "qemu"
+# linux/if_tun.h.
+TUNGETIFF = 0x800454D2
 # Tries to connect: what was said, or the error's name.
 TRIES = """
 import errno, socket
@@ -32,6 +33,12 @@ def attempt(address, port):
     except OSError as error:
         return errno.errorcode.get(error.errno, str(error))
 result = [attempt(*where) for where in event["where"]]
+"""
+OWN_ADDRESS = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect(("10.77.0.1", 9))
+result = s.getsockname()[0]
 """
 # Errors of a connection that was refused, or had no way.
 NO_WAY = {"ENETUNREACH", "EHOSTUNREACH", "ECONNREFUSED", "EACCES", "EPERM"}
@@ -79,7 +86,12 @@ class OnHost:
         return [line for line in self.network.host.shell("nft list tables").splitlines() if "hearth_" in line]
 
     def links(self):
-        return self.network.host.shell("ip -o link show type veth | grep -o 'hth[0-9.]*' || true").split()
+        return self.network.host.shell("ip -o link show | grep -o 'hth[0-9.]*' || true").split()
+
+    def vmms(self):
+        parents = {path.parent.name: path.read_text().rpartition(")")[2].split()[1] for path in Path("/proc").glob("[0-9]*/stat")}
+        own = [pid for pid, parent in parents.items() if parent == str(self.server.process.pid)]
+        return [int(pid) for pid in own if b"qemu" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     def end(self):
         self.network.host.run(self.server.__exit__)
@@ -111,7 +123,7 @@ def test_all_reaches_all_but_what_is_close_to_the_worker(on_host, network):
     host = on_host()
     host.deploy("open", "all")
     host.deploy("other", "all")
-    own = host.run("other", "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.connect(('10.77.0.1', 9))\nresult = s.getsockname()[0]")
+    own = host.run("other", OWN_ADDRESS)
     assert host.attempts("open", (OUTSIDE, 8080), (ELSEWHERE, 8080), (DNS_NAME, 9090)) == [HOST] * 3, "and seen as its host"
     gateway = own.rsplit(".", 1)[0] + "." + str(int(own.rsplit(".", 1)[1]) - 1)
     never = [
@@ -174,11 +186,13 @@ result = [bind("10.77.0.2"), bind("198.19.0.1"), raw((socket.AF_INET, socket.SOC
     assert outcomes[:2] == ["EADDRNOTAVAIL"] * 2 and set(outcomes[2:]) <= {"EPERM", "EACCES", "EAFNOSUPPORT"}, outcomes
     assert network.servers[OUTSIDE, 8080].callers == []
     heard = network.outside.run(datagrams, OUTSIDE, 4000)
-    own = host.run("liar", "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.connect(('10.77.0.1', 9))\nresult = s.getsockname()[0]")
-    with open(f"/proc/{pid_of(host.server.mark)}/ns/net") as namespace:
-        inside = Namespace(namespace.fileno())
-        for source in ("10.77.0.9", "198.19.0.1", OUTSIDE, own):
-            inside.run(send_as, source, OUTSIDE, 4000)
+    own = host.run("liar", OWN_ADDRESS)
+    for source in ("10.77.0.9", "198.19.0.1", OUTSIDE, own):
+        if MACHINES:
+            send_from_machine(host, own, source)
+        else:
+            with open(f"/proc/{pid_of(host.server.mark)}/ns/net") as namespace:
+                Namespace(namespace.fileno()).run(send_as, source, OUTSIDE, 4000)
     heard.settimeout(5)
     assert heard.recv(64) == own.encode(), "the first that comes is the last that was sent"
     heard.close()
@@ -190,13 +204,53 @@ def datagrams(address, port):
     return listener
 
 
-def send_as(source, target, port):
+def packet(source, target, port):
     """A datagram with its source as its text, from whatever address."""
     text = source.encode()
-    ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 28 + len(text), 0, 0, 64, 17, 0, socket.inet_aton(source), socket.inet_aton(target))
     udp = struct.pack(">HHHH", 4001, port, 8 + len(text), 0)
+    fields = [0x4500, 28 + len(text), 0, 0, 0x4011, 0]
+    words = [*fields, *struct.unpack(">4H", socket.inet_aton(source) + socket.inet_aton(target))]
+    total = sum(words)
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    words[5] = ~total & 0xFFFF
+    return struct.pack(">10H", *words) + udp + text
+
+
+def send_as(source, target, port):
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-        raw.sendto(ip + udp + text, (target, 0))
+        raw.sendto(packet(source, target, port), (target, 0))
+
+
+def send_from_machine(host, own, source):
+    """The same from a machine whose kernel is the tenant's: through the link's end that its VMM holds."""
+    gateway = socket.inet_ntoa(struct.pack(">I", struct.unpack(">I", socket.inet_aton(own))[0] - 1))
+    link = host.network.host.shell(f"ip -o -4 addr show to {gateway}/32").split()[1].encode()
+    ethernet = host.network.host.shell(f"ip -o link show {link.decode()}").partition("link/ether ")[2].split()[0]
+    worker = bytes.fromhex(ethernet.replace(":", ""))
+    for vmm in host.vmms():
+        for fd in Path(f"/proc/{vmm}/fd").iterdir():
+            if os.readlink(fd) != "/dev/net/tun":
+                continue
+            taken = take_descriptor(vmm, int(fd.name))
+            try:
+                if fcntl.ioctl(taken, TUNGETIFF, bytes(40)).partition(b"\0")[0] == link:
+                    os.write(taken, worker + bytes.fromhex("0266756e6374") + b"\x08\x00" + packet(source, OUTSIDE, 4000))
+                    return
+            finally:
+                os.close(taken)
+    raise AssertionError("the machine has a link")
+
+
+def take_descriptor(pid, fd):
+    """Another process's open file (pidfd_getfd)."""
+    process = os.pidfd_open(pid)
+    try:
+        taken = LIBC.syscall(438, process, fd, 0)
+        assert taken >= 0, "root may"
+        return taken
+    finally:
+        os.close(process)
 
 
 def pid_of(mark):
@@ -211,12 +265,44 @@ def pid_of(mark):
     raise AssertionError("it has a process")
 
 
+@pytest.mark.skipif(not MACHINES, reason="containers are made from no snapshot")
+def test_machines_made_from_a_snapshot_have_networks_of_their_own(on_host):
+    """What is saved has an address in it, and a way out; each that is made from it is told its own."""
+    host = on_host()
+
+    def create():
+        more = {"Tags": {"hearth:egress": "all"}, "SnapStart": {"ApplyOn": "PublishedVersions"}, "Publish": True}
+        client = host.server.client()
+        host.server.create(client, "snap", archives.function("python-lab"), host.python, Timeout=60, MemorySize=256, **more)
+        return wait_for(lambda: client.get_function_configuration(FunctionName="snap", Qualifier="1")["State"] == "Active", "it is saved", 60)
+
+    host.network.host.run(create)
+    code = OWN_ADDRESS + "address = result\nwhere = event['where']\n" + TRIES + "import time; time.sleep(1)\nresult = [address, *result]"
+
+    def both():
+        def call(_):
+            value, answer = invoke(client, "snap", {"code": code, "where": [(OUTSIDE, 8080), (DNS_NAME, 9090)]}, Qualifier="1")
+            assert "FunctionError" not in answer, value
+            return value
+
+        client = host.server.client()
+        with ThreadPoolExecutor(2) as pool:
+            futures = [pool.submit(host.network.host.run, call, n) for n in range(2)]
+            return [future.result() for future in futures]
+
+    outcomes = host.network.host.run(both)
+    assert [outcome[1:] for outcome in outcomes] == [[HOST] * 2] * 2, outcomes
+    assert len({outcome[0] for outcome in outcomes}) == 2, "no two have one address"
+
+
 def test_two_hearths_on_a_host_do_not_disturb_each_other_and_leave_nothing(on_host, tmp_path):
     one, two = on_host(data=tmp_path / "one"), on_host(data=tmp_path / "two")
     for host in (one, two):
         host.deploy("open", "all")
         assert host.attempts("open", (OUTSIDE, 8080)) == [HOST]
-    assert len(one.tables()) == 2 and len(one.links()) == 2
+    assert len(one.tables()) == 2
+    # Of each; a machine that was begun ahead has one, too.
+    assert len({link.split(".")[0] for link in one.links()}) == 2 and (MACHINES or len(one.links()) == 2)
     two.end()
     assert len(one.tables()) == 1
     assert one.attempts("open", (OUTSIDE, 9090)) == [HOST]

@@ -7,13 +7,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use hearth_wire::{
-    Disk, GuestMessage, HostMessage, Limits, Mux, PROTOCOL, Purpose, Side, Sink, StreamId, decode, encode,
+    Disk, GuestMessage, HostMessage, Limits, Mux, Network, PROTOCOL, Purpose, Side, Sink, StreamId, decode,
+    encode,
 };
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::link::Link;
+use crate::network::Joined;
 use crate::process::{Processes, Running};
 use crate::relay::Connection;
 use crate::{Failed, configure, step, sys};
@@ -79,6 +81,7 @@ pub(crate) struct Agent {
     /// Whose stream each is, among the connections.
     streams: BTreeMap<StreamId, u64>,
     usage_told: Option<Instant>,
+    network: Joined,
 }
 
 // === impl Agent ===
@@ -100,6 +103,7 @@ impl Agent {
             next_connection: 0,
             streams: BTreeMap::new(),
             usage_told: None,
+            network: Joined::default(),
         })
     }
 
@@ -436,23 +440,31 @@ impl Agent {
         match events.next() {
             Some(Event::Message(bytes)) => {
                 let message = step("understand a message", decode(&bytes).map_err(io::Error::other))?;
-                let HostMessage::Awake { wall_clock_ns, entropy } = message else {
+                let HostMessage::Awake { wall_clock_ns, entropy, network } = message else {
                     return step("wake", Err(io::Error::from(io::ErrorKind::InvalidData)));
                 };
-                self.wake(wall_clock_ns, &entropy)?;
+                self.wake(wall_clock_ns, &entropy, network.as_ref())?;
             }
             _ => return step("wake", Err(io::Error::from(io::ErrorKind::InvalidData))),
         }
         events.try_for_each(|event| self.obey_event(event))
     }
 
-    fn wake(&mut self, wall_clock_ns: u64, entropy: &[u8; 32]) -> Result<(), Failed> {
+    fn wake(
+        &mut self,
+        wall_clock_ns: u64,
+        entropy: &[u8; 32],
+        network: Option<&Network>,
+    ) -> Result<(), Failed> {
         // Before anything of the function goes on.
         step("mix in random bytes", sys::reseed(entropy))?;
         let seconds = i64::try_from(wall_clock_ns / 1_000_000_000).unwrap_or(0);
         let nanoseconds = i64::try_from(wall_clock_ns % 1_000_000_000).unwrap_or(0);
         let now = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
         step("set the clock", clock_settime(ClockId::Realtime, now))?;
+        if let Some(network) = network {
+            self.network.join(network)?;
+        }
         self.streams.clear();
         let running = &mut self.processes.running;
         let processes = running.iter().filter(|(_, running)| running.pid.is_some());

@@ -12,6 +12,7 @@
 //! | `agent` | the loop, and what the worker's messages do |
 //! | `relay` | connections between the function and the worker |
 //! | `process` | the function's processes and their limits |
+//! | `network` | the network device's address and way out, and whom to ask for names |
 //! | `configure` | what makes a machine an instance: disks, host name, limits |
 //! | `sys` | system calls without a safe form |
 
@@ -19,6 +20,7 @@ mod agent;
 mod boot;
 mod configure;
 mod link;
+mod network;
 mod process;
 mod relay;
 mod sys;

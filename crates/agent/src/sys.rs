@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -17,6 +18,8 @@ const FUNCTION_UID: u32 = 993;
 const FUNCTION_GID: u32 = 990;
 /// `IFF_UP | IFF_RUNNING`, linux/if.h.
 const UP_AND_RUNNING: libc::c_short = 0x41;
+/// The only network device that machines can have.
+const NETWORK_DEVICE: &[u8] = b"eth0";
 /// linux/random.h.
 const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
 /// linux/random.h.
@@ -35,17 +38,62 @@ fn adopt(fd: libc::c_long) -> OwnedFd {
 
 /// Makes the loopback interface work.
 pub(crate) fn loopback_up() -> io::Result<()> {
+    let mut request = request_for(b"lo");
+    request.ifr_ifru.ifru_flags = UP_AND_RUNNING;
+    tell_network(libc::SIOCSIFFLAGS, &request)
+}
+
+/// Gives the network device its address, in place of one that it had, and has it work.
+pub(crate) fn set_address(address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+    let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix.into())).unwrap_or(0);
+    let mut request = request_for(NETWORK_DEVICE);
+    request.ifr_ifru.ifru_addr = socket_address(address);
+    tell_network(libc::SIOCSIFADDR, &request)?;
+    request.ifr_ifru.ifru_netmask = socket_address(Ipv4Addr::from_bits(mask));
+    tell_network(libc::SIOCSIFNETMASK, &request)?;
+    request.ifr_ifru.ifru_flags = UP_AND_RUNNING;
+    tell_network(libc::SIOCSIFFLAGS, &request)
+}
+
+/// Has all that is for nobody else be sent to `gateway`. Routes of an earlier address went with it.
+pub(crate) fn set_way_out(gateway: Ipv4Addr) -> io::Result<()> {
+    // SAFETY: all zero is a valid rtentry.
+    let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
+    route.rt_dst = socket_address(Ipv4Addr::UNSPECIFIED);
+    route.rt_genmask = socket_address(Ipv4Addr::UNSPECIFIED);
+    route.rt_gateway = socket_address(gateway);
+    route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
+    tell_network(libc::SIOCADDRT, &route)
+}
+
+fn request_for(device: &[u8]) -> libc::ifreq {
+    // SAFETY: all zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, byte) in request.ifr_name.iter_mut().zip(device) {
+        *to = byte.cast_signed();
+    }
+    request
+}
+
+fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
+    let mut all = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
+    all.sa_family = libc::sa_family_t::try_from(libc::AF_INET).unwrap_or(0);
+    // A port comes first: it is none.
+    for (to, byte) in all.sa_data.iter_mut().skip(2).zip(address.octets()) {
+        *to = byte.cast_signed();
+    }
+    all
+}
+
+/// Asks the kernel for a change of networks; `request` is what goes with that number.
+fn tell_network<T>(number: libc::c_ulong, request: &T) -> io::Result<()> {
     // SAFETY: makes a socket.
     let socket = adopt(check(
         unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into(),
     )?);
-    // SAFETY: all zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[0] = b'l'.cast_signed();
-    request.ifr_name[1] = b'o'.cast_signed();
-    request.ifr_ifru.ifru_flags = UP_AND_RUNNING;
-    // SAFETY: the request is valid and outlives the call.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into())?;
+    let number = libc::Ioctl::try_from(number).map_err(io::Error::other)?;
+    // SAFETY: the request is of the type that the number is for, and outlives the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), number, std::ptr::from_ref(request)) }.into())?;
     Ok(())
 }
 

@@ -175,6 +175,7 @@ impl DriverArgs {
             vmm,
             snapshot_bytes: CACHE_BYTES,
             hibernation_bytes: HIBERNATION_BYTES,
+            resolvers: self.resolvers(),
         };
         let opened = MicroVm::open(config).await;
         let (driver, recovered) = opened.with_context(|| {

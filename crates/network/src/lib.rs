@@ -21,11 +21,16 @@
 //! | `rules` | the table's text |
 //! | `nft` | the program that loads it |
 //! | `route` | links, addresses and routes: rtnetlink |
+//! | `sys` | the links of machines |
+//!
+//! A machine's link has the same name, addresses and rules. Its other end is a descriptor (tap), which is the machine's network
+//! device's to read and write; the link goes when its VMM does.
 
 mod nft;
 mod plan;
 mod route;
 mod rules;
+mod sys;
 
 use std::collections::HashMap;
 use std::fs;
@@ -99,6 +104,21 @@ pub struct Link {
     _policy: Arc<()>,
 }
 
+/// A machine's link, and what the machine is to set on its side.
+#[derive(Debug)]
+pub struct Tap {
+    /// The link's other end, for the VMM. The link goes when nobody has it open.
+    pub device: OwnedFd,
+    /// The machine's address.
+    pub address: Ipv4Addr,
+    /// The worker's: its way out.
+    pub gateway: Ipv4Addr,
+    /// The leading bits that the two have in common.
+    pub prefix: u8,
+    /// Keeps the link's rules for as long as it is there.
+    pub link: Link,
+}
+
 // === impl Network ===
 
 impl Network {
@@ -135,6 +155,19 @@ impl Network {
             Ok(Ok(Err(_))) | Err(_) => return Err(broke_off()),
         }
         Ok(Link { _policy: policy })
+    }
+
+    /// Makes a link to what `egress` allows for a machine. `number` is the instance's, as with [`Self::join`].
+    ///
+    /// # Errors
+    /// The same, and a kernel without tap devices.
+    pub async fn tap(&self, number: u32, egress: &Egress) -> Result<Tap, NetworkError> {
+        let plan = Plan::of(number)?;
+        let (group, policy) = self.policy(&plan, egress).await?;
+        let (address, gateway) = (plan.address, plan.gateway);
+        let made = tokio::task::spawn_blocking(move || route::tap(&plan, group)).await;
+        let device = made.map_err(|error| step("make a link")(io::Error::other(error)))??;
+        Ok(Tap { device, address, gateway, prefix: plan::LINK_PREFIX, link: Link { _policy: policy } })
     }
 
     /// The group of links of a policy, which is loaded if it was not.

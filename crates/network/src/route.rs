@@ -21,12 +21,15 @@ use netlink_sys::{Socket, SocketAddr};
 use rustix::thread::ThreadNameSpaceType;
 
 use crate::plan::{LINK_PREFIX, Plan};
-use crate::{NetworkError, step};
+use crate::{NetworkError, step, sys};
 
 /// What the link is called inside.
 const INSIDE: &str = "eth0";
 /// The kernel's answers are shorter.
 const MAX_ANSWER: usize = 8_192;
+
+/// The worker's end of every machine's link: a machine that wakes on a new link finds it under the address that it knows.
+const WORKERS_MAC: [u8; 6] = [0x02, b'h', b'e', b'a', b'r', b't'];
 
 /// A conversation with the kernel about one network namespace.
 struct Route {
@@ -71,6 +74,16 @@ fn move_and_make(
     inside.add_way_out(index, plan.gateway).map_err(step("give an instance its way out"))
 }
 
+/// Makes a link between this thread's network namespace and a machine that is given what is returned; the link is there for as
+/// long as that is open. What is inside is the machine's to set.
+pub(crate) fn tap(plan: &Plan, group: u32) -> Result<OwnedFd, NetworkError> {
+    let mut route = Route::open().map_err(step("speak to the kernel about links"))?;
+    let device = sys::open_tap(&plan.name).map_err(step("make a link (/dev/net/tun)"))?;
+    route.put_into(&plan.name, group).map_err(step("put a link under its rules"))?;
+    route.bring_up(&plan.name, plan.gateway).map_err(step("give a link its address"))?;
+    Ok(device)
+}
+
 // === impl Route ===
 
 impl Route {
@@ -97,6 +110,14 @@ impl Route {
             ]),
         ];
         self.ask(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Has a machine's link be in a group, under the worker's address.
+    fn put_into(&mut self, name: &str, group: u32) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = rustix::net::netdevice::name_to_index(self.socket.as_fd(), name)?;
+        link.attributes = vec![LinkAttribute::Group(group), LinkAttribute::Address(WORKERS_MAC.to_vec())];
+        self.ask(RouteNetlinkMessage::SetLink(link), 0)
     }
 
     /// Removes a link, and its other end.

@@ -75,6 +75,7 @@ async fn measure() -> Result<(), Box<dyn Error>> {
         vmm: VmmConfig::Qemu { program: "/usr/bin/qemu-system-x86_64".into(), kvm: false, emulate: true },
         snapshot_bytes: 8 << 30,
         hibernation_bytes: 8 << 30,
+        resolvers: Vec::new(),
     };
     let (driver, _) = MicroVm::open(config).await?;
     let start = Instant::now();

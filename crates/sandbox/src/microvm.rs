@@ -41,14 +41,16 @@ mod vmm;
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use hearth_kernel::Kernel;
+use hearth_network::Network;
 use hearth_rootfs::Images;
-use hearth_types::{Egress, Isolation};
+use hearth_types::Isolation;
 use tokio::sync::Semaphore;
 
 use crate::blank_disk::BlankDisks;
@@ -92,6 +94,8 @@ pub struct MicroVmConfig {
     pub snapshot_bytes: u64,
     /// Disk that hibernated machines may have, bytes.
     pub hibernation_bytes: u64,
+    /// Whom machines with a network ask for names.
+    pub resolvers: Vec<Ipv4Addr>,
 }
 
 /// Which VMM, and where it is.
@@ -172,6 +176,7 @@ struct Shared {
     templates: Templates,
     scratch: BlankDisks,
     spares: Spares,
+    network: Network,
     /// Machines are started a few at a time: on a busy machine all of many would be late.
     starting: Semaphore,
     hibernation: Arc<Hibernation>,
@@ -259,6 +264,7 @@ impl MicroVm {
             templates,
             scratch,
             spares: Spares::new(),
+            network: Network::new(config.resolvers),
             starting: Semaphore::new(2 * cores),
             hibernation: Arc::new(hibernation),
             registry: Mutex::default(),
@@ -280,7 +286,8 @@ fn find_vmm(config: &MicroVmConfig) -> Result<Vmm, MicroVmError> {
             let version = version(program)
                 .map_err(|source| MicroVmError::Program { program: program.clone(), source })?;
             let kvm = AtomicBool::new(*kvm);
-            Ok(Vmm::Qemu(Qemu { program: program.clone(), version, kvm, emulate: *emulate }))
+            let counter_khz = sys::counter_khz();
+            Ok(Vmm::Qemu(Qemu { program: program.clone(), version, kvm, emulate: *emulate, counter_khz }))
         }
         VmmConfig::Firecracker { program, jailer, patience, memory } => {
             Ok(Vmm::Firecracker(Firecracker::find((program, jailer), *patience, *memory)?))
@@ -295,14 +302,6 @@ fn version(program: &std::path::Path) -> io::Result<String> {
     text.lines().next().map(str::to_owned).ok_or_else(|| io::Error::other("it says no version"))
 }
 
-/// Machines have no network device yet.
-fn check_egress(spec: &SandboxSpec) -> Result<(), CreateError> {
-    match spec.egress {
-        Egress::None => Ok(()),
-        _ => Err(CreateError::NoNetwork("micro-VMs have no network yet; the container driver has")),
-    }
-}
-
 impl Driver for MicroVm {
     fn isolation(&self) -> Isolation {
         self.shared.vmm.isolation()
@@ -311,7 +310,7 @@ impl Driver for MicroVm {
     fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>> {
         Box::pin(async move {
             self.check_open()?;
-            check_egress(&spec)?;
+            sandbox::check_network(&self.shared, &spec)?;
             let sandbox = MicroVmSandbox::create(&self.shared, spec, false).await?;
             Ok(Box::new(sandbox) as Box<dyn Sandbox>)
         })
@@ -339,6 +338,7 @@ impl Driver for MicroVm {
             let shared = Arc::clone(&self.shared);
             let _ = tokio::task::spawn_blocking(move || shared.spares.clear()).await;
             self.shared.host.jail.close();
+            self.shared.network.close().await;
             let shared = Arc::clone(&self.shared);
             let closed = tokio::task::spawn_blocking(move || {
                 cgroup::remove_groups(&shared.host.hierarchies);
@@ -355,7 +355,7 @@ impl Snapshotter for MicroVm {
     fn create_to_save(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>> {
         Box::pin(async move {
             self.check_open()?;
-            check_egress(&spec)?;
+            sandbox::check_network(&self.shared, &spec)?;
             let sandbox = MicroVmSandbox::create(&self.shared, spec, true).await?;
             Ok(Box::new(sandbox) as Box<dyn Sandbox>)
         })

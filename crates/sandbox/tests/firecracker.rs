@@ -95,6 +95,7 @@ async fn open_with(name: &str, directory: &Path, memory: CloneMemory) -> (Arc<dy
         },
         snapshot_bytes: 8 << 30,
         hibernation_bytes: 400 << 20,
+        resolvers: Vec::new(),
     };
     let (driver, recovered) = MicroVm::open(config).await.unwrap();
     (Arc::new(driver), recovered)

@@ -53,6 +53,7 @@ async fn open(name: &str, directory: &Path) -> (Arc<dyn Driver>, Recovered) {
         },
         snapshot_bytes: 8 << 30,
         hibernation_bytes: 400 << 20,
+        resolvers: Vec::new(),
     };
     let (driver, recovered) = MicroVm::open(config).await.unwrap();
     (Arc::new(driver), recovered)

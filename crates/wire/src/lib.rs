@@ -25,8 +25,8 @@ mod message;
 mod mux;
 
 pub use message::{
-    DecodeError, Disk, GuestMessage, HostMessage, Limits, MAX_MESSAGE_BYTES, PROTOCOL, Purpose, Usage,
-    decode, encode,
+    DecodeError, Disk, GuestMessage, HostMessage, Limits, MAX_MESSAGE_BYTES, Network, PROTOCOL, Purpose,
+    Usage, decode, encode,
 };
 /// The vsock port that the worker waits for an agent at, where they speak over vsock.
 pub const VSOCK_PORT: u32 = 1024;

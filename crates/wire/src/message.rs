@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of all that this crate defines. A worker uses no snapshot of another.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Largest message, bytes: an environment of 4 KiB, an argv, and room.
 pub const MAX_MESSAGE_BYTES: usize = u16::MAX as usize;
@@ -47,6 +47,19 @@ pub struct Limits {
     pub open_files: u32,
 }
 
+/// What a machine's network device is set to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its own address.
+    pub address: [u8; 4],
+    /// Whom it sends everything to.
+    pub gateway: [u8; 4],
+    /// The leading bits that the two have in common.
+    pub prefix: u8,
+    /// `/etc/resolv.conf`.
+    pub resolv_conf: String,
+}
+
 /// What the function's processes use and have used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
@@ -69,6 +82,8 @@ pub enum HostMessage {
         wall_clock_ns: u64,
         /// For the kernel's random numbers.
         entropy: [u8; 32],
+        /// Where this machine is, if it has a network device.
+        network: Option<Network>,
     },
     /// Become an instance: once in a machine's life.
     Configure {

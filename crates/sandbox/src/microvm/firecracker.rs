@@ -198,7 +198,7 @@ impl Firecracker {
         let machine = FirecrackerMachine {
             api: Mutex::new(api),
             cell: Arc::new(cell),
-            memory_bytes: order.size.memory_mb << 20,
+            memory_bytes: order.shape.memory_mb << 20,
         };
         Ok((process, machine, link))
     }
@@ -260,7 +260,7 @@ impl Firecracker {
         order: &MachineOrder<'_>,
         mut cell: Cell,
     ) -> Result<(VmmProcess, Cell), FirecrackerError> {
-        let memory_bytes = order.size.memory_mb << 20;
+        let memory_bytes = order.shape.memory_mb << 20;
         let scratch = order.disks[2].metadata().map_or(0, |disk| disk.len());
         let jailing = config::Jailing {
             id,
@@ -283,7 +283,7 @@ impl Firecracker {
                 // A machine that is saved is in memory once more, until the kernel has written it to the disk.
                 memory_bytes: 2 * memory_bytes + OVERHEAD,
                 cpu_millis: order.cpu_millis,
-                processes: THREADS + order.size.vcpus,
+                processes: THREADS + order.shape.vcpus,
             },
         };
         let process = VmmProcess::start(host, process, console).await.map_err(step("start the jailer"))?;
@@ -313,7 +313,7 @@ fn fill(cell: &mut Cell, order: &MachineOrder<'_>) -> Result<(), FirecrackerErro
             cell.add_disks(order.disks).map_err(&in_cell)?;
         }
         Origin::Whole { state } => {
-            let memory_bytes = order.size.memory_mb << 20;
+            let memory_bytes = order.shape.memory_mb << 20;
             let bytes = read_state(state, memory_bytes).map_err(step("read the state"))?;
             cell.write(config::STATE, &bytes).map_err(&in_cell)?;
             state.set_len(memory_bytes).map_err(step("cut the state off"))?;
@@ -325,7 +325,7 @@ fn fill(cell: &mut Cell, order: &MachineOrder<'_>) -> Result<(), FirecrackerErro
 }
 
 async fn boot(api: &mut Api, order: &MachineOrder<'_>) -> Result<(), FirecrackerError> {
-    api.put("/machine-config", &config::machine(order.size)).await?;
+    api.put("/machine-config", &config::machine(order.shape)).await?;
     api.put("/boot-source", &config::boot_source()).await?;
     for (path, drive) in config::drives() {
         api.put(path, &drive).await?;

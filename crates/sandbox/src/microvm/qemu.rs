@@ -5,7 +5,7 @@ mod qmp;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
-use command::{Memory, Parts};
+use command::{Memory, Nic, Parts};
 use qmp::{Qmp, QmpError};
 
 use super::jail::Way;
@@ -28,9 +28,9 @@ const OVERHEAD: u64 = 192 << 20;
 const THREADS: u32 = 96;
 /// `quiet` keeps the boot short, as every character on an emulated serial line takes its time. `panic=-1` and
 /// `reboot=t`: a machine that cannot go on resets, and QEMU ends at that. The clock of a machine that comes from a
-/// saved state jumps, and must not be thought broken because of that. `lpj` spares the kernel from counting how long its
-/// loops take against the timer, which may not tick when emulated; with a clock it does not use that.
-const COMMAND_LINE: &str = "console=ttyS0 quiet reboot=t panic=-1 oops=panic tsc=reliable no_timer_check lpj=4000000 random.trust_cpu=on";
+/// saved state jumps, and must not be thought broken because of that.
+const COMMAND_LINE: &str =
+    "console=ttyS0 quiet reboot=t panic=-1 oops=panic tsc=reliable no_timer_check random.trust_cpu=on";
 
 /// What runs a machine's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,9 @@ pub(crate) struct Qemu {
     pub(super) kvm: AtomicBool,
     /// Whether machines may run without it.
     pub(super) emulate: bool,
+    /// How fast the clock of emulated ones counts. Told so, a kernel need not find out by the emulated timer, which on a busy
+    /// machine is so late that it finds nothing, and then waits for that timer without end.
+    pub(super) counter_khz: Option<u64>,
 }
 
 /// What a machine that runs is told what to do by.
@@ -82,6 +85,14 @@ impl Qemu {
         if self.kvm.load(Ordering::Acquire) { Accelerator::Kvm } else { Accelerator::Tcg }
     }
 
+    /// What a kernel is told.
+    fn command_line(&self) -> String {
+        match (self.accelerator(), self.counter_khz) {
+            (Accelerator::Tcg, Some(khz)) => format!("{COMMAND_LINE} tsc_early_khz={khz}"),
+            (Accelerator::Tcg, None) | (Accelerator::Kvm, _) => COMMAND_LINE.to_owned(),
+        }
+    }
+
     /// Starts a VMM: its machine, which runs at once if it boots and else waits for [`Machine::begin`], and the byte stream to
     /// its agent.
     pub(super) async fn start(
@@ -93,49 +104,26 @@ impl Qemu {
         let (link, their_link) = pair().map_err(step("make a socket"))?;
         let (monitor, their_monitor) = pair().map_err(step("make a socket"))?;
         let (console, their_console) = pair().map_err(step("make a socket"))?;
-        let mut fds: Vec<OwnedFd> = vec![their_link, their_monitor, their_console];
-        let mut lend = |file: &File| -> Result<i32, VmmError> {
-            let fd = file.as_fd().try_clone_to_owned().map_err(step("lend a file"))?;
-            let number = fd.as_raw_fd();
-            fds.push(fd);
-            Ok(number)
+        let mut lent = Lent(vec![their_link, their_monitor, their_console]);
+        let disks = [lent.file(order.disks[0])?, lent.file(order.disks[1])?, lent.file(order.disks[2])?];
+        let (memory, start, state) = lent.origin(&order.origin, self.command_line())?;
+        let network = match order.tap {
+            Some(tap) => Nic::Tap(lent.add(tap.as_fd()).map_err(step("lend a link"))?),
+            None if order.shape.network => Nic::Unconnected,
+            None => Nic::Absent,
         };
-        let disks = [lend(order.disks[0])?, lend(order.disks[1])?, lend(order.disks[2])?];
-        let (memory, start, state) = match order.origin {
-            Origin::Boot { kernel, initramfs, memory } => {
-                let kernel = lend(&File::open(kernel).map_err(step("open the kernel"))?)?;
-                let initramfs = lend(&File::open(initramfs).map_err(step("open the initramfs"))?)?;
-                let path = |fd: i32| format!("/proc/self/fd/{fd}");
-                let start = command::Start::Boot {
-                    kernel: path(kernel),
-                    initramfs: path(initramfs),
-                    command_line: COMMAND_LINE,
-                };
-                (Memory::Shared(lend(memory)?), start, None)
-            }
-            Origin::Clone { memory, state } => {
-                let state = reopen(state).map_err(step("open the state"))?;
-                (Memory::CopyOnWrite(lend(memory)?), command::Start::Restore, Some(lend(&state)?))
-            }
-            Origin::Alone { memory, state } => {
-                let state = reopen(state).map_err(step("open the state"))?;
-                (Memory::Shared(lend(memory)?), command::Start::Restore, Some(lend(&state)?))
-            }
-            Origin::Whole { state } => {
-                let state = reopen(state).map_err(step("open the state"))?;
-                (Memory::Own, command::Start::Restore, Some(lend(&state)?))
-            }
-        };
+        let Lent(fds) = lent;
         let shares_memory = !matches!(memory, Memory::Own);
         let parts = Parts {
             accelerator: self.accelerator(),
-            memory_mb: order.size.memory_mb,
-            vcpus: order.size.vcpus,
+            memory_mb: order.shape.memory_mb,
+            vcpus: order.shape.vcpus,
             link: fds[0].as_raw_fd(),
             monitor: fds[1].as_raw_fd(),
             console: fds[2].as_raw_fd(),
             memory,
             disks,
+            network,
             start,
         };
         let user = host.take_user().map_err(step("take a user id"))?;
@@ -149,14 +137,54 @@ impl Qemu {
             console: None,
             cell: None,
             limits: GroupLimits {
-                memory_bytes: (order.size.memory_mb << 20) + OVERHEAD,
+                memory_bytes: (order.shape.memory_mb << 20) + OVERHEAD,
                 cpu_millis: order.cpu_millis,
-                processes: THREADS + order.size.vcpus,
+                processes: THREADS + order.shape.vcpus,
             },
         };
         let process = VmmProcess::start(host, process, console).await.map_err(step("start QEMU"))?;
         let monitor = Mutex::new(Qmp::new(monitor));
         Ok((Arc::new(process), QemuMachine { monitor, shares_memory, state }, link))
+    }
+}
+
+/// What a VMM inherits.
+struct Lent(Vec<OwnedFd>);
+
+impl Lent {
+    fn add(&mut self, fd: BorrowedFd<'_>) -> io::Result<RawFd> {
+        let fd = fd.try_clone_to_owned()?;
+        let number = fd.as_raw_fd();
+        self.0.push(fd);
+        Ok(number)
+    }
+
+    fn file(&mut self, file: &File) -> Result<RawFd, VmmError> {
+        self.add(file.as_fd()).map_err(|source| VmmError::Step { step: "lend a file", source })
+    }
+
+    /// Where memory is, how the machine comes to run, and the file of its state.
+    fn origin(
+        &mut self,
+        origin: &Origin<'_>,
+        command_line: String,
+    ) -> Result<(Memory, command::Start, Option<RawFd>), VmmError> {
+        let step = |step| move |source| VmmError::Step { step, source };
+        let (memory, state) = match origin {
+            Origin::Boot { kernel, initramfs, memory } => {
+                let kernel = self.file(&File::open(kernel).map_err(step("open the kernel"))?)?;
+                let initramfs = self.file(&File::open(initramfs).map_err(step("open the initramfs"))?)?;
+                let path = |fd: RawFd| format!("/proc/self/fd/{fd}");
+                let start =
+                    command::Start::Boot { kernel: path(kernel), initramfs: path(initramfs), command_line };
+                return Ok((Memory::Shared(self.file(memory)?), start, None));
+            }
+            Origin::Clone { memory, state } => (Memory::CopyOnWrite(self.file(memory)?), state),
+            Origin::Alone { memory, state } => (Memory::Shared(self.file(memory)?), state),
+            Origin::Whole { state } => (Memory::Own, state),
+        };
+        let state = reopen(state).map_err(step("open the state"))?;
+        Ok((memory, command::Start::Restore, Some(self.file(&state)?)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A machine as an instance's sandbox: made from a template, hibernated and woken, ended.
 
 mod saved;
+mod seat;
 mod timing;
 
 use std::fs::File;
@@ -9,14 +10,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use hearth_network::NetworkError;
 use hearth_rootfs::Image;
+use hearth_types::Egress;
 use hearth_wire::{Disk, HostMessage, Limits};
 use tokio::net::UnixStream;
 
 use super::link::{Link, LinkError};
 use super::spares::{Kind, Spare, Spares};
 use super::template::{MAX_DISK, Template, TemplateError};
-use super::vmm::{Machine, MachineOrder, Origin, Size, VmmError};
+use super::vmm::{Machine, MachineOrder, Origin, Shape, VmmError};
 use super::{Berth, Shared};
 use crate::blank_disk;
 use crate::driver::{
@@ -24,6 +27,7 @@ use crate::driver::{
     SpawnError, Stats,
 };
 pub(super) use saved::saved;
+pub(super) use seat::{Seat, check as check_network};
 pub(super) use timing::time_machine;
 
 /// An agent that says nothing for so long after its machine was restored, or to a question, will not.
@@ -54,6 +58,8 @@ pub(super) struct Inner {
     machine: Mutex<Option<Arc<Machine>>>,
     template: Arc<Template>,
     disks: Disks,
+    /// Where it is in the network, if its function may connect to anything.
+    seat: Option<Seat>,
     /// What a snapshot of it depends on beside its template.
     identity: String,
     /// Whether it was made to be saved.
@@ -67,6 +73,13 @@ pub(super) struct Inner {
 struct Disks {
     code: Option<Image>,
     scratch: blank_disk::Disk,
+}
+
+/// What of a machine is its own from before it runs.
+#[derive(Debug)]
+struct Parts {
+    disks: Disks,
+    seat: Option<Seat>,
 }
 
 #[derive(Debug)]
@@ -87,13 +100,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How large a machine a function needs.
-fn size_for(spec: &SandboxSpec) -> Size {
+/// What a machine a function needs.
+fn shape_for(spec: &SandboxSpec) -> Shape {
     let wanted = spec.memory_bytes.div_ceil(1 << 20).max(1);
     let pieces = wanted.div_ceil(SMALLEST_MB).next_power_of_two();
-    Size {
+    Shape {
         memory_mb: SMALLEST_MB * pieces + GUEST_OVERHEAD_MB,
         vcpus: spec.cpu_millis.div_ceil(1_000).max(1),
+        network: spec.egress != Egress::None,
     }
 }
 
@@ -129,7 +143,7 @@ impl MicroVmSandbox {
         let (template, code) = template_for(shared, &spec).await?;
         let kind = kind(&spec, Arc::clone(&template), code);
         let spare = if to_save { None } else { shared.spares.take(&kind) };
-        let (ready, scratch) = with_scratch(shared, &kind, spare).await?;
+        let Own { ready, scratch, seat } = own_parts(shared, &kind, spare).await?;
         let memory = if to_save && shared.vmm.saves_by_sharing() {
             let from = Arc::clone(&template);
             let copied = blocking("copy a template's memory", move || from.copy_memory()).await?;
@@ -137,8 +151,8 @@ impl MicroVmSandbox {
         } else {
             None
         };
-        let disks = Disks { code: kind.code.clone(), scratch };
-        let inner = Inner::new(shared, &spec, template, disks, (to_save, memory));
+        let parts = Parts { disks: Disks { code: kind.code.clone(), scratch }, seat };
+        let inner = Inner::new(shared, &spec, template, parts, (to_save, memory));
         // From here on a drop takes it all back.
         let sandbox = Self { inner: Arc::clone(&inner) };
         shared.register(&inner);
@@ -161,24 +175,29 @@ impl MicroVmSandbox {
 
 fn kind(spec: &SandboxSpec, template: Arc<Template>, code: Option<Image>) -> Kind {
     let scratch_bytes = spec.scratch_bytes.min(MAX_DISK);
-    Kind { template, code, scratch_bytes, cpu_millis: spec.cpu_millis }
+    Kind { template, code, scratch_bytes, cpu_millis: spec.cpu_millis, egress: spec.egress.clone() }
 }
 
-/// A VMM and its link, if one was started ahead; and a scratch disk in any case.
-async fn with_scratch(
-    shared: &Arc<Shared>,
-    kind: &Kind,
-    spare: Option<Spare>,
-) -> Result<(Option<(Machine, UnixStream)>, blank_disk::Disk), CreateError> {
-    if let Some(Spare { machine, link, scratch }) = spare {
-        return Ok((Some((machine, link)), scratch));
+/// What a machine has that no other has.
+struct Own {
+    /// A VMM and its link, if one was started ahead.
+    ready: Option<(Machine, UnixStream)>,
+    scratch: blank_disk::Disk,
+    seat: Option<Seat>,
+}
+
+async fn own_parts(shared: &Arc<Shared>, kind: &Kind, spare: Option<Spare>) -> Result<Own, CreateError> {
+    if let Some(Spare { machine, link, scratch, seat }) = spare {
+        return Ok(Own { ready: Some((machine, link)), scratch, seat });
     }
+    let seat = Seat::take(shared, &kind.egress)?;
     let (disks, kind) = (Arc::clone(shared), kind.clone());
     let scratch = blocking("make a disk for /tmp", move || match &kind.template.snapshot.disk {
         Some(saved) => disks.scratch.copy_of(saved),
         None => disks.scratch.take_named(kind.scratch_bytes),
     });
-    Ok((None, scratch.await?.map_err(|source| failed("make a disk for /tmp", source))?))
+    let scratch = scratch.await?.map_err(|source| failed("make a disk for /tmp", source))?;
+    Ok(Own { ready: None, scratch, seat })
 }
 
 /// Starts a VMM that waits for an instance of that kind.
@@ -187,20 +206,25 @@ pub(super) async fn start_spare(
     kind: &Kind,
     number: u64,
 ) -> Result<Spare, CreateError> {
-    let (_, scratch) = with_scratch(shared, kind, None).await?;
+    let Own { scratch, seat, .. } = own_parts(shared, kind, None).await?;
+    let tap = match &seat {
+        Some(seat) => Some(seat.connect(&shared.network).await.map_err(CreateError::Network)?),
+        None => None,
+    };
     let root = kind.template.root.file();
     let saved = &kind.template.snapshot;
     let order = MachineOrder {
         name: format!("spare-{number}"),
-        size: kind.template.size,
+        shape: kind.template.shape,
         cpu_millis: kind.cpu_millis,
         origin: Origin::Clone { memory: &saved.memory, state: &saved.state },
         disks: [root, kind.code.as_ref().map_or(root, Image::file), &scratch.file],
+        tap: tap.as_ref(),
     };
     let (machine, link) = shared.vmm.start(&shared.host, order).await.map_err(|error| set_up(&error))?;
     let confined = machine.process.confine().await;
     confined.map_err(|source| failed("put a VMM under its limits", source))?;
-    Ok(Spare { machine, link, scratch })
+    Ok(Spare { machine, link, scratch, seat })
 }
 
 /// The template for a machine, and the image of what is not in its root.
@@ -215,7 +239,7 @@ async fn template_for(
     }
     let (for_images, mounts) = (Arc::clone(shared), spec.mounts.clone());
     let (root, code) = blocking("make disk images", move || images(&for_images, &mounts)).await??;
-    let template = shared.templates.get(shared, &root, size_for(spec)).await;
+    let template = shared.templates.get(shared, &root, shape_for(spec)).await;
     Ok((template.map_err(|error: TemplateError| set_up(&error))?, code))
 }
 
@@ -278,16 +302,18 @@ enum StartError {
     Confine(#[source] io::Error),
     #[error("cannot draw random bytes")]
     Entropy(#[source] io::Error),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
 }
 
-/// A conversation's first words.
-fn awake() -> Result<HostMessage, StartError> {
+/// A conversation's first words, to a machine in that place.
+fn awake(seat: Option<&Seat>) -> Result<HostMessage, StartError> {
     let mut entropy = [0; 32];
     rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| StartError::Entropy(error.into()))?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let wall_clock_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-    Ok(HostMessage::Awake { wall_clock_ns, entropy })
+    Ok(HostMessage::Awake { wall_clock_ns, entropy, network: seat.and_then(Seat::words) })
 }
 
 // === impl Inner ===
@@ -297,9 +323,10 @@ impl Inner {
         shared: &Arc<Shared>,
         spec: &SandboxSpec,
         template: Arc<Template>,
-        disks: Disks,
+        parts: Parts,
         (to_save, memory): (bool, Option<File>),
     ) -> Arc<Self> {
+        let Parts { disks, seat } = parts;
         Arc::new(Self {
             shared: Arc::clone(shared),
             name: spec.instance.to_string(),
@@ -310,6 +337,7 @@ impl Inner {
             identity: saved::identity(spec, disks.code.as_ref()),
             template,
             disks,
+            seat,
             to_save,
             memory,
         })
@@ -329,7 +357,7 @@ impl Inner {
         let machine = Arc::new(machine);
         let awoken = async {
             machine.begin().await?;
-            let awake = awake()?;
+            let awake = awake(self.seat.as_ref())?;
             let awoken = async { self.link.awaken(socket, &awake, PATIENCE).await.map_err(StartError::from) };
             let confined = async {
                 if was_ready { Ok(()) } else { machine.process.confine().await.map_err(StartError::Confine) }
@@ -354,16 +382,21 @@ impl Inner {
         Ok(())
     }
 
-    async fn start_vmm(&self, origin: Origin<'_>) -> Result<(Machine, UnixStream), VmmError> {
+    async fn start_vmm(&self, origin: Origin<'_>) -> Result<(Machine, UnixStream), StartError> {
+        let tap = match &self.seat {
+            Some(seat) => Some(seat.connect(&self.shared.network).await?),
+            None => None,
+        };
         let root = self.template.root.file();
         let order = MachineOrder {
             name: self.name.clone(),
-            size: self.template.size,
+            shape: self.template.shape,
             cpu_millis: self.cpu_millis,
             origin,
             disks: [root, self.disks.code.as_ref().map_or(root, Image::file), &self.disks.scratch.file],
+            tap: tap.as_ref(),
         };
-        self.shared.vmm.start(&self.shared.host, order).await
+        Ok(self.shared.vmm.start(&self.shared.host, order).await?)
     }
 
     async fn pause(&self) -> Result<(), PauseError> {
@@ -375,7 +408,7 @@ impl Inner {
         }
         let machine = lock(&self.machine).clone().ok_or(PauseError::Gone)?;
         let step = |step| move |source| PauseError::Step { step, source };
-        let most = self.template.size.memory_mb << 20;
+        let most = self.template.shape.memory_mb << 20;
         let mut berth = self.shared.hibernation.take(most).map_err(step("find room to hibernate"))?;
         if let Err(error) = self.link.quiesce(PATIENCE).await {
             // Whether its agent has fallen silent is not known: it is of no use any more.
@@ -401,8 +434,8 @@ impl Inner {
                 self.link.let_go();
             }
             match machine.proceed().await? {
-                Some(socket) => self.link.awaken(socket, &awake()?, PATIENCE).await?,
-                None => self.link.awaken_again(&awake()?, PATIENCE).await?,
+                Some(socket) => self.link.awaken(socket, &awake(self.seat.as_ref())?, PATIENCE).await?,
+                None => self.link.awaken_again(&awake(self.seat.as_ref())?, PATIENCE).await?,
             };
             Ok::<_, StartError>(())
         };
@@ -550,15 +583,15 @@ mod tests {
             processes: 1,
             open_files: 1,
             scratch_bytes: 1,
-            egress: hearth_types::Egress::None,
+            egress: Egress::None,
         }
     }
 
     #[test]
     fn few_sizes_of_machines_serve_all_functions() {
         let sizes: Vec<u64> =
-            [1, 128, 129, 256, 512, 1_769, 10_240].map(|mb| size_for(&spec(mb, 500)).memory_mb).into();
+            [1, 128, 129, 256, 512, 1_769, 10_240].map(|mb| shape_for(&spec(mb, 500)).memory_mb).into();
         assert_eq!(sizes, [192, 192, 320, 320, 576, 2_112, 16_448]);
-        assert_eq!(size_for(&spec(10_240, 5_789)).vcpus, 6);
+        assert_eq!(shape_for(&spec(10_240, 5_789)).vcpus, 6);
     }
 }

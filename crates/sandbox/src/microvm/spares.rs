@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hearth_rootfs::Image;
+use hearth_types::Egress;
 use tokio::net::UnixStream;
 
 use super::Shared;
+use super::sandbox::Seat;
 use super::template::Template;
 use super::vmm::Machine;
 use crate::blank_disk::Disk;
@@ -25,10 +27,11 @@ const KEPT: Duration = Duration::from_secs(60);
 pub(super) struct Kind {
     pub(super) template: Arc<Template>,
     pub(super) code: Option<Image>,
-    /// Size of the scratch disk, bytes; that of a function's snapshot is a copy of the snapshot's.
+    /// Shape of the scratch disk, bytes; that of a function's snapshot is a copy of the snapshot's.
     pub(super) scratch_bytes: u64,
     /// Its share of the CPU, thousandths.
     pub(super) cpu_millis: u32,
+    pub(super) egress: Egress,
 }
 
 /// A VMM without a machine, and what it has open.
@@ -37,6 +40,7 @@ pub(super) struct Spare {
     pub(super) machine: Machine,
     pub(super) link: UnixStream,
     pub(super) scratch: Disk,
+    pub(super) seat: Option<Seat>,
 }
 
 #[derive(Debug)]
@@ -62,6 +66,7 @@ impl Kind {
         self.template.name == other.template.name
             && code(self) == code(other)
             && (self.scratch_bytes, self.cpu_millis) == (other.scratch_bytes, other.cpu_millis)
+            && self.egress == other.egress
     }
 }
 

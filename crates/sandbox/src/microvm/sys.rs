@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::fs::CWD;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
@@ -61,6 +62,33 @@ pub(super) fn before_exec(command: &mut Command, keep: Vec<RawFd>, way: Way) {
     };
     // SAFETY: the closure makes system calls alone, which is what may be done between fork and exec.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// How fast this machine's time-stamp counter counts, kHz, as the clock says in these few milliseconds. Emulated machines have
+/// the same counter.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn counter_khz() -> Option<u64> {
+    // SAFETY: every x86-64 processor has the counter, and no system that runs this forbids it.
+    let count = || unsafe { core::arch::x86_64::_rdtsc() };
+    // The closest of a few looks at both: this thread may be put aside between the two.
+    let look = || {
+        let looks = (0..16).map(|_| {
+            let (before, now, after) = (count(), Instant::now(), count());
+            (after.wrapping_sub(before), before, now)
+        });
+        looks.min_by_key(|(gap, ..)| *gap)
+    };
+    let (_, first, began) = look()?;
+    std::thread::sleep(Duration::from_millis(20));
+    let (_, last, ended) = look()?;
+    let microseconds = u64::try_from(ended.duration_since(began).as_micros()).ok()?;
+    last.checked_sub(first)?.checked_mul(1_000)?.checked_div(microseconds).filter(|khz| *khz > 0)
+}
+
+/// There is none that emulated machines have.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn counter_khz() -> Option<u64> {
+    None
 }
 
 /// Lets the async runtime wait for the end of a child that nobody has reaped.

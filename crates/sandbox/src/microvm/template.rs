@@ -1,4 +1,4 @@
-//! Templates: a machine for each kernel, root and size, booted once and cloned ever after.
+//! Templates: a machine for each kernel, root and shape, booted once and cloned ever after.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,11 +15,10 @@ use tokio::sync::OnceCell;
 use super::link::{Link, LinkError};
 use super::process::memory_file;
 use super::snapshot::{Medium, Snapshot, SnapshotError, Snapshots, copy_pieces, hex};
-use super::vmm::{Machine, MachineOrder, Origin, Size, Vmm, VmmError};
+use super::vmm::{Machine, MachineOrder, Origin, Shape, Vmm, VmmError};
 use super::{AGENT, MicroVmConfig, MicroVmError, Shared, step};
 
-/// How long each attempt to boot may take; emulated, one takes about three seconds. In one of some tens the emulated timer
-/// does not tick, and the kernel waits for it without end.
+/// How long each attempt to boot may take; emulated, one takes about three seconds, and more where others are at it.
 const BOOT_DEADLINES: [Duration; 4] =
     [Duration::from_secs(7), Duration::from_secs(12), Duration::from_secs(20), Duration::from_secs(60)];
 /// On hardware a machine boots in a few hundred milliseconds. What offers KVM and does not is no hardware.
@@ -31,7 +30,7 @@ pub(super) const MAX_DISK: u64 = 16 << 30;
 /// megabytes.
 const LOADED_PART: u64 = 8;
 /// A change of this number makes all templates anew.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Why there is no template.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +68,7 @@ pub(super) struct Template {
     pub(super) name: String,
     pub(super) snapshot: Snapshot,
     pub(super) root: Image,
-    pub(super) size: Size,
+    pub(super) shape: Shape,
 }
 
 /// A machine that was booted and saved.
@@ -119,7 +118,7 @@ pub(super) fn hash_of(words: &[&str]) -> String {
 impl Template {
     /// A copy of its memory that a machine can have for itself.
     pub(super) fn copy_memory(&self) -> io::Result<File> {
-        let copy = memory_file("function", self.size.memory_mb << 20)?;
+        let copy = memory_file("function", self.shape.memory_mb << 20)?;
         copy_pieces(&self.snapshot.memory, &copy)?;
         Ok(copy)
     }
@@ -169,9 +168,9 @@ impl Templates {
         &self,
         shared: &Arc<Shared>,
         root: &Image,
-        size: Size,
+        shape: Shape,
     ) -> Result<Arc<Template>, TemplateError> {
-        let name = self.name(shared, root, size);
+        let name = self.name(shared, root, shape);
         let slot = self.slot(&name);
         let made = slot.get_or_try_init(|| async {
             let snapshot = match self.load(shared, &name).await {
@@ -180,10 +179,10 @@ impl Templates {
                     if !matches!(reason, SnapshotError::Absent) {
                         tracing::warn!(%reason, template = %name, "a template is made again");
                     }
-                    self.boot(shared, root, size, &name).await?
+                    self.boot(shared, root, shape, &name).await?
                 }
             };
-            Ok(Arc::new(Template { name: name.clone(), snapshot, root: root.clone(), size }))
+            Ok(Arc::new(Template { name: name.clone(), snapshot, root: root.clone(), shape }))
         });
         let made = made.await.cloned();
         self.forget_the_oldest();
@@ -204,7 +203,7 @@ impl Templates {
                 name: name.clone(),
                 snapshot,
                 root: template.root.clone(),
-                size: template.size,
+                shape: template.shape,
             }))
         });
         let found = found.await.cloned();
@@ -214,10 +213,10 @@ impl Templates {
 
     /// Keeps a machine, which has ended, for [`Self::kept`]. Blocks.
     pub(super) fn keep(&self, kept: Template) -> Result<(), SnapshotError> {
-        let Template { name, snapshot, root, size } = kept;
+        let Template { name, snapshot, root, shape } = kept;
         let snapshot = self.snapshots.keep(&name, snapshot)?;
         let slot = self.slot(&name);
-        let kept = Template { name, snapshot, root, size };
+        let kept = Template { name, snapshot, root, shape };
         // Who was as fast has kept the same.
         let _ = slot.set(Arc::new(kept));
         self.forget_the_oldest();
@@ -258,8 +257,8 @@ impl Templates {
         let root = tokio::task::spawn_blocking(move || for_image.images.base(&[])).await;
         let root = root.map_err(|error| step("make a root")(io::Error::other(error)))?;
         let root = root.map_err(|error| step("make a root")(io::Error::other(error)))?;
-        let size = Size { memory_mb: 192, vcpus: 1 };
-        let boots = match self.boot_once(shared, &root, size, "kvm", patience).await {
+        let shape = Shape { memory_mb: 192, vcpus: 1, network: false };
+        let boots = match self.boot_once(shared, &root, shape, "kvm", patience).await {
             Ok(Booted { machine, .. }) => {
                 let _ = tokio::task::spawn_blocking(move || machine.process.destroy()).await;
                 true
@@ -281,25 +280,25 @@ impl Templates {
         &self,
         shared: &Arc<Shared>,
         root: &Image,
-        size: Size,
+        shape: Shape,
     ) -> Result<Duration, TemplateError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let name = format!("boot-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let [.., patience] = BOOT_DEADLINES;
-        let Booted { machine, took, .. } = self.boot_once(shared, root, size, &name, patience).await?;
+        let Booted { machine, took, .. } = self.boot_once(shared, root, shape, &name, patience).await?;
         let _ = tokio::task::spawn_blocking(move || machine.process.destroy()).await;
         Ok(took)
     }
 
     /// Everything that a template depends on.
-    fn name(&self, shared: &Shared, root: &Image, size: Size) -> String {
+    fn name(&self, shared: &Shared, root: &Image, shape: Shape) -> String {
         hash_of(&[
             &FORMAT.to_string(),
             &PROTOCOL.to_string(),
             &shared.vmm.identity(),
             &self.kernel_id,
             root.id(),
-            &format!("{} {}", size.memory_mb, size.vcpus),
+            &format!("{} {} {}", shape.memory_mb, shape.vcpus, shape.network),
             &self.initramfs_sha256,
         ])
     }
@@ -325,7 +324,7 @@ impl Templates {
         &self,
         shared: &Arc<Shared>,
         root: &Image,
-        size: Size,
+        shape: Shape,
         name: &str,
     ) -> Result<Snapshot, TemplateError> {
         let began = Instant::now();
@@ -333,7 +332,7 @@ impl Templates {
         let Booted { machine, snapshot, .. } = loop {
             let deadline = BOOT_DEADLINES.get(attempt).copied().unwrap_or(SILENCE);
             attempt += 1;
-            match self.boot_once(shared, root, size, name, deadline).await {
+            match self.boot_once(shared, root, shape, name, deadline).await {
                 Err(TemplateError::Link(LinkError::Silent(_))) if attempt < BOOT_DEADLINES.len() => {
                     tracing::info!(attempt, template = %name, "a machine did not boot; another try");
                 }
@@ -352,7 +351,7 @@ impl Templates {
         })?;
         tracing::info!(
             seconds = began.elapsed().as_secs_f32(),
-            memory_mb = size.memory_mb,
+            memory_mb = shape.memory_mb,
             "booted a template"
         );
         kept.map_err(TemplateError::Keep)
@@ -363,22 +362,23 @@ impl Templates {
         &self,
         shared: &Arc<Shared>,
         root: &Image,
-        size: Size,
+        shape: Shape,
         name: &str,
         deadline: Duration,
     ) -> Result<Booted, TemplateError> {
         let step = |step| move |source| TemplateError::Step { step, source };
-        let memory = memory_file("template", size.memory_mb << 20).map_err(step("make room in memory"))?;
+        let memory = memory_file("template", shape.memory_mb << 20).map_err(step("make room in memory"))?;
         let blank = File::open(&self.blank_disk).map_err(step("open a blank disk"))?;
         let scratch = File::options().read(true).write(true).open(&self.blank_disk);
         let scratch = scratch.map_err(step("open a blank disk"))?;
         let order = MachineOrder {
             name: format!("template-{name}"),
-            size,
+            shape,
             // A boot is waited for: it gets what there is.
-            cpu_millis: 1_000 * size.vcpus,
+            cpu_millis: 1_000 * shape.vcpus,
             origin: Origin::Boot { kernel: &self.kernel, initramfs: &self.initramfs, memory: &memory },
             disks: [root.file(), &blank, &scratch],
+            tap: None,
         };
         let began = Instant::now();
         let started = tokio::time::timeout(deadline, shared.vmm.start(&shared.host, order)).await;

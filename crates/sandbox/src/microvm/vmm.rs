@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,12 +38,14 @@ pub(crate) enum VmmError {
     Firecracker(#[from] FirecrackerError),
 }
 
-/// The size of a machine.
+/// What a machine is like: all that templates differ in beside their roots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Size {
+pub(crate) struct Shape {
     /// Memory, MiB.
     pub(super) memory_mb: u64,
     pub(super) vcpus: u32,
+    /// Whether there is a network device.
+    pub(super) network: bool,
 }
 
 /// Where a machine's memory and state come from.
@@ -62,12 +65,14 @@ pub(super) enum Origin<'a> {
 #[derive(Debug)]
 pub(super) struct MachineOrder<'a> {
     pub(super) name: String,
-    pub(super) size: Size,
+    pub(super) shape: Shape,
     /// Its share of the CPU, thousandths.
     pub(super) cpu_millis: u32,
     pub(super) origin: Origin<'a>,
     /// Root, code and scratch.
     pub(super) disks: [&'a File; 3],
+    /// The worker's end of its network device's link. Without, the device leads nowhere.
+    pub(super) tap: Option<&'a OwnedFd>,
 }
 
 /// Runs machines.
@@ -134,6 +139,11 @@ impl Vmm {
 
     /// Whether it can be started before there is a machine for it, and then waits for [`Machine::begin`].
     pub(super) fn can_wait(&self) -> bool {
+        matches!(self, Self::Qemu(_))
+    }
+
+    /// Whether it can give machines a network.
+    pub(super) fn takes_links(&self) -> bool {
         matches!(self, Self::Qemu(_))
     }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use hearth_wire::VSOCK_WORD;
 
-use super::super::vmm::Size;
+use super::super::vmm::Shape;
 
 /// Where the API's socket is.
 pub(super) const API: &str = "api";
@@ -141,10 +141,10 @@ fn file(name: &str) -> String {
     format!("/{FILES}/{name}")
 }
 
-pub(super) fn machine(size: Size) -> MachineConfig {
+pub(super) fn machine(shape: Shape) -> MachineConfig {
     MachineConfig {
-        vcpu_count: size.vcpus,
-        mem_size_mib: size.memory_mb,
+        vcpu_count: shape.vcpus,
+        mem_size_mib: shape.memory_mb,
         smt: false,
         track_dirty_pages: false,
     }
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_machine_is_what_was_asked_for() {
-        let said = serde_json::to_value(machine(Size { memory_mb: 192, vcpus: 2 })).unwrap();
+        let said = serde_json::to_value(machine(Shape { memory_mb: 192, vcpus: 2, network: false })).unwrap();
         let wanted = json!({"vcpu_count": 2, "mem_size_mib": 192, "smt": false, "track_dirty_pages": false});
         assert_eq!(said, wanted);
         let boot = serde_json::to_value(boot_source()).unwrap();

@@ -164,7 +164,7 @@ async fn a_conversation_ends_and_another_begins_with_the_same_processes() {
     // Whoever answers now is another machine, with another socket and the same names.
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut guest = Guest { mux: Mux::new(Side::Guest), socket: theirs, inbox: Vec::new() };
-    let awake = HostMessage::Awake { wall_clock_ns: 1, entropy: [1; 32] };
+    let awake = HostMessage::Awake { wall_clock_ns: 1, entropy: [1; 32], network: None };
     let again = async {
         assert!(matches!(guest.hear().await, HostMessage::Awake { wall_clock_ns: 1, .. }));
         guest.tell(&GuestMessage::Resumed { processes: vec![1] }).await;

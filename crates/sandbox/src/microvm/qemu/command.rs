@@ -7,6 +7,8 @@ use super::Accelerator;
 /// Translated code that a clone keeps under emulation, MiB: every clone has this buffer to itself. QEMU's own choice is a
 /// gigabyte; with 8 MiB Python's start takes no longer than with 32.
 const TRANSLATION_BUFFER_MB: u32 = 32;
+/// Every machine's network device has this address: there is no other on its link but the worker.
+const MAC: &str = "02:66:75:6e:63:74";
 
 /// What a machine is made of. All numbers of files are those that QEMU inherits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,7 @@ pub(super) struct Parts {
     pub(super) memory: Memory,
     /// Root, code and scratch.
     pub(super) disks: [RawFd; 3],
+    pub(super) network: Nic,
     pub(super) start: Start,
 }
 
@@ -35,11 +38,22 @@ pub(super) enum Memory {
     Own,
 }
 
+/// Its network device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nic {
+    /// There is none.
+    Absent,
+    /// One that leads nowhere, in a template.
+    Unconnected,
+    /// One that is this link's other end.
+    Tap(RawFd),
+}
+
 /// How the machine comes to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Start {
     /// From power-on.
-    Boot { kernel: String, initramfs: String, command_line: &'static str },
+    Boot { kernel: String, initramfs: String, command_line: String },
     /// From a saved state, which QMP is told of.
     Restore,
 }
@@ -91,11 +105,23 @@ pub(super) fn arguments(parts: &Parts) -> Vec<String> {
         );
         add("device", format!("virtio-blk-device,drive=disk{number}"));
     }
+    let device = format!("virtio-net-device,netdev=network,mac={MAC}");
+    match parts.network {
+        Nic::Absent => {}
+        Nic::Unconnected => {
+            add("netdev", "hubport,id=network,hubid=0".to_owned());
+            add("device", device);
+        }
+        Nic::Tap(fd) => {
+            add("netdev", format!("tap,id=network,fd={fd}"));
+            add("device", device);
+        }
+    }
     match &parts.start {
         Start::Boot { kernel, initramfs, command_line } => {
             add("kernel", kernel.clone());
             add("initrd", initramfs.clone());
-            add("append", (*command_line).to_owned());
+            add("append", command_line.clone());
         }
         Start::Restore => add("incoming", "defer".to_owned()),
     }
@@ -120,6 +146,7 @@ mod tests {
             console: 12,
             memory,
             disks: [20, 21, 22],
+            network: Nic::Absent,
             start,
         }
     }
@@ -141,6 +168,16 @@ mod tests {
         let devices: Vec<_> =
             all.windows(2).filter(|pair| pair[0] == "-device").map(|pair| pair[1].as_str()).collect();
         assert_eq!(devices.len(), 5);
-        assert!(!devices.iter().any(|device| device.contains("net")));
+        assert!(!all.iter().any(|word| word.contains("net")), "{all:?}");
+    }
+
+    #[test]
+    fn a_template_has_the_network_device_of_its_clones_and_no_link() {
+        let with = |network| arguments(&Parts { network, ..parts(Start::Restore, Memory::Own) });
+        let (template, clone) = (with(Nic::Unconnected), with(Nic::Tap(30)));
+        let device = |all: &[String]| all.iter().find(|word| word.starts_with("virtio-net-device")).cloned();
+        assert!(device(&template).is_some() && device(&template) == device(&clone));
+        assert!(clone.iter().any(|word| word == "tap,id=network,fd=30"));
+        assert!(!template.iter().any(|word| word.starts_with("tap,")));
     }
 }

@@ -7,8 +7,8 @@ use hearth_rootfs::Image;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Disks, Inner, MicroVmSandbox, PATIENCE, Phase, StartError, end_machine, kind, lock, set_up, template_for,
-    with_scratch,
+    Disks, Inner, MicroVmSandbox, Own, PATIENCE, Parts, Phase, StartError, end_machine, kind, lock,
+    own_parts, set_up, template_for,
 };
 use crate::driver::{CreateError, PauseError, Process, Restored, SandboxSpec};
 use crate::microvm::Shared;
@@ -78,9 +78,9 @@ impl MicroVmSandbox {
         let Some((template, code, note)) = saved(shared, &spec, key).await? else { return Ok(None) };
         let kind = kind(&spec, Arc::clone(&template), code);
         let spare = shared.spares.take(&kind);
-        let (ready, scratch) = with_scratch(shared, &kind, spare).await?;
-        let disks = Disks { code: kind.code.clone(), scratch };
-        let inner = Inner::new(shared, &spec, template, disks, (false, None));
+        let Own { ready, scratch, seat } = own_parts(shared, &kind, spare).await?;
+        let parts = Parts { disks: Disks { code: kind.code.clone(), scratch }, seat };
+        let inner = Inner::new(shared, &spec, template, parts, (false, None));
         let sandbox = Self { inner: Arc::clone(&inner) };
         shared.register(&inner);
         let mut processes = Vec::with_capacity(note.processes.len());
@@ -134,7 +134,7 @@ impl Inner {
                 note: serde_json::to_string(&note).unwrap_or_default(),
             },
             root: self.template.root.clone(),
-            size: self.template.size,
+            shape: self.template.shape,
         };
         let shared = Arc::clone(&self.shared);
         let kept = tokio::task::spawn_blocking(move || shared.templates.keep(kept)).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Disks, Inner, blocking, images, kind, set_up, size_for, template_for, with_scratch};
+use super::{Disks, Inner, Own, Parts, blocking, images, kind, own_parts, set_up, shape_for, template_for};
 use crate::driver::{CreateError, MachineTimes, SandboxSpec};
 use crate::microvm::Shared;
 use crate::microvm::template::TemplateError;
@@ -20,15 +20,16 @@ pub(in crate::microvm) async fn time_machine(
 async fn boot(shared: &Arc<Shared>, spec: &SandboxSpec) -> Result<Duration, CreateError> {
     let (for_images, mounts) = (Arc::clone(shared), spec.mounts.clone());
     let (root, _) = blocking("make disk images", move || images(&for_images, &mounts)).await??;
-    let booted = shared.templates.time_boot(shared, &root, size_for(spec)).await;
+    let booted = shared.templates.time_boot(shared, &root, shape_for(spec)).await;
     booted.map_err(|error: TemplateError| set_up(&error))
 }
 
 async fn restore(shared: &Arc<Shared>, spec: &SandboxSpec) -> Result<Duration, CreateError> {
     let (template, code) = template_for(shared, spec).await?;
     let kind = kind(spec, Arc::clone(&template), code);
-    let (_, scratch) = with_scratch(shared, &kind, None).await?;
-    let inner = Inner::new(shared, spec, template, Disks { code: kind.code, scratch }, (false, None));
+    let Own { scratch, seat, .. } = own_parts(shared, &kind, None).await?;
+    let parts = Parts { disks: Disks { code: kind.code, scratch }, seat };
+    let inner = Inner::new(shared, spec, template, parts, (false, None));
     let saved = &inner.template.snapshot;
     let began = Instant::now();
     let started = inner.start(Origin::Clone { memory: &saved.memory, state: &saved.state }, None).await;
