@@ -16,6 +16,7 @@ demo: build examples
 test: build kernel
 	cargo test --workspace --locked
 	.cache/venv/bin/python -m pytest -q -c tests/e2e/pytest.ini tests/e2e
+	tests/moto/run
 	HEARTH_ISOLATION=qemu .cache/venv/bin/python -m pytest -q -c tests/e2e/pytest.ini $(MAIN_JOB)
 	scripts/test-firecracker
 

@@ -53,6 +53,13 @@ pub trait Backend: Send + Sync + 'static {
     /// What became of that.
     fn provisioned(&self, revision: &RevisionId) -> Provisioned;
 
+    /// The last `lines` lines of a function's log, oldest first.
+    fn log(
+        &self,
+        function: &FunctionId,
+        lines: usize,
+    ) -> impl Future<Output = std::io::Result<Vec<LogLine>>> + Send;
+
     /// Answers the operator's own paths: `/metrics` and what is below `/_hearth/`.
     fn operator(
         &self,
@@ -61,6 +68,17 @@ pub trait Backend: Send + Sync + 'static {
         query: &str,
         account: AccountId,
     ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// A line of a function's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// When it was logged, milliseconds since 1970.
+    pub epoch_ms: u64,
+    /// By which instance.
+    pub instance: String,
+    /// What it says, without its line end.
+    pub text: String,
 }
 
 /// How far the provisioning of a revision has come.

@@ -17,6 +17,7 @@ mod invoke;
 mod invoke_streamed;
 mod metrics;
 mod names;
+mod neighbours;
 mod operations;
 #[cfg(test)]
 mod properties;
@@ -43,7 +44,7 @@ use hearth_types::AccountId;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub use backend::{Backend, Provisioned};
+pub use backend::{Backend, LogLine, Provisioned};
 pub use body::{Body, full, stream};
 pub use metrics::FrontendMetrics;
 

@@ -121,6 +121,17 @@ pub(crate) fn whole_seconds(unix_ms: u64) -> String {
     until_seconds(unix_ms) + "+0000"
 }
 
+/// `2026-01-31T12:34:56Z`, as Lambda's neighbours have it.
+pub(crate) fn iso(unix_ms: u64) -> String {
+    until_seconds(unix_ms) + "Z"
+}
+
+/// `2026/01/31`, as in the names of log streams.
+pub(crate) fn date(unix_ms: u64) -> String {
+    let (year, month, day) = civil(unix_ms / 86_400_000);
+    format!("{year:04}/{month:02}/{day:02}")
+}
+
 fn until_seconds(unix_ms: u64) -> String {
     let seconds = unix_ms / 1_000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);

@@ -18,6 +18,7 @@ use crate::core::Core;
 use crate::download;
 use crate::error::ApiError;
 use crate::names::{Named, Qualifier, Scope, account, percent_decode, query_value};
+use crate::neighbours;
 use crate::read::eager;
 use crate::request::Members;
 use crate::router::Route;
@@ -166,6 +167,10 @@ impl<B: Backend> Core<B> {
         }
         if path == "/metrics" || path.starts_with("/_hearth/") {
             return ("Operator", Ok(self.backend.operator(&head.method, path, query, account).await));
+        }
+        if neighbours::is_for(&head.method, path) {
+            let (service, response) = self.neighbour(&head.headers, body, account, request_id).await;
+            return (service, Ok(response));
         }
         match self.router.route(&head.method, path, query) {
             Route::Operation(operation, ..) if !operation.answered => {

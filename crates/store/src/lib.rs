@@ -1,12 +1,14 @@
 //! What must survive: functions with their configuration, code references and tags, their versions, aliases
-//! and what is provisioned for them.
+//! and what is provisioned for them; and documents that the API keeps whole.
 //!
 //! One trait, [`Store`], with one test suite that every implementation passes.
 //! Soft state (instances, leases) is never kept here: it is rebuilt from the workers.
 
+mod documents;
 mod record;
 mod sqlite;
 
+pub use documents::{Document, DocumentId, Documents, Expect};
 pub use record::{
     AliasRecord, Change, CodeRef, FunctionConfig, FunctionRecord, LastUpdate, LoggingConfig, NewFunction,
     NewVersion, ProvisionedRecord, Served, State, StateReason, UpdateStatus, Usage, VersionRecord,
@@ -48,7 +50,7 @@ pub enum StoreError {
 }
 
 /// The durable part of Hearth. What a call has answered `Ok` survives a crash at any later moment.
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Documents {
     /// Keeps a new function: state Pending and last update InProgress, both because it is being created; a fresh
     /// revision.
     ///

@@ -5,6 +5,7 @@
 //! memory: the thread alone writes that memory, after the disk has the change.
 
 mod aliases;
+mod documents;
 mod open;
 mod rows;
 mod versions;

@@ -63,6 +63,23 @@ const NOTES: [(&str, &str); 16] = [
     ),
 ];
 
+/// What is answered besides Lambda's own operations.
+const NEIGHBOURS: &str = "\
+## Lambda's neighbours
+
+At the same address, `POST /`, as far as tools for Lambda need them; anything else is refused by name.
+
+| service | operations | what it is |
+|---|---|---|
+| IAM | CreateRole, GetRole, ListRoles, UpdateRole, UpdateRoleDescription, UpdateAssumeRolePolicy, DeleteRole, AttachRolePolicy, \
+DetachRolePolicy, ListAttachedRolePolicies, PutRolePolicy, GetRolePolicy, DeleteRolePolicy, ListRolePolicies, TagRole, UntagRole, \
+ListRoleTags, ListInstanceProfilesForRole | roles are kept and given back; their policies are neither read nor enforced, and a \
+function's role need not exist |
+| STS | GetCallerIdentity, AssumeRole | of the caller's own account; the credentials are nobody's |
+| CloudWatch Logs | DescribeLogGroups, DescribeLogStreams, GetLogEvents, FilterLogEvents | the newest 10,000 lines that Hearth \
+keeps of each function; filter patterns of words and phrases; a stream for each instance |
+";
+
 fn table() -> String {
     let mut table = String::from("| operation | request | here | notes |\n|---|---|---|---|\n");
     for operation in &OPERATIONS {
@@ -113,7 +130,7 @@ fn page() -> String {
          This page is printed from the code: `HEARTH_WRITE_DOCS=1 cargo test -p hearth-frontend the_page` writes it anew, \
          and the same test fails while it is stale.\n\n\
          ## Operations\n\n{}\n\
-         ## When an invocation gets no instance\n\n{}",
+         ## When an invocation gets no instance\n\n{}\n{NEIGHBOURS}",
         OPERATIONS.len(),
         table(),
         refusals()

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hearth_frontend::{Backend, Body, Provisioned, full};
+use hearth_frontend::{Backend, Body, LogLine, Provisioned, full};
 use hearth_store::StateReason;
 use hearth_types::{
     AccountId, Answer, FunctionError, FunctionId, FunctionSpec, InstanceId, Invocation, InvokeError, Lease,
@@ -181,6 +181,12 @@ impl Backend for Scripted {
         let failure =
             (self.room_is_all.load(Ordering::Relaxed) && wanted > room).then(|| "scripted".to_owned());
         Provisioned { allocated, available: allocated / 2, failure }
+    }
+
+    async fn log(&self, _function: &FunctionId, _lines: usize) -> std::io::Result<Vec<LogLine>> {
+        let line =
+            |epoch_ms, text: &str| LogLine { epoch_ms, instance: "i".to_owned(), text: text.to_owned() };
+        Ok(vec![line(1_000, "START RequestId: 1 Version: 3"), line(1_000, "hello"), line(2_000, "END")])
     }
 
     async fn operator(&self, method: &Method, path: &str, query: &str, account: AccountId) -> Response<Body> {

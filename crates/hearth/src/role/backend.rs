@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hearth_frontend::{Backend, Body, Provisioned};
+use hearth_frontend::{Backend, Body, LogLine, Provisioned};
 use hearth_runtimes::Catalog;
 use hearth_store::StateReason;
 use hearth_types::{
@@ -116,6 +116,17 @@ impl Backend for LocalBackend {
 
     fn provisioned(&self, revision: &RevisionId) -> Provisioned {
         self.manager.provisioned(revision)
+    }
+
+    async fn log(&self, function: &FunctionId, lines: usize) -> std::io::Result<Vec<LogLine>> {
+        let (logs, function) = (self.workers.logs().clone(), function.clone());
+        let read = tokio::task::spawn_blocking(move || logs.read(&function, lines, 0)).await??;
+        let line = |line: hearth_worker::LogLine| LogLine {
+            epoch_ms: line.epoch_ms,
+            instance: line.instance.to_string(),
+            text: line.text,
+        };
+        Ok(read.into_iter().map(line).collect())
     }
 
     async fn operator(&self, method: &Method, path: &str, query: &str, account: AccountId) -> Response<Body> {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod documents;
 mod model;
 mod sqlite_crash;
 mod sqlite_damage;
@@ -21,6 +22,7 @@ struct Fresh<G> {
 
 /// All questions of the suite.
 mod questions {
+    pub(super) use super::documents::*;
     pub(super) use super::suite::*;
     pub(super) use super::versions::*;
 }
@@ -82,5 +84,8 @@ conformance!(
         what_is_provisioned_goes_with_what_it_is_for,
         a_deleted_function_takes_all_with_it,
         sums_have_versions_and_what_is_provisioned_in_them,
+        a_document_is_written_by_who_expects_what_is_there,
+        documents_are_listed_by_kind_in_order_of_their_names,
+        a_document_of_a_function_goes_with_it,
     ]
 );
