@@ -64,7 +64,7 @@ pub(crate) enum Taken {
 }
 
 impl<B: Backend> Core<B> {
-    /// Must run in a task of its own: a client that goes away must not end it.
+    /// Must run to its end: a client that goes away must not end it.
     pub(crate) async fn invoke(&self, call: Call) -> Result<Response<Body>, ApiError> {
         let started = Instant::now();
         let result = self.invoke_inner(call).await;

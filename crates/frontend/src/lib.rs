@@ -33,6 +33,7 @@ mod settings;
 mod shapes;
 mod spec;
 mod tags;
+mod to_end;
 mod validate;
 mod versions;
 

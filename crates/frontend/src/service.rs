@@ -23,6 +23,7 @@ use crate::read::eager;
 use crate::request::Members;
 use crate::router::Route;
 use crate::shapes;
+use crate::to_end::ToEnd;
 use crate::validate::{Shape, Violations};
 
 /// Bytes of a request's head; a longer one is answered with 431.
@@ -192,7 +193,7 @@ impl<B: Backend> Core<B> {
         }
     }
 
-    /// Reads the body, then does the work in a task of its own, which a client that goes away does not end.
+    /// Reads the body, then does the work, which a client that goes away does not end.
     async fn call(
         self: Arc<Self>,
         operation: &'static str,
@@ -202,13 +203,18 @@ impl<B: Backend> Core<B> {
         let core = Arc::clone(&self);
         let (body, permit) = core.read_body(operation, &call.headers, body).await?;
         call.body = body;
-        let work = async move { self.dispatch(operation, call).await };
-        let done = tokio::spawn(work.in_current_span()).await;
-        drop(permit);
-        done.unwrap_or_else(|error| {
-            tracing::error!(%error, operation, "an operation broke down");
+        // The panic itself has said on stderr what and where it was.
+        let broken = |_| {
+            tracing::error!(operation, "an operation broke down");
             Err(ApiError::internal("Hearth failed to answer; its log says why"))
-        })
+        };
+        let done = if operation == "Invoke" {
+            ToEnd::new(async move { self.invoke(call).await }).await
+        } else {
+            ToEnd::new(async move { self.dispatch(operation, call).await }).await
+        };
+        drop(permit);
+        done.unwrap_or_else(broken)
     }
 
     async fn dispatch(
@@ -217,7 +223,6 @@ impl<B: Backend> Core<B> {
         call: Call,
     ) -> Result<Response<Body>, ApiError> {
         match operation {
-            "Invoke" => self.invoke(call).await,
             "InvokeWithResponseStream" => self.invoke_with_response_stream(call).await,
             "CreateFunction" => self.create_function(call).await,
             "GetFunction" => self.get_function(call).await,

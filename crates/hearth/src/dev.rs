@@ -27,6 +27,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::{default_listen, runtime::HomeArgs, runtimes_home};
 use crate::data_dir::{DataDir, random_u64};
@@ -139,14 +142,15 @@ fn allow_many_files() {
 }
 
 fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HEARTH_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,hearth=info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let told = std::env::var("HEARTH_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let filter = told.unwrap_or_else(|| {
+        Targets::new().with_default(LevelFilter::WARN).with_target("hearth", LevelFilter::INFO)
+    });
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
 /// The parts of a server, from the listener down.
