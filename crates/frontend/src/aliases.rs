@@ -108,6 +108,7 @@ impl<B: Backend> Core<B> {
         let deleted = self.store.delete_alias(&named.id, &call.detail).await;
         deleted.map_err(|error| ApiError::store(&error, &self.arn(&named.id)))?;
         self.cache.forget_routes(&named.id);
+        self.urls.forget(&named.id, Some(&call.detail));
         self.provision(&named.id, &before).await?;
         Ok(empty(StatusCode::NO_CONTENT))
     }

@@ -15,6 +15,7 @@ use crate::names::Scope;
 use crate::read::{CODE_UPLOADS, MEMORY_KIB};
 use crate::router::Router;
 use crate::spec::{self, Source};
+use crate::url::Urls;
 use crate::{Backend, FrontendConfig, FrontendMetrics};
 
 /// Times a change is tried again because somebody else changed the record in between.
@@ -29,6 +30,7 @@ pub(crate) struct Core<B> {
     pub(crate) backend: Arc<B>,
     pub(crate) cache: Cache,
     pub(crate) signer: Signer,
+    pub(crate) urls: Urls,
     pub(crate) metrics: FrontendMetrics,
     pub(crate) router: Router,
     /// Archives that are decoded and unpacked at once.
@@ -61,6 +63,7 @@ impl<B: Backend> Core<B> {
             backend,
             cache: Cache::default(),
             signer: Signer::random(),
+            urls: Urls::default(),
             metrics: FrontendMetrics::default(),
             router: Router::new(),
             uploads: Semaphore::new(CODE_UPLOADS),
@@ -81,6 +84,7 @@ impl<B: Backend> Core<B> {
                 self.settle_version(version);
             }
         }
+        self.read_urls().await?;
         for (function, reserved) in self.store.reservations().await? {
             self.backend.concurrency_reserved(&function, Some(reserved));
         }

@@ -235,6 +235,7 @@ impl<B: Backend> Core<B> {
         let _one_at_a_time = self.reserving.lock().await;
         self.store.delete_function(&named.id).await.map_err(|error| ApiError::store(&error, &arn))?;
         self.cache.remove(&named.id);
+        self.urls.forget(&named.id, None);
         self.backend.function_deleted(&named.id);
         self.backend.concurrency_reserved(&named.id, None);
         Ok(empty(StatusCode::NO_CONTENT))

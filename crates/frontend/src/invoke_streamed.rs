@@ -3,6 +3,7 @@
 //! The client sets the pace, within the function's timeout. One that goes away does not stop the function, as in Lambda: its slot
 //! stays taken until the function has made all of its answer, which is then thrown away.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -89,6 +90,13 @@ impl<B: Backend> Taking<B> {
             self.0 = None;
         }
         Poll::Ready(Some(piece))
+    }
+}
+
+impl<B: Backend> Taking<B> {
+    /// The next piece; nothing after the end.
+    pub(crate) async fn next(&mut self) -> Option<Piece> {
+        poll_fn(|context| self.poll_next(context)).await
     }
 }
 

@@ -4,6 +4,7 @@
 //! neither instances nor workers, and nothing that it remembers is lost with it: the store has the functions, the
 //! manager has the leases.
 
+mod access;
 mod aliases;
 mod backend;
 mod body;
@@ -13,6 +14,7 @@ mod core;
 mod download;
 mod error;
 mod functions;
+mod hop;
 mod invoke;
 mod invoke_streamed;
 mod metrics;
@@ -34,6 +36,7 @@ mod shapes;
 mod spec;
 mod tags;
 mod to_end;
+mod url;
 mod validate;
 mod versions;
 

@@ -49,7 +49,7 @@ impl<B: Backend> Core<B> {
         }
         let (bytes, seconds, code) = match operation {
             "CreateFunction" | "UpdateFunctionCode" => (CODE_BYTES, 600, "RequestEntityTooLargeException"),
-            "Invoke" | "InvokeWithResponseStream" => {
+            "Invoke" | "InvokeWithResponseStream" | "FunctionUrl" => {
                 (limits::SYNC_PAYLOAD_BYTES, 120, "RequestTooLargeException")
             }
             _ => (OTHER_BYTES, 60, "RequestEntityTooLargeException"),
@@ -64,7 +64,7 @@ impl<B: Backend> Core<B> {
             Err(ReadError::Crowded) => Err(crowded().closing()),
             Err(ReadError::TooLarge) => {
                 // Lambda calls this one by another name here.
-                let invokes = matches!(operation, "Invoke" | "InvokeWithResponseStream");
+                let invokes = matches!(operation, "Invoke" | "InvokeWithResponseStream" | "FunctionUrl");
                 let operation = if invokes { "InvokeFunction" } else { operation };
                 Err(ApiError::too_large(code, bytes, operation).closing())
             }

@@ -116,6 +116,11 @@ fn timestamp(unix_ms: u64) -> String {
     format!("{}.{:03}+0000", until_seconds(unix_ms), unix_ms % 1_000)
 }
 
+/// `2026-01-31T12:34:56.789Z`, as function URLs have it.
+pub(crate) fn universal(unix_ms: u64) -> String {
+    format!("{}.{:03}Z", until_seconds(unix_ms), unix_ms % 1_000)
+}
+
 /// `2026-01-31T12:34:56+0000`, as what is provisioned has it.
 pub(crate) fn whole_seconds(unix_ms: u64) -> String {
     until_seconds(unix_ms) + "+0000"
@@ -141,7 +146,7 @@ fn until_seconds(unix_ms: u64) -> String {
 }
 
 /// Year, month and day of a number of days since 1970-01-01, by Howard Hinnant's `civil_from_days`.
-const fn civil(days: u64) -> (u64, u64, u64) {
+pub(crate) const fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;

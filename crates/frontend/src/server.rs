@@ -1,6 +1,7 @@
 //! Connections: how many, how patient, and how they end.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +39,8 @@ pub(crate) async fn serve<B: Backend>(
             accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
-            Ok((stream, place)) => {
-                let connection = connection(Arc::clone(&core), stream, stop.clone());
+            Ok((stream, client, place)) => {
+                let connection = connection(Arc::clone(&core), (stream, client), stop.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -64,13 +65,17 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+) -> std::io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
+    let (stream, client) = listener.accept().await?;
+    Ok((stream, client.ip().to_canonical(), place))
 }
 
-async fn connection<B: Backend>(core: Arc<Core<B>>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+async fn connection<B: Backend>(
+    core: Arc<Core<B>>,
+    (stream, client): (TcpStream, IpAddr),
+    mut stop: watch::Receiver<bool>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch off delays of small packets");
     }
@@ -79,7 +84,7 @@ async fn connection<B: Backend>(core: Arc<Core<B>>, stream: TcpStream, mut stop:
     }
     let service = service_fn(move |request| {
         let core = Arc::clone(&core);
-        async move { Ok::<_, Infallible>(core.answer(request).await) }
+        async move { Ok::<_, Infallible>(core.answer(request, client).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

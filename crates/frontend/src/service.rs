@@ -1,5 +1,6 @@
 //! One request: which operation it is, who it is for, and what goes around every answer.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -7,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use hearth_types::RequestId;
 use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::{HOST, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use tracing::Instrument;
@@ -22,9 +23,9 @@ use crate::neighbours;
 use crate::read::eager;
 use crate::request::Members;
 use crate::router::Route;
-use crate::shapes;
 use crate::to_end::ToEnd;
 use crate::validate::{Shape, Violations};
+use crate::{shapes, url};
 
 /// Bytes of a request's head; a longer one is answered with 431.
 pub(crate) const HEAD_BYTES: usize = 64 * 1024;
@@ -130,10 +131,15 @@ pub(crate) fn unmark(marker: &str) -> Option<String> {
 
 impl<B: Backend> Core<B> {
     /// Answers a request; there is always an answer.
-    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: IpAddr,
+    ) -> Response<Body> {
         let request_id = RequestId::random();
         let span = tracing::info_span!("request", %request_id, operation = tracing::field::Empty);
-        let (operation, result) = Arc::clone(&self).route(request, request_id).instrument(span.clone()).await;
+        let (operation, result) =
+            Arc::clone(&self).route(request, (request_id, client)).instrument(span.clone()).await;
         span.record("operation", operation);
         let mut response = result.unwrap_or_else(|error| {
             let (status, code) = (error.status.as_u16(), error.code);
@@ -150,7 +156,7 @@ impl<B: Backend> Core<B> {
     async fn route(
         self: Arc<Self>,
         request: Request<Incoming>,
-        request_id: RequestId,
+        (request_id, client): (RequestId, IpAddr),
     ) -> (&'static str, Result<Response<Body>, ApiError>) {
         let (head, body) = request.into_parts();
         if head_bytes(&head) > HEAD_BYTES {
@@ -160,6 +166,10 @@ impl<B: Backend> Core<B> {
                 "Unknown",
                 Err(ApiError::new(status, "RequestHeaderFieldsTooLargeException", text).closing()),
             );
+        }
+        if let Some(host) = host_of(&head).filter(|host| url::id_in(host).is_some()) {
+            let host = host.to_owned();
+            return ("FunctionUrl", Ok(self.answer_url((head, body), host, client, request_id).await));
         }
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or(""));
         let account = account(&head.headers, query, &self.config.default_account);
@@ -224,6 +234,11 @@ impl<B: Backend> Core<B> {
     ) -> Result<Response<Body>, ApiError> {
         match operation {
             "InvokeWithResponseStream" => self.invoke_with_response_stream(call).await,
+            "CreateFunctionUrlConfig" => self.create_function_url(call).await,
+            "UpdateFunctionUrlConfig" => self.update_function_url(call).await,
+            "GetFunctionUrlConfig" => self.get_function_url(call).await,
+            "ListFunctionUrlConfigs" => self.list_function_urls(call).await,
+            "DeleteFunctionUrlConfig" => self.delete_function_url(call).await,
             "CreateFunction" => self.create_function(call).await,
             "GetFunction" => self.get_function(call).await,
             "GetFunctionConfiguration" => self.get_function_configuration(call).await,
@@ -258,6 +273,15 @@ impl<B: Backend> Core<B> {
 fn head_bytes(head: &Parts) -> usize {
     let lines = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
     lines.sum::<usize>() + head.uri.path_and_query().map_or(0, |target| target.as_str().len())
+}
+
+/// The name that the client used for this server, without its port.
+fn host_of(head: &Parts) -> Option<&str> {
+    let host = match head.uri.host() {
+        Some(host) => host,
+        None => head.headers.get(HOST)?.to_str().ok()?,
+    };
+    Some(host.rsplit_once(':').map_or(host, |(name, _)| name))
 }
 
 fn unknown(status: StatusCode, head: &Parts) -> ApiError {

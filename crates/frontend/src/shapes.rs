@@ -297,6 +297,37 @@ static RESERVED_CONCURRENT_EXECUTIONS: Shape = Shape::Integer { min: 0, max: i32
 /// `PutFunctionConcurrencyRequest`.
 pub(crate) static PUT_FUNCTION_CONCURRENCY_REQUEST: Shape =
     Shape::Structure(&[must("ReservedConcurrentExecutions", &RESERVED_CONCURRENT_EXECUTIONS)]);
+static URL_AUTH_TYPE: Shape = Shape::Enum(&["NONE", "AWS_IAM"]);
+static INVOKE_MODE: Shape = Shape::Enum(&["BUFFERED", "RESPONSE_STREAM"]);
+static CORS_HEADER: Shape = Shape::Text { min: 0, max: 1024, pattern: ".*", secret: false };
+static CORS_METHOD: Shape = Shape::Text { min: 0, max: 6, pattern: ".*", secret: false };
+static CORS_ORIGIN: Shape = Shape::Text { min: 1, max: 253, pattern: ".*", secret: false };
+static CORS_HEADERS: Shape = Shape::List { min: 0, max: 100, member: &CORS_HEADER };
+static CORS_METHODS: Shape = Shape::List { min: 0, max: 6, member: &CORS_METHOD };
+static CORS_ORIGINS: Shape = Shape::List { min: 0, max: 100, member: &CORS_ORIGIN };
+static CORS_MAX_AGE: Shape = Shape::Integer { min: 0, max: 86_400 };
+static CORS: Shape = Shape::Structure(&[
+    may("AllowCredentials", &BOOLEAN),
+    may("AllowHeaders", &CORS_HEADERS),
+    may("AllowMethods", &CORS_METHODS),
+    may("AllowOrigins", &CORS_ORIGINS),
+    may("ExposeHeaders", &CORS_HEADERS),
+    may("MaxAge", &CORS_MAX_AGE),
+]);
+/// `CreateFunctionUrlConfigRequest`.
+pub(crate) static CREATE_FUNCTION_URL_REQUEST: Shape = Shape::Structure(&[
+    must("AuthType", &URL_AUTH_TYPE),
+    may("Cors", &CORS),
+    may("InvokeMode", &INVOKE_MODE),
+]);
+/// `UpdateFunctionUrlConfigRequest`.
+pub(crate) static UPDATE_FUNCTION_URL_REQUEST: Shape =
+    Shape::Structure(&[may("AuthType", &URL_AUTH_TYPE), may("Cors", &CORS), may("InvokeMode", &INVOKE_MODE)]);
+/// `FunctionUrlQualifier`.
+pub(crate) static FUNCTION_URL_QUALIFIER: Shape =
+    Shape::Text { min: 1, max: 128, pattern: r"((?!^\d+$)^[0-9a-zA-Z-_]+$)", secret: false };
+/// `MaxItems`.
+pub(crate) static MAX_ITEMS: Shape = Shape::Integer { min: 1, max: 50 };
 /// `TagResourceRequest`.
 pub(crate) static TAG_RESOURCE_REQUEST: Shape = Shape::Structure(&[must("Tags", &TAGS)]);
 /// `NamespacedFunctionName`.

@@ -11,7 +11,7 @@ mod sqlite;
 pub use documents::{Document, DocumentId, Documents, Expect};
 pub use record::{
     AliasRecord, Change, CodeRef, FunctionConfig, FunctionRecord, LastUpdate, LoggingConfig, NewFunction,
-    NewVersion, ProvisionedRecord, Served, State, StateReason, UpdateStatus, Usage, VersionRecord,
+    NewVersion, ProvisionedRecord, Served, State, StateReason, UpdateStatus, UrlRecord, Usage, VersionRecord,
 };
 pub use sqlite::{OpenError, SqliteStore};
 
@@ -236,6 +236,34 @@ pub trait Store: Documents {
     /// # Errors
     /// The store failed.
     fn delete_provisioned<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        qualifier: &'a str,
+    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// Keeps a function URL, instead of the one that its qualifier had.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the function does not exist, or the store failed.
+    fn put_url(&self, record: UrlRecord) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// All URLs of a function, in order of their qualifiers.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn urls<'a>(&'a self, function: &'a FunctionId) -> BoxFuture<'a, Result<Vec<UrlRecord>, StoreError>>;
+
+    /// Every function URL, of all accounts.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn all_urls(&self) -> BoxFuture<'_, Result<Vec<UrlRecord>, StoreError>>;
+
+    /// Ends a function URL; answers whether there was one.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn delete_url<'a>(
         &'a self,
         function: &'a FunctionId,
         qualifier: &'a str,

@@ -220,6 +220,27 @@ pub struct ProvisionedRecord {
     pub modified_ms: u64,
 }
 
+/// Where a function is reached over plain HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UrlRecord {
+    /// The function.
+    pub function: FunctionId,
+    /// An alias, or empty for `$LATEST`.
+    pub qualifier: String,
+    /// What its host name begins with; never given out again.
+    pub url_id: String,
+    /// Whether requests must be signed (`AuthType` `AWS_IAM`).
+    pub signed: bool,
+    /// Whether answers are streamed (`InvokeMode` `RESPONSE_STREAM`).
+    pub streamed: bool,
+    /// `Cors`, as JSON text.
+    pub cors: Option<String>,
+    /// `CreationTime`, milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// `LastModifiedTime`, milliseconds since the Unix epoch.
+    pub modified_ms: u64,
+}
+
 /// What an update is about, and so what follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -8,6 +8,7 @@ mod aliases;
 mod documents;
 mod open;
 mod rows;
+mod urls;
 mod versions;
 
 use std::collections::HashMap;
@@ -23,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::open::OpenError;
 use crate::{
     AliasRecord, BoxFuture, Change, FunctionRecord, NewFunction, NewVersion, ProvisionedRecord, State,
-    StateReason, Store, StoreError, Usage, VersionRecord,
+    StateReason, Store, StoreError, UrlRecord, Usage, VersionRecord,
 };
 
 /// Jobs that may wait for the thread.
@@ -308,6 +309,32 @@ impl Store for SqliteStore {
         Box::pin(self.run("delete what is provisioned", move |connection| {
             aliases::delete_provisioned(connection, &function, &qualifier)
         }))
+    }
+
+    fn put_url(&self, record: UrlRecord) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.run("write a function URL", move |connection| urls::put(connection, &record)))
+    }
+
+    fn urls<'a>(&'a self, function: &'a FunctionId) -> BoxFuture<'a, Result<Vec<UrlRecord>, StoreError>> {
+        let function = function.clone();
+        Box::pin(self.run("read function URLs", move |connection| urls::of(connection, &function)))
+    }
+
+    fn all_urls(&self) -> BoxFuture<'_, Result<Vec<UrlRecord>, StoreError>> {
+        Box::pin(self.run("read function URLs", |connection| urls::all(connection)))
+    }
+
+    fn delete_url<'a>(
+        &'a self,
+        function: &'a FunctionId,
+        qualifier: &'a str,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        let (function, qualifier) = (function.clone(), qualifier.to_owned());
+        Box::pin(
+            self.run("delete a function URL", move |connection| {
+                urls::delete(connection, &function, &qualifier)
+            }),
+        )
     }
 
     fn provisioned_functions(&self) -> BoxFuture<'_, Result<Vec<FunctionId>, StoreError>> {

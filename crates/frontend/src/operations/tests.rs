@@ -12,7 +12,7 @@ use super::*;
 use crate::error::ApiError;
 
 /// What an operation that is there does otherwise than in Lambda, or not yet.
-const NOTES: [(&str, &str); 16] = [
+const NOTES: [(&str, &str); 17] = [
     (
         "CreateFunction",
         "code as `ZipFile` only; settings without which a function would not do what its owner \
@@ -21,6 +21,10 @@ const NOTES: [(&str, &str); 16] = [
          instances are micro-VMs, for every runtime; of \
          `CapacityProviderConfig`, `PerExecutionEnvironmentMaxConcurrency` sets the requests at once in an instance, \
          unless the tag `hearth:concurrency` does",
+    ),
+    (
+        "CreateFunctionUrlConfig",
+        "of functions and aliases, at `ID.lambda-url.REGION.localhost`; `AWS_IAM` takes any signature that names the function's account",
     ),
     ("DeleteProvisionedConcurrencyConfig", "also answers 204 when there is nothing to end"),
     ("GetAccountSettings", "`TotalCodeSize` is told, not enforced"),

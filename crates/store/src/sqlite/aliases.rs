@@ -98,6 +98,7 @@ pub(super) fn delete_alias(
         )
         .map_err(|error| failed("delete an alias", error))?;
     delete_provisioned(&transaction, function, name)?;
+    super::urls::delete(&transaction, function, name)?;
     commit(transaction)?;
     Ok(removed > 0)
 }

@@ -16,8 +16,12 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 /// Says in the file's header that it is Hearth's: "Hrth".
 const APPLICATION_ID: i32 = 0x4872_7468;
 /// The schema's versions, each the step from the one before; `user_version` counts those that were taken.
-const MIGRATIONS: [&str; 3] =
-    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 /// What a SQLite file begins with, and where in it some numbers are. Source: sqlite.org/fileformat2.html.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const HEADER: usize = 100;

@@ -83,6 +83,7 @@ conformance!(
         aliases_are_listed_by_name_and_version,
         what_is_provisioned_goes_with_what_it_is_for,
         a_deleted_function_takes_all_with_it,
+        urls_are_kept_by_qualifier_and_go_with_what_they_are_for,
         sums_have_versions_and_what_is_provisioned_in_them,
         a_document_is_written_by_who_expects_what_is_there,
         documents_are_listed_by_kind_in_order_of_their_names,

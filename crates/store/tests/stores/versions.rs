@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hearth_store::{
     AliasRecord, Change, CodeRef, FunctionRecord, LastUpdate, NewVersion, ProvisionedRecord, Served, State,
-    StateReason, Store, StoreError, UpdateStatus, VersionRecord,
+    StateReason, Store, StoreError, UpdateStatus, UrlRecord, VersionRecord,
 };
 use hearth_types::{CodeDigest, FunctionId, Version};
 
@@ -306,4 +306,48 @@ pub(crate) async fn sums_have_versions_and_what_is_provisioned_in_them(store: &A
     assert_eq!((usage.functions, usage.code_bytes), (2, 2 * 1_001 + 2 * 1_002));
     assert_eq!((usage.reserved_concurrency, usage.provisioned_unreserved), (10, 3));
     assert_eq!(store.reservations().await.unwrap(), [(reserved.id, 10)]);
+}
+
+fn url(function: &FunctionId, qualifier: &str, url_id: &str) -> UrlRecord {
+    UrlRecord {
+        function: function.clone(),
+        qualifier: qualifier.to_owned(),
+        url_id: url_id.to_owned(),
+        signed: true,
+        streamed: false,
+        cors: Some("{}".to_owned()),
+        created_ms: 5,
+        modified_ms: 5,
+    }
+}
+
+pub(crate) async fn urls_are_kept_by_qualifier_and_go_with_what_they_are_for(store: &Arc<dyn Store>) {
+    let function = active(store, "f", 1).await;
+    let id = &function.id;
+    let missing = store.put_url(url(&super::suite::id(ACCOUNT, "none"), "", "x")).await;
+    assert!(matches!(missing, Err(StoreError::NotFound(_))));
+    publish(store, &function).await;
+    store.put_alias(alias(id, "live", 1)).await.unwrap();
+    store.put_url(url(id, "live", "b")).await.unwrap();
+    store.put_url(url(id, "", "a")).await.unwrap();
+    // What is written again keeps its name and its beginning.
+    let changed = UrlRecord {
+        signed: false,
+        streamed: true,
+        cors: None,
+        created_ms: 9,
+        modified_ms: 9,
+        ..url(id, "", "z")
+    };
+    store.put_url(changed.clone()).await.unwrap();
+    let kept = UrlRecord { url_id: "a".to_owned(), created_ms: 5, ..changed };
+    assert_eq!(store.urls(id).await.unwrap(), [kept.clone(), url(id, "live", "b")]);
+    assert_eq!(store.all_urls().await.unwrap().len(), 2);
+    store.delete_alias(id, "live").await.unwrap();
+    assert_eq!(store.urls(id).await.unwrap(), [kept]);
+    assert!(store.delete_url(id, "").await.unwrap());
+    assert!(!store.delete_url(id, "").await.unwrap());
+    store.put_url(url(id, "", "c")).await.unwrap();
+    store.delete_function(id).await.unwrap();
+    assert!(store.all_urls().await.unwrap().is_empty());
 }

@@ -1,0 +1,338 @@
+//! Function URLs: functions over plain HTTP, at a name of their own.
+//!
+//! ```text
+//! config    the operations that make, show, change and delete them
+//! event     a request as the function gets it
+//! answer    what its answer means
+//! cors      what browsers are told
+//! ```
+//!
+//! A request is known by the name in its `Host`: `ID.lambda-url.REGION.localhost`, or under any other domain that leads here.
+//! All URLs are in memory, so that a request asks the store for nothing.
+
+mod answer;
+mod config;
+mod cors;
+mod event;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use hearth_store::{StoreError, UrlRecord};
+use hearth_types::{Answer, FunctionId, Invocation, Piece, Reply, RequestId, limits};
+use http_body_util::BodyExt;
+use hyper::body::{Body as HttpBody, Frame, Incoming};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use serde_json::json;
+use tracing::Instrument;
+
+use self::answer::Malformed;
+use self::cors::Cors;
+use self::event::Asked;
+use crate::Backend;
+use crate::access::{Signed, signed};
+use crate::body::{Body, full, json as document};
+use crate::core::{Core, now_ms};
+use crate::error::ApiError;
+use crate::invoke::{Held, Taken, error_outcome, new_trace, whole};
+use crate::invoke_streamed::Taking;
+use crate::names::Qualifier;
+
+/// Says that a stream begins with metadata.
+const WITH_METADATA: &str = "application/vnd.awslambda.http-integration-response";
+
+/// A URL, ready to be used.
+#[derive(Debug)]
+pub(crate) struct Url {
+    function: FunctionId,
+    qualifier: String,
+    url_id: String,
+    signed: bool,
+    streamed: bool,
+    cors: Option<Cors>,
+}
+
+/// All URLs.
+#[derive(Debug, Default)]
+pub(crate) struct Urls {
+    by_id: RwLock<HashMap<String, Arc<Url>>>,
+}
+
+impl Url {
+    pub(crate) fn of(record: &UrlRecord) -> Self {
+        Self {
+            function: record.function.clone(),
+            qualifier: record.qualifier.clone(),
+            url_id: record.url_id.clone(),
+            signed: record.signed,
+            streamed: record.streamed,
+            cors: record.cors.as_ref().and_then(|text| serde_json::from_str(text).ok()),
+        }
+    }
+
+    fn qualifier(&self) -> Qualifier {
+        if self.qualifier.is_empty() { Qualifier::None } else { Qualifier::Alias(self.qualifier.clone()) }
+    }
+}
+
+impl Urls {
+    pub(crate) fn put(&self, url: Url) {
+        let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
+        by_id.insert(url.url_id.clone(), Arc::new(url));
+    }
+
+    /// Forgets those of a function, or of one of its aliases; an empty alias is the function itself.
+    pub(crate) fn forget(&self, function: &FunctionId, qualifier: Option<&str>) {
+        let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
+        by_id.retain(|_, url| {
+            url.function != *function || qualifier.is_some_and(|qualifier| url.qualifier != qualifier)
+        });
+    }
+
+    fn get(&self, url_id: &str) -> Option<Arc<Url>> {
+        self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(url_id).cloned()
+    }
+}
+
+/// The id in a host name of a URL.
+pub(crate) fn id_in(host: &str) -> Option<&str> {
+    let (id, rest) = host.split_once('.')?;
+    rest.starts_with("lambda-url.").then_some(id)
+}
+
+/// A request to a URL, read to its end.
+struct Request {
+    url: Arc<Url>,
+    head: Parts,
+    body: Bytes,
+    domain: String,
+    source: IpAddr,
+    request_id: RequestId,
+    signed: Option<Signed>,
+}
+
+impl<B: Backend> Core<B> {
+    pub(crate) async fn read_urls(&self) -> Result<(), StoreError> {
+        for record in self.store.all_urls().await? {
+            self.urls.put(Url::of(&record));
+        }
+        Ok(())
+    }
+
+    /// Answers a request to a URL; there is always an answer.
+    pub(crate) async fn answer_url(
+        self: Arc<Self>,
+        (head, body): (Parts, Incoming),
+        host: String,
+        source: IpAddr,
+        request_id: RequestId,
+    ) -> Response<Body> {
+        let found = id_in(&host).and_then(|id| self.urls.get(&id.to_ascii_lowercase()));
+        let Some(url) = found else {
+            return said(StatusCode::NOT_FOUND, "No function has this URL");
+        };
+        let asked = head.headers.clone();
+        let preflight = cors::is_preflight(&head.method, &asked);
+        let mut response = if url.cors.is_some() && preflight {
+            Response::new(full(Bytes::new()))
+        } else {
+            let core = Arc::clone(&self);
+            core.answer_asked(Arc::clone(&url), (head, body), host, source, request_id).await
+        };
+        if let Some(cors) = &url.cors {
+            cors.tell(&asked, preflight, response.headers_mut());
+        }
+        response
+    }
+
+    async fn answer_asked(
+        self: Arc<Self>,
+        url: Arc<Url>,
+        (head, body): (Parts, Incoming),
+        domain: String,
+        source: IpAddr,
+        request_id: RequestId,
+    ) -> Response<Body> {
+        let caller = signed(&head.headers, head.uri.query().unwrap_or(""));
+        if url.signed && caller.as_ref().is_none_or(|caller| caller.account != url.function.account) {
+            return said(StatusCode::FORBIDDEN, "Forbidden");
+        }
+        let signed = caller.filter(|_| url.signed);
+        let (body, permit) = match self.read_body("FunctionUrl", &head.headers, body).await {
+            Ok(read) => read,
+            Err(error) => return refused(&error),
+        };
+        let core = Arc::clone(&self);
+        let work = async move {
+            let started = Instant::now();
+            let request = Request { url, head, body, domain, source, request_id, signed };
+            let (outcome, response) = match core.invoke_url(request).await {
+                Ok(done) => done,
+                Err(error) => (error_outcome(&error), refused(&error)),
+            };
+            core.metrics.invoked(outcome, started.elapsed().as_secs_f64());
+            response
+        };
+        // A client that goes away does not end it.
+        let done = tokio::spawn(work.in_current_span()).await;
+        drop(permit);
+        done.unwrap_or_else(|error| {
+            tracing::error!(%error, "a request to a function URL broke down");
+            said(StatusCode::INTERNAL_SERVER_ERROR, "Hearth failed to answer; its log says why")
+        })
+    }
+
+    async fn invoke_url(&self, request: Request) -> Result<(&'static str, Response<Body>), ApiError> {
+        let url = &request.url;
+        let qualifier = url.qualifier();
+        let spec = self.serving(&url.function, &qualifier).await?;
+        let payload = request.event();
+        if payload.len() > limits::SYNC_PAYLOAD_BYTES {
+            let limit = limits::SYNC_PAYLOAD_BYTES;
+            return Err(ApiError::too_large("RequestTooLargeException", limit, "InvokeFunction"));
+        }
+        let trace = request.head.headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok());
+        let invocation = Invocation {
+            request_id: request.request_id,
+            payload,
+            invoked_arn: qualifier.behind(&spec.arn),
+            client_context: None,
+            trace: Some(trace.map_or_else(|| new_trace(request.request_id), str::to_owned)),
+            wants_log_tail: false,
+        };
+        let taken = if url.streamed { Taken::Streamed } else { Taken::Whole };
+        let (reply, held) = self.run(spec, invocation, taken).await?;
+        Ok(match reply {
+            Reply::Streamed(answer) => {
+                let with_metadata = answer.content_type.as_deref() == Some(WITH_METADATA);
+                let kind = answer.content_type.clone();
+                let taking = Taking(Some((answer, held)));
+                ("success", streamed(taking, kind.filter(|_| !with_metadata)).await)
+            }
+            Reply::Whole(answer) => {
+                drop::<Held<B>>(held);
+                buffered(whole(Reply::Whole(answer))?, url.streamed)
+            }
+        })
+    }
+}
+
+impl Request {
+    fn event(&self) -> Bytes {
+        let (ip, request_id) = (self.source.to_string(), self.request_id.to_string());
+        let caller = self.signed.as_ref().map(|signed| (signed.account.as_str(), signed.key.as_str()));
+        let asked = Asked {
+            url_id: &self.url.url_id,
+            domain: &self.domain,
+            source_ip: &ip,
+            request_id: &request_id,
+            caller,
+            now_ms: now_ms(),
+        };
+        let mut event = event::of(&self.head, &self.body, asked);
+        let port = self.head.headers.get("host").and_then(|host| host.to_str().ok()?.rsplit_once(':'));
+        if let Some(headers) = event.get_mut("headers").and_then(serde_json::Value::as_object_mut) {
+            headers.insert("x-forwarded-for".to_owned(), ip.into());
+            headers.insert("x-forwarded-proto".to_owned(), "http".into());
+            headers.insert("x-forwarded-port".to_owned(), port.map_or("80", |(_, port)| port).into());
+        }
+        event.to_string().into()
+    }
+}
+
+/// The response to a whole answer.
+fn buffered(answer: Answer, as_it_is: bool) -> (&'static str, Response<Body>) {
+    if answer.error.is_some() {
+        return ("function_error", said(StatusCode::BAD_GATEWAY, "Internal Server Error"));
+    }
+    let read = if as_it_is { Ok(Response::new(answer.payload)) } else { answer::whole(&answer.payload) };
+    match read {
+        Ok(response) => ("success", response.map(full)),
+        Err(error) => ("function_error", malformed(&error)),
+    }
+}
+
+/// The response to a stream, as soon as its head is there: from its metadata, or with this type.
+async fn streamed<B: Backend>(mut taking: Taking<B>, kind: Option<String>) -> Response<Body> {
+    if let Some(kind) = kind {
+        let mut response = Response::new(());
+        if let Ok(kind) = HeaderValue::try_from(kind) {
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+        }
+        return response.map(|()| Streaming { start: Bytes::new(), taking }.boxed_unsync());
+    }
+    let mut start = BytesMut::new();
+    loop {
+        match taking.next().await {
+            Some(Piece::Data(data)) => start.extend_from_slice(&data),
+            Some(Piece::End(_)) | None => {
+                return said(StatusCode::BAD_GATEWAY, "Internal Server Error");
+            }
+        }
+        match answer::metadata(&start) {
+            Ok(None) => {}
+            Ok(Some((response, body))) => {
+                let start = start.freeze().slice(body..);
+                return response.map(|()| Streaming { start, taking }.boxed_unsync());
+            }
+            Err(error) => return malformed(&error),
+        }
+    }
+}
+
+/// The body of a streamed response. It breaks off where the function failed, so that no client takes it for whole.
+struct Streaming<B: Backend> {
+    start: Bytes,
+    taking: Taking<B>,
+}
+
+impl<B: Backend> HttpBody for Streaming<B> {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if !self.start.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.start)))));
+        }
+        let Poll::Ready(piece) = self.taking.poll_next(context) else { return Poll::Pending };
+        Poll::Ready(match piece {
+            Some(Piece::Data(data)) => Some(Ok(Frame::data(data))),
+            Some(Piece::End(end)) => {
+                end.error.map(|error| Err(io::Error::other(format!("the function failed: {}", error.kind))))
+            }
+            None => None,
+        })
+    }
+}
+
+/// An answer of Hearth's own.
+fn said(status: StatusCode, text: &str) -> Response<Body> {
+    document(status, &json!({"Message": text}))
+}
+
+fn refused(error: &ApiError) -> Response<Body> {
+    let mut response = said(error.status, &error.message);
+    let mut told = error.response();
+    for name in [RETRY_AFTER, CONNECTION] {
+        if let Some(value) = told.headers_mut().remove(&name) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+fn malformed(error: &Malformed) -> Response<Body> {
+    tracing::debug!(%error, "an answer to a function URL is no HTTP response");
+    said(StatusCode::BAD_GATEWAY, "Internal Server Error")
+}
