@@ -92,6 +92,9 @@ pub(crate) struct DevArgs {
     /// Start no instances ahead of a rising burst
     #[arg(long, env = "HEARTH_NO_SCALE_AHEAD")]
     no_scale_ahead: bool,
+    /// Most sandboxes of each runtime that are made before their function is known; 0 makes none
+    #[arg(long, env = "HEARTH_POOL", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=64))]
+    pool: u32,
     /// Log kept of each function, MiB; the oldest goes first
     #[arg(long, env = "HEARTH_LOG_MB", value_name = "MB", default_value_t = 64,
           value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
@@ -221,6 +224,7 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
             account_concurrency: args.account_concurrency,
             learn_idle_times: args.keep_alive == KeepAlivePolicy::Learned,
             scale_ahead: !args.no_scale_ahead,
+            blanks: if driver.adapts() { args.pool } else { 0 },
             capacity: capacity(args, driver.isolation())?,
             oversubscription: Oversubscription {
                 memory_percent: args.oversubscription,

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_frontend::{Body, full, stream};
-use hearth_manager::InstanceView;
+use hearth_manager::{BlankState, BlankView, InstanceView};
 use hearth_runtimes::Catalog;
 use hearth_store::Store;
 use hearth_types::{AccountId, FunctionId, InstanceId, Time, WorkerId};
-use hearth_worker::{Follow, InstanceReport, LogLine};
+use hearth_worker::{BlankReport, Follow, InstanceReport, LogLine};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -106,7 +106,11 @@ impl Operator {
     fn instances(&self) -> Value {
         let reports: HashMap<InstanceId, InstanceReport> =
             self.workers.instances().into_iter().map(|report| (report.id, report)).collect();
+        let blank_reports: HashMap<InstanceId, BlankReport> =
+            self.workers.blanks().into_iter().map(|report| (report.id, report)).collect();
         self.manager.inspect(|now, manager, placement| {
+            let blanks: Vec<Value> =
+                manager.blanks().map(|view| blank(now, &view, blank_reports.get(&view.id))).collect();
             let instances: Vec<Value> =
                 manager.instances().map(|view| instance(now, &view, reports.get(&view.id))).collect();
             let workers: Vec<Value> = placement
@@ -125,7 +129,7 @@ impl Operator {
                     })
                 })
                 .collect();
-            json!({ "instances": instances, "workers": workers })
+            json!({ "instances": instances, "blanks": blanks, "workers": workers })
         })
     }
 
@@ -190,6 +194,24 @@ impl Operator {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         response
     }
+}
+
+fn blank(now: Time, view: &BlankView<'_>, report: Option<&BlankReport>) -> Value {
+    let state = match view.state {
+        BlankState::Making => "making",
+        BlankState::Ready => "ready",
+        BlankState::Ending => "ending",
+    };
+    json!({
+        "blank": view.id.to_string(),
+        "runtime": view.kind.runtime.as_str(),
+        "state": state,
+        "worker": view.worker.map(WorkerId::as_str),
+        "age_ms": u64::try_from((now - view.since).as_millis()).unwrap_or(u64::MAX),
+        "memory_bytes": report.map(|report| report.memory_bytes),
+        "memory_mb": view.kind.memory_mb,
+        "cpu_ms": report.map(|report| report.cpu_us / 1_000),
+    })
 }
 
 fn instance(now: Time, view: &InstanceView<'_>, report: Option<&InstanceReport>) -> Value {

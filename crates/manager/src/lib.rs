@@ -14,10 +14,12 @@
 //! | `idle_times` | how long an instance is worth keeping, and when one will be needed |
 //! | `burst` | how many more requests are coming |
 //! | `start_health` | whether starts are worth trying |
+//! | `blanks` | how many sandboxes are made ahead for each runtime, and which there are |
 //! | `list` | a linked list through the instances: order of use without allocation |
 //! | `manager` | the machine: acquire, release, events |
 //! | `manager/lives` | the arrows of the chart: start, ready, idle, drain, end, gone |
 //! | `manager/warm` | instances before their request: provisioned, pre-warmed, ahead of a burst |
+//! | `manager/blanks` | the arrows of their chart |
 //! | `manager/room` | who gets room on workers, who makes way |
 //! | `manager/waiting` | requests that wait: granted, refused, left |
 //! | `manager/timers` | deadlines |
@@ -36,6 +38,7 @@
     clippy::iter_over_hash_type
 )]
 
+mod blanks;
 mod burst;
 mod idle_times;
 mod instance;
@@ -47,6 +50,7 @@ mod messages;
 mod pool;
 mod start_health;
 
+pub use blanks::BlankState;
 pub use manager::Manager;
-pub use manager::view::{AccountView, Counts, InstanceView, Provisioned, Savings};
+pub use manager::view::{AccountView, BlankView, Counts, InstanceView, Provisioned, Savings};
 pub use messages::{Acquired, Action, Config, Event, Relief, WaitId};

@@ -2,6 +2,7 @@
 //!
 //! No decision depends on the order in which a hash map is walked: none is.
 
+mod blanks;
 mod lives;
 mod room;
 mod timers;
@@ -22,6 +23,7 @@ use hearth_types::{
 };
 use slotmap::{Key, KeyData, SlotMap};
 
+use crate::blanks::Blanks;
 use crate::instance::{Instance, InstanceKey};
 use crate::ledger::Ledger;
 use crate::list::{List, Order};
@@ -56,12 +58,13 @@ pub struct Manager {
     waits: BTreeMap<WaitId, Wait>,
     /// All instances that take requests, for eviction: those come first that were not looked at for longest.
     service: List,
-    /// Instances in `Phase::Ending`: the room that will be free soon.
+    /// Instances in `Phase::Ending`, and blanks that end: the room that will be free soon.
     ending: usize,
     /// Pools with starts that wait for room, each once, those first that have waited longest; and all those starts.
     room_wanted: VecDeque<PoolKey>,
     owed: usize,
     timers: BTreeSet<(Time, Timer)>,
+    blanks: Blanks,
     savings: Savings,
 }
 
@@ -96,6 +99,7 @@ impl Manager {
             room_wanted: VecDeque::new(),
             owed: 0,
             timers: BTreeSet::new(),
+            blanks: Blanks::new(config.blanks),
             savings: Savings::default(),
             config,
         }
@@ -154,6 +158,9 @@ impl Manager {
             Event::InstanceFound { instance, worker, spec } => {
                 self.found(now, instance, worker, &spec, actions);
             }
+            Event::BlankReady { blank, worker } => self.blank_ready(now, blank, &worker, actions),
+            Event::BlankTaken { blank } => self.blank_taken(blank),
+            Event::BlankGone { blank } => self.blank_gone(now, blank, actions),
             Event::WorkerLost { worker } => self.worker_lost(now, &worker, actions),
             Event::WorkerDraining { worker } => self.drain_worker(now, &worker, actions),
             Event::WaiterLeft { wait } => self.waiter_left(now, wait),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_types::{
-    EndReason, FunctionId, FunctionSpec, InstanceId, Lease, Refusal, RevisionId, StartReason, WorkerId,
-    limits,
+    BlankKind, EndReason, FunctionId, FunctionSpec, InstanceId, Lease, Refusal, RevisionId, StartReason,
+    WorkerId, limits,
 };
 
 /// The settings of a manager.
@@ -27,10 +27,13 @@ pub struct Config {
     pub cold_start_worth: Option<Duration>,
     /// Whether instances are started ahead of a rising burst.
     pub scale_ahead: bool,
+    /// Most blanks of each kind; zero if none are to be made, or no worker can make any.
+    pub blanks: u32,
 }
 
 impl Default for Config {
-    /// Lambda's account limit; a minute for a start and for a wait; everything on.
+    /// Lambda's account limit; a minute for a start and for a wait; everything on but blanks, which not every worker can
+    /// make.
     fn default() -> Self {
         Self {
             epoch: 0,
@@ -40,6 +43,7 @@ impl Default for Config {
             learn_idle_times: true,
             cold_start_worth: None,
             scale_ahead: true,
+            blanks: 0,
         }
     }
 }
@@ -79,14 +83,15 @@ pub enum Acquired {
 /// What happened. Late, repeated and unknown ones are ignored.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Placement gave the instance of a [`Action::StartInstance`] to a worker.
+    /// Placement gave the instance of a [`Action::StartInstance`], or the blank of a [`Action::MakeBlank`], to a worker.
     Placed {
         /// The instance.
         instance: InstanceId,
         /// Its worker.
         worker: WorkerId,
     },
-    /// Placement has no worker for the instance of a [`Action::StartInstance`]; the instance is over.
+    /// Placement has no worker for the instance of a [`Action::StartInstance`], or the blank of a
+    /// [`Action::MakeBlank`]; it is over.
     PlacementFailed {
         /// The instance.
         instance: InstanceId,
@@ -124,6 +129,23 @@ pub enum Event {
         worker: WorkerId,
         /// What it runs.
         spec: Arc<FunctionSpec>,
+    },
+    /// An instance can be made of a blank.
+    BlankReady {
+        /// The blank.
+        blank: InstanceId,
+        /// Its worker.
+        worker: WorkerId,
+    },
+    /// An instance is made of a blank; it is no blank any more.
+    BlankTaken {
+        /// The blank.
+        blank: InstanceId,
+    },
+    /// A blank could not be made, or ended, and nothing of it is left on its worker.
+    BlankGone {
+        /// The blank.
+        blank: InstanceId,
     },
     /// A worker and all its instances are gone.
     WorkerLost {
@@ -194,6 +216,21 @@ pub enum Action {
         spec: Arc<FunctionSpec>,
         /// What it is for.
         reason: StartReason,
+    },
+    /// Ask placement for a worker and have it make a blank. Answer as for an instance, with [`Event::BlankReady`] and
+    /// [`Event::BlankGone`], and with [`Event::BlankTaken`] if placement has an instance made of it.
+    MakeBlank {
+        /// The new blank, from the same numbers as instances.
+        blank: InstanceId,
+        /// What can be made of it.
+        kind: BlankKind,
+    },
+    /// Have the worker end a blank. Answer with [`Event::BlankGone`], also when the worker never heard of it.
+    EndBlank {
+        /// The blank.
+        blank: InstanceId,
+        /// Its worker.
+        worker: WorkerId,
     },
     /// Have the worker stop the instance, which has no request, and take its memory back. The worker wakes it when a
     /// request comes; nothing is answered.

@@ -1,8 +1,11 @@
 //! What goes into placement and what comes out of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use hearth_types::{CodeDigest, FunctionId, FunctionSpec, InstanceId, Isolation, Time, WorkerId, limits};
+use hearth_types::{
+    AccountId, BlankKind, CodeDigest, FunctionId, FunctionSpec, InstanceId, Isolation, Time, WorkerId, limits,
+};
 
 use crate::pressure::PressureLevel;
 
@@ -93,6 +96,24 @@ impl PlaceRequest {
     }
 }
 
+impl PlaceRequest {
+    /// What a blank of that kind needs. Those of one runtime are spread as instances of one function are.
+    #[must_use]
+    pub fn for_blank(blank: InstanceId, kind: &BlankKind) -> Self {
+        let cpu_millis = u64::from(kind.memory_mb) * 1_000 / u64::from(limits::MEMORY_MB_PER_VCPU);
+        let name = Arc::from(format!("blank {}", kind.runtime));
+        Self {
+            instance: blank,
+            function: FunctionId { account: AccountId::nobody(), name },
+            memory_mb: kind.memory_mb,
+            cpu_millis: u32::try_from(cpu_millis).unwrap_or(u32::MAX).max(1),
+            isolation: Some(Isolation::Container),
+            code: CodeDigest([0; 32]),
+            labels: Labels::new(),
+        }
+    }
+}
+
 /// What happened. Late, repeated and unknown ones are ignored.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -144,10 +165,22 @@ pub enum Event {
         /// The instance and its needs.
         request: PlaceRequest,
     },
-    /// Nothing is left of an instance.
+    /// Nothing is left of an instance, or a blank.
     InstanceEnded {
         /// The instance.
         instance: InstanceId,
+    },
+    /// Instances can be made of a blank, which was placed as one.
+    BlankReady {
+        /// The blank.
+        blank: InstanceId,
+        /// What can be made of it.
+        kind: BlankKind,
+    },
+    /// No more instances are made of a blank, which stays placed until it has ended.
+    BlankWithdrawn {
+        /// The blank.
+        blank: InstanceId,
     },
 }
 

@@ -16,12 +16,15 @@
 //! A second instance joins the first, where the image is; the third goes elsewhere if the loads are alike. Among equals
 //! the worker that was given an instance longest ago wins, then the lowest slot.
 
+mod blanks;
 #[cfg(test)]
 mod tests;
 
 use std::hash::BuildHasher;
 
 use hearth_types::{CodeDigest, InstanceId, Time, WorkerId};
+
+use blanks::Blanks;
 
 use crate::fleet::Fleet;
 use crate::messages::{Event, MAX_INSTANCES_PER_WORKER, PlaceRequest, WorkerView};
@@ -91,6 +94,7 @@ pub struct Placement {
     packing: Packing,
     random: Random,
     hash: Seeded,
+    blanks: Blanks,
 }
 
 impl Default for Placement {
@@ -120,6 +124,7 @@ impl Placement {
             packing,
             random,
             hash,
+            blanks: Blanks::default(),
         }
     }
 
@@ -131,16 +136,8 @@ impl Placement {
     pub fn place(&mut self, now: Time, request: &PlaceRequest) -> Result<WorkerId, NoRoom> {
         let known = self.placed.get(&request.instance).map(|placed| placed.slot);
         let slot = known.or_else(|| {
-            let asked = Asked {
-                request,
-                need: self.fleet.need(request),
-                function: self.hash.hash_one(&request.function),
-                image: self.hash.hash_one(request.code),
-            };
-            let slot = self.choose(&asked)?;
-            self.put(now, slot, request, asked.function);
-            self.fleet.note_image(slot, asked.image, true);
-            self.last = slot;
+            let slot = self.choose(&self.asked(request))?;
+            self.place_in(now, slot, request);
             Some(slot)
         });
         match slot.and_then(|slot| self.fleet.get(slot)) {
@@ -170,6 +167,12 @@ impl Placement {
             Event::ImageDropped { worker, code } => self.note_image(&worker, code, false),
             Event::InstanceFound { worker, request } => self.found(now, &worker, &request),
             Event::InstanceEnded { instance } => self.ended(instance),
+            Event::BlankReady { blank, kind } => {
+                if self.placed.contains_key(&blank) {
+                    self.blanks.add(blank, kind);
+                }
+            }
+            Event::BlankWithdrawn { blank } => self.blanks.remove(blank),
         }
     }
 
@@ -194,6 +197,22 @@ impl Placement {
     #[must_use]
     pub fn worker_of(&self, instance: InstanceId) -> Option<&WorkerId> {
         Some(&self.fleet.get(self.placed.get(&instance)?.slot)?.id)
+    }
+
+    fn asked<'a>(&self, request: &'a PlaceRequest) -> Asked<'a> {
+        Asked {
+            request,
+            need: self.fleet.need(request),
+            function: self.hash.hash_one(&request.function),
+            image: self.hash.hash_one(request.code),
+        }
+    }
+
+    /// Puts an instance on the worker in a slot, which has or gets its image.
+    fn place_in(&mut self, now: Time, slot: usize, request: &PlaceRequest) {
+        self.put(now, slot, request, self.hash.hash_one(&request.function));
+        self.fleet.note_image(slot, self.hash.hash_one(request.code), true);
+        self.last = slot;
     }
 
     fn choose(&mut self, asked: &Asked<'_>) -> Option<usize> {
@@ -239,15 +258,23 @@ impl Placement {
     }
 
     fn put(&mut self, now: Time, slot: usize, request: &PlaceRequest, function: u64) {
-        let promise = Promise::from(request);
-        let place = self.fleet.change(slot, |worker| worker.promise(now, request.instance, promise));
+        self.promise(now, slot, request.instance, Promise::from(request), function);
+    }
+
+    fn promise(&mut self, now: Time, slot: usize, instance: InstanceId, promise: Promise, function: u64) {
+        let place = self.fleet.change(slot, |worker| worker.promise(now, instance, promise));
         if let Some(place) = place {
-            self.placed.insert(request.instance, Placed { slot, place, promise, function });
+            self.placed.insert(instance, Placed { slot, place, promise, function });
             *self.together.entry((slot, function)).or_default() += 1;
         }
     }
 
     fn ended(&mut self, instance: InstanceId) {
+        self.blanks.remove(instance);
+        self.forget(instance);
+    }
+
+    fn forget(&mut self, instance: InstanceId) {
         let Some(Placed { slot, place, promise, function }) = self.placed.remove(&instance) else { return };
         self.separate(slot, function);
         let moved = self.fleet.change(slot, |worker| worker.take_back(place, promise)).flatten();
@@ -269,6 +296,7 @@ impl Placement {
     fn left(&mut self, worker: &WorkerId) {
         let Some((slot, worker)) = self.fleet.leave(worker) else { return };
         for instance in worker.instances {
+            self.blanks.remove(instance);
             if let Some(placed) = self.placed.remove(&instance) {
                 self.separate(slot, placed.function);
             }

@@ -25,6 +25,9 @@ const KNOWN: [&str; 10] = [
     "nodejs24.x",
 ];
 
+/// Bytes of the longest handler that Lambda's API takes.
+const LONGEST_HANDLER: usize = 128;
+
 /// The runtimes of this machine, with the folder that their clients are installed in.
 #[derive(Debug)]
 pub struct Catalog {
@@ -43,6 +46,8 @@ pub struct Program {
     pub handler_argument: bool,
     /// Whether V8 must be told how much memory there is: in an instance it sees the whole machine's.
     pub heap_limits: bool,
+    /// Whether its client can be started before the function is known, and wait to be told.
+    pub waits: bool,
     /// What the executable is told first if the instance is saved after its init phase, and others are made from that.
     pub saved_arguments: Vec<String>,
     /// What its environment has besides Lambda's own variables.
@@ -276,12 +281,27 @@ impl Program {
     }
 }
 
+impl Program {
+    /// The command of a client that is started before its function is known, and how many of its arguments are the same for
+    /// all functions with this much memory; no arguments at all if it cannot be. In place of a handler there is room for one.
+    #[must_use]
+    pub fn command_ahead(&self, memory_mb: u32) -> (Vec<String>, usize) {
+        if !self.waits {
+            return (Vec::new(), 0);
+        }
+        let command = self.command(&" ".repeat(LONGEST_HANDLER), memory_mb, false);
+        let common = command.len() - usize::from(self.handler_argument);
+        (command, common)
+    }
+}
+
 fn provided(runtime: &Runtime) -> Program {
     Program {
         mounts: Vec::new(),
         argv: vec!["/var/task/bootstrap".to_owned()],
         handler_argument: false,
         heap_limits: false,
+        waits: false,
         saved_arguments: Vec::new(),
         environment: BTreeMap::new(),
         execution_environment: format!("AWS_Lambda_{runtime}"),

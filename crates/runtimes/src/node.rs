@@ -12,8 +12,9 @@ use crate::home::{self, fingerprint};
 pub(crate) mod release;
 
 /// The client's files, by name.
-const CLIENT: [(&str, &str); 6] = [
+const CLIENT: [(&str, &str); 7] = [
     ("index.cjs", include_str!("../clients/node/index.cjs")),
+    ("ahead.cjs", include_str!("../clients/node/ahead.cjs")),
     ("handler.cjs", include_str!("../clients/node/handler.cjs")),
     ("runtime-api.cjs", include_str!("../clients/node/runtime-api.cjs")),
     ("streaming.cjs", include_str!("../clients/node/streaming.cjs")),
@@ -34,6 +35,7 @@ pub(crate) fn program(home: &Path, runtime: &Runtime, interpreter: &Path) -> Res
         argv: vec!["/var/lang/bin/node".to_owned(), "/var/runtime/index.cjs".to_owned()],
         handler_argument: false,
         heap_limits: true,
+        waits: true,
         saved_arguments: vec!["--openssl-config=/var/runtime/openssl.cnf".to_owned()],
         environment: BTreeMap::from([(
             "NODE_PATH".to_owned(),

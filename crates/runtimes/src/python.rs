@@ -49,6 +49,7 @@ pub(crate) fn program(home: &Path, runtime: &Runtime, interpreter: &Path) -> io:
         argv: [&format!("/var/lang/bin/{name}"), "-S", "-m", "hearth_start"].map(str::to_owned).to_vec(),
         handler_argument: true,
         heap_limits: false,
+        waits: true,
         saved_arguments: Vec::new(),
         environment: BTreeMap::from([
             (

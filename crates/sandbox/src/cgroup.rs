@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::driver::Stats;
+use crate::driver::{SandboxSpec, Stats};
 
 use freezer::Freezer;
 pub(crate) use hierarchy::{Hierarchies, Place, Version, find_on_this_machine};
@@ -31,6 +31,14 @@ pub(crate) struct GroupLimits {
     pub(crate) cpu_millis: u32,
     /// Processes and threads.
     pub(crate) processes: u32,
+}
+
+impl GroupLimits {
+    /// What a sandbox of this spec may use.
+    pub(crate) const fn of(spec: &SandboxSpec) -> Self {
+        let SandboxSpec { memory_bytes, cpu_millis, processes, .. } = *spec;
+        Self { memory_bytes, cpu_millis, processes }
+    }
 }
 
 /// The groups of one sandbox, one for each hierarchy.
@@ -71,25 +79,34 @@ impl Group {
             fs::create_dir(&directory)?;
             self.directories.push(directory);
         }
+        self.limit(hierarchies, name, limits)?;
         if let Some(place) = hierarchies.get("memory") {
-            let directory = place.directory.join(name);
-            limit_memory(place.version, &directory, limits.memory_bytes)?;
-            self.memory = Some(Memory::open(place.version, &directory)?);
+            self.memory = Some(Memory::open(place.version, &place.directory.join(name))?);
         }
         if let Some(place) = hierarchies.get("cpu") {
             let directory = place.directory.join(name);
-            limit_cpu(place.version, &directory, limits.cpu_millis)?;
             let usage = match place.version {
                 Version::V1 => "cpuacct.usage",
                 Version::V2 => "cpu.stat",
             };
             self.cpu = File::open(directory.join(usage)).ok().map(|file| (file, place.version));
         }
-        if let Some(place) = hierarchies.get("pids") {
-            fs::write(place.directory.join(name).join("pids.max"), limits.processes.to_string())?;
-        }
         if let (Some(place), Some(members)) = (hierarchies.freezer(), self.directories.first()) {
             self.freezer = Some(Freezer::new(place, name, members));
+        }
+        Ok(())
+    }
+
+    /// Sets the limits of the groups of that name, which may have others.
+    pub(crate) fn limit(&self, hierarchies: &Hierarchies, name: &str, limits: GroupLimits) -> io::Result<()> {
+        if let Some(place) = hierarchies.get("memory") {
+            limit_memory(place.version, &place.directory.join(name), limits.memory_bytes)?;
+        }
+        if let Some(place) = hierarchies.get("cpu") {
+            limit_cpu(place.version, &place.directory.join(name), limits.cpu_millis)?;
+        }
+        if let Some(place) = hierarchies.get("pids") {
+            fs::write(place.directory.join(name).join("pids.max"), limits.processes.to_string())?;
         }
         Ok(())
     }
@@ -99,6 +116,13 @@ impl Group {
         self.directories
             .iter()
             .try_for_each(|directory| fs::write(directory.join("cgroup.procs"), pid.to_string()))
+    }
+
+    /// Its processes, as far as this machine has a hierarchy that tells.
+    pub(crate) fn processes(&self) -> io::Result<Vec<i32>> {
+        let directory = self.directories.first().ok_or(io::ErrorKind::Unsupported)?;
+        let list = fs::read_to_string(directory.join("cgroup.procs"))?;
+        Ok(list.lines().filter_map(|pid| pid.parse().ok()).collect())
     }
 
     /// What stops its processes, if they can be stopped.
@@ -233,8 +257,10 @@ fn limit_memory(version: Version, directory: &Path, bytes: u64) -> io::Result<()
     let write = |file: &str, value: String| fs::write(directory.join(file), value);
     match version {
         Version::V1 => {
+            // Only there where swap is accounted: then there is none for tenants. Before and after, as neither limit may
+            // be on the wrong side of the other, whether they grow or shrink.
+            let _ = write("memory.memsw.limit_in_bytes", bytes.to_string());
             write("memory.limit_in_bytes", bytes.to_string())?;
-            // Only there where swap is accounted: then there is none for tenants.
             let _ = write("memory.memsw.limit_in_bytes", bytes.to_string());
         }
         Version::V2 => {

@@ -30,9 +30,11 @@
 //! | `zygote`, `zygote_link` | the process that sandboxes are cloned from, and the worker's side of it |
 //! | `init`, `setup`, `seccomp` | what a sandbox's first process does |
 //! | `sandbox` | a sandbox as the worker holds it |
+//! | `adapt` | a sandbox that was made ahead gets what its function asks for |
 //! | `scratch`, `root`, `overlay` | disks for `/tmp`, the root's skeleton, an image as the root |
 //! | `protocol`, `channel` | what these processes say to each other |
 
+mod adapt;
 mod channel;
 mod init;
 mod overlay;
@@ -185,6 +187,11 @@ impl Driver for Container {
             let sandbox = ContainerSandbox::create(&self.shared, spec).await?;
             Ok(Box::new(sandbox) as Box<dyn Sandbox>)
         })
+    }
+
+    /// Without root there is no way into a sandbox's mounts, once it stands.
+    fn adapts(&self) -> bool {
+        !self.shared.rootless
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use hearth_network::NetworkError;
 use hearth_types::{Egress, InstanceId, Isolation};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
@@ -262,6 +263,12 @@ pub trait Driver: Send + Sync + 'static {
     /// When it cannot be made; nothing of it is left then.
     fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>>;
 
+    /// Whether a sandbox can be made before it is known which function it is for, and get what that asks for later, with
+    /// [`Sandbox::adapt`].
+    fn adapts(&self) -> bool {
+        false
+    }
+
     /// How sandboxes are saved and made again, if this kind can be.
     fn snapshotter(&self) -> Option<&dyn Snapshotter> {
         None
@@ -294,6 +301,39 @@ pub trait Sandbox: Send + Sync {
     /// # Errors
     /// When the program cannot be executed, or the sandbox is gone.
     fn spawn(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, SpawnError>>;
+
+    /// Gives a sandbox in which nothing of a function is yet all that `spec` asks for: mounts that are missing, limits, a
+    /// `/tmp` of another size, a network. Its name stays that of the instance it was made for. Only once.
+    ///
+    /// # Errors
+    /// When this kind cannot ([`Driver::adapts`]), or a step failed: then it is of no use any more.
+    fn adapt(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<(), CreateError>> {
+        let _ = spec;
+        let reason = "this kind of sandbox is made for its function".to_owned();
+        Box::pin(async { Err(CreateError::SetUp { reason }) })
+    }
+
+    /// Starts a program as [`Sandbox::spawn`] does, with a socket as its standard input, whose other end comes back.
+    ///
+    /// # Errors
+    /// As there, and where the driver cannot ([`Driver::adapts`]).
+    fn spawn_listening(
+        &self,
+        process: ProcessSpec,
+    ) -> BoxFuture<'_, Result<(Process, UnixStream), SpawnError>> {
+        let _ = process;
+        Box::pin(async { Err(SpawnError::Gone) })
+    }
+
+    /// Has the kernel show other arguments and variables of the one process that was started with
+    /// [`Sandbox::spawn_listening`], as if it had been started with them. It must hold no pointers to the former any more.
+    ///
+    /// # Errors
+    /// When they are longer than those, or the kernel does not let the driver.
+    fn restate(&self, process: &ProcessSpec) -> io::Result<()> {
+        let _ = process;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Sends SIGTERM to every process inside. Processes that ignore it stay.
     fn terminate(&self) -> BoxFuture<'_, ()>;

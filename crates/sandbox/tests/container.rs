@@ -9,6 +9,8 @@
     reason = "clippy knows tests by the attribute that this harness does without"
 )]
 
+#[path = "container/adapt.rs"]
+mod adapt;
 #[path = "common/conformance.rs"]
 mod conformance;
 #[path = "container/image.rs"]
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(conformance::trials());
+    trials.extend(adapt::trials());
     trials.extend(walls::trials());
     trials.extend(image::trials());
     trials.extend(pause::trials());

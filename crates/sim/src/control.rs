@@ -236,6 +236,7 @@ impl Control {
         for action in actions.drain(..) {
             wanted.push(match action {
                 Action::StartInstance { instance, spec, reason } => self.place(now, instance, &spec, reason),
+                Action::MakeBlank { .. } | Action::EndBlank { .. } => continue,
                 Action::HibernateInstance { instance, .. } => Wanted::Hibernate { instance },
                 Action::EndInstance { instance, reason, .. } => Wanted::End { instance, reason },
                 Action::Grant { wait, lease: Lease { id, instance, cold, .. } } => {

@@ -17,6 +17,12 @@ pub struct AccountId(Arc<str>);
 pub struct InvalidAccountId(String);
 
 impl AccountId {
+    /// The account of what belongs to no caller.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self("000000000000".into())
+    }
+
     /// The twelve digits.
     #[must_use]
     pub fn as_str(&self) -> &str {

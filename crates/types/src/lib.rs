@@ -3,6 +3,7 @@
 //! Nothing here does I/O or decides anything. A type lives here only when two parts that must not
 //! know each other (manager and worker, frontend and store) have to mean the same thing by it.
 
+mod blank;
 mod egress;
 mod function;
 mod id;
@@ -14,6 +15,7 @@ mod runtime;
 mod stream;
 mod time;
 
+pub use blank::BlankKind;
 pub use egress::{Egress, EgressRule, ParseEgressError};
 pub use function::{
     CodeDigest, Concurrency, FunctionId, FunctionSpec, InvalidDigest, KeepAlive, Queue, RevisionId, Version,

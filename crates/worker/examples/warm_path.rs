@@ -127,7 +127,7 @@ async fn measure() -> Result<(), Failure> {
     let launcher = Arc::new(ThisProgram { directory: code });
     let worker = Worker::new(config, Arc::clone(&driver) as Arc<dyn Driver>, launcher);
     for n in 0..instances {
-        worker.create(InstanceId::new(1, n), Arc::new(spec()?), StartReason::Request);
+        worker.create(InstanceId::new(1, n), Arc::new(spec()?), StartReason::Request, None);
         match happened.recv().await {
             Some((_, WorkerEvent::InstanceReady { .. })) => {}
             other => return Err(format!("no instance: {other:?}").into()),

@@ -5,13 +5,32 @@
 
 use std::collections::BTreeMap;
 
-use hearth_types::{FunctionSpec, InstanceId, StartReason};
+use hearth_types::{FunctionSpec, InstanceId, StartReason, limits};
 
 use crate::clock::date;
-use crate::launcher::Launch;
+use crate::launcher::{Launch, LaunchAhead};
 
 /// Where the Runtime API is, seen from inside.
 const RUNTIME_API: &str = "127.0.0.1:9001";
+/// Tells a runtime's client to wait until it hears on its standard input which function it is for; for no function to set.
+/// Its value is room for a function's own variables, where the kernel keeps what a process was started with.
+const WAIT: &str = "HEARTH_WAIT_FOR_FUNCTION";
+/// That room: the most that a function may set, and Lambda's own.
+const ROOM: usize = limits::ENVIRONMENT_BYTES + (12 << 10);
+/// Variables that are read as a process starts, by the loader, the C library, Python, Node.js and their clients: by name, and
+/// by the beginning of the name. All else a client takes over later.
+const READ_AT_START: [&str; 8] = [
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_LOG_FORMAT",
+    "AWS_LAMBDA_LOG_LEVEL",
+    "GCONV_PATH",
+    "LANG",
+    "LANGUAGE",
+    "LOCPATH",
+    "NLSPATH",
+];
+const READ_AT_START_PREFIXES: [&str; 11] =
+    ["GLIBC_", "ICU_", "LC_", "LD_", "MALLOC_", "NODE_", "OPENSSL_", "PYTHON", "SSL_", "TZ", "UV_"];
 /// What extensions are not told.
 const NOT_FOR_EXTENSIONS: [&str; 6] = [
     "AWS_EXECUTION_ENV",
@@ -29,21 +48,47 @@ pub(crate) fn for_runtime(
     (instance, reason): (InstanceId, StartReason),
     epoch_ms: u64,
 ) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::new();
-    let mut set = |name: &str, value: &str| {
-        all.insert(name.to_owned(), value.to_owned());
-    };
-    set("LANG", "en_US.UTF-8");
-    set("TZ", ":UTC");
-    set("PATH", "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin");
-    set(
-        "LD_LIBRARY_PATH",
-        "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
-    );
+    let mut all = defaults();
     all.extend(launch.environment.clone());
     all.extend(spec.environment.clone());
+    all.remove(WAIT);
     all.extend(reserved(spec, launch, (instance, reason), epoch_ms));
     all
+}
+
+/// What a runtime starts with that is not told its function yet.
+pub(crate) fn ahead(launch: &LaunchAhead) -> BTreeMap<String, String> {
+    let mut all = defaults();
+    all.extend(launch.environment.clone());
+    all.insert(WAIT.to_owned(), " ".repeat(ROOM));
+    all
+}
+
+/// Whether a process that started with `before` is as one that started with `wanted`, once it has taken over the rest.
+pub(crate) fn starts_alike(before: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
+    let read_at_start = |name: &str| {
+        READ_AT_START.contains(&name) || READ_AT_START_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    };
+    before
+        .keys()
+        .chain(wanted.keys())
+        .filter(|name| read_at_start(name))
+        .all(|name| before.get(name) == wanted.get(name))
+}
+
+fn defaults() -> BTreeMap<String, String> {
+    [
+        ("LANG", "en_US.UTF-8"),
+        ("TZ", ":UTC"),
+        ("PATH", "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"),
+        (
+            "LD_LIBRARY_PATH",
+            "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+        ),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect()
 }
 
 fn reserved(

@@ -39,6 +39,7 @@ use hearth_types::{
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use crate::blanks::Blanks;
 use crate::failure::Failure;
 use crate::launcher::Launcher;
 use crate::metrics::Counters;
@@ -128,6 +129,9 @@ pub(crate) struct Instance {
     counters: Arc<Counters>,
     output: Output,
     snapshots: Arc<Snapshots>,
+    blanks: Arc<Blanks>,
+    /// The blank that its first sandbox is to be made of.
+    blank: Mutex<Option<InstanceId>>,
     created: Instant,
     state: Mutex<State>,
     sandbox: Mutex<Option<Arc<dyn Sandbox>>>,
@@ -157,6 +161,8 @@ pub(crate) struct Parts {
     pub(crate) counters: Arc<Counters>,
     pub(crate) output: Output,
     pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) blanks: Arc<Blanks>,
+    pub(crate) blank: Option<InstanceId>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -194,6 +200,8 @@ impl Instance {
             counters: parts.counters,
             output: parts.output,
             snapshots: parts.snapshots,
+            blanks: parts.blanks,
+            blank: Mutex::new(parts.blank),
             created: now,
             state: Mutex::new(state),
             sandbox: Mutex::default(),

@@ -5,12 +5,31 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use hearth_sandbox::{BoxFuture, ReadOnlyMount, Root};
-use hearth_types::FunctionSpec;
+use hearth_types::{BlankKind, FunctionSpec};
 
 /// Knows where a function's code and interpreter are on this machine.
 pub trait Launcher: Send + Sync + 'static {
     /// What to run for `spec`. May take its time: code is unpacked here when it has to be.
     fn launch<'a>(&'a self, spec: &'a FunctionSpec) -> BoxFuture<'a, Result<Launch, LaunchError>>;
+
+    /// What to run in a sandbox of that kind before its function is known.
+    fn launch_ahead<'a>(&'a self, kind: &'a BlankKind) -> BoxFuture<'a, Result<LaunchAhead, LaunchError>> {
+        let _ = kind;
+        Box::pin(async { Err(LaunchError("nothing can be started before its function is known".to_owned())) })
+    }
+}
+
+/// A runtime, ready to start without a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaunchAhead {
+    /// Directories with interpreter and client: those of every [`Launch`] of this runtime that are not its function's.
+    pub mounts: Vec<ReadOnlyMount>,
+    /// The interpreter's executable and arguments; empty for a runtime that has no interpreter.
+    pub argv: Vec<String>,
+    /// How many of these must be the same for a function; those after them, it is told.
+    pub common: usize,
+    /// Variables that the runtime's kind wants.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// A function, ready to start.

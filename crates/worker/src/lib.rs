@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! worker      the doors: create, invoke, end, report
+//! blanks      sandboxes with a runtime and no function, made ahead
 //! instance    the life of one instance, drawn as a chart; its phases are async functions of one task
 //! protocol    what a call to the Runtime or Extensions API means in which state: pure
 //! api         the HTTP around it
@@ -13,6 +14,7 @@
 //! ```
 
 mod api;
+mod blanks;
 mod clock;
 mod environment;
 mod failure;
@@ -27,7 +29,8 @@ mod report;
 mod snapshots;
 mod worker;
 
-pub use launcher::{Launch, LaunchError, Launcher};
+pub use blanks::BlankReport;
+pub use launcher::{Launch, LaunchAhead, LaunchError, Launcher};
 pub use logs::{Follow, LogLine, Logs};
 pub use metrics::Metrics;
 pub use snapshots::SnapshotError;

@@ -25,6 +25,10 @@ pub struct Metrics {
     pub snapshots_taken: u64,
     /// Instances made from one.
     pub instances_restored: u64,
+    /// Instances made of a blank: a sandbox that was there before its function was known.
+    pub instances_from_blanks: u64,
+    /// Those of them whose interpreter was started before, too.
+    pub instances_started_ahead: u64,
     /// Times that an instance was stopped and gave its memory back.
     pub hibernated: u64,
     /// Bytes of logs written to disk.
@@ -46,6 +50,8 @@ pub(crate) struct Counters {
     pub(crate) instances_failed: AtomicU64,
     pub(crate) snapshots_taken: AtomicU64,
     pub(crate) instances_restored: AtomicU64,
+    pub(crate) instances_from_blanks: AtomicU64,
+    pub(crate) instances_started_ahead: AtomicU64,
     pub(crate) hibernated: AtomicU64,
 }
 
@@ -70,6 +76,8 @@ impl Counters {
             instances_failed: read(&self.instances_failed),
             snapshots_taken: read(&self.snapshots_taken),
             instances_restored: read(&self.instances_restored),
+            instances_from_blanks: read(&self.instances_from_blanks),
+            instances_started_ahead: read(&self.instances_started_ahead),
             hibernated: read(&self.hibernated),
             log_bytes,
             log_dropped_bytes,

@@ -163,6 +163,8 @@ impl Snapshots {
             counters: Arc::clone(&self.counters),
             output: Output::new(id, log),
             snapshots: Arc::clone(self),
+            blanks: Arc::default(),
+            blank: None,
         }));
         let (function, key) = (spec.revision.version.clone(), key.to_owned());
         // In a task of its own: whoever asked for it may go, and others may have begun to wait.

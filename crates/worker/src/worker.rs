@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use hearth_sandbox::Driver;
 use hearth_types::{
-    Answer, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, Reply, StartReason, WorkerId,
+    Answer, BlankKind, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, Reply, StartReason,
+    WorkerId,
 };
 use tokio::sync::{Notify, mpsc};
 use tracing::Instrument;
 
+use crate::blanks::{BlankReport, Blanks};
 use crate::instance::{Instance, Parts};
 use crate::launcher::Launcher;
 use crate::logs::Logs;
@@ -56,6 +58,20 @@ pub enum WorkerEvent {
         /// Why.
         reason: EndReason,
     },
+    /// An instance can be made of a blank.
+    BlankReady {
+        /// Which.
+        blank: InstanceId,
+        /// Of functions of which kind.
+        kind: BlankKind,
+    },
+    /// A blank could not be made, or ended; no instance was made of it, and nothing of it is left.
+    BlankGone {
+        /// Which.
+        blank: InstanceId,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// An instance as it is now.
@@ -95,6 +111,7 @@ struct Shared {
     events: mpsc::Sender<(WorkerId, WorkerEvent)>,
     counters: Arc<Counters>,
     snapshots: Arc<Snapshots>,
+    blanks: Arc<Blanks>,
     instances: RwLock<HashMap<InstanceId, Arc<Instance>>>,
     /// Rung when an instance is gone.
     gone: Notify,
@@ -121,14 +138,22 @@ impl Worker {
             events: config.events,
             counters,
             snapshots: Arc::new(snapshots),
+            blanks: Arc::default(),
             instances: RwLock::default(),
             gone: Notify::new(),
         };
         Self { shared: Arc::new(shared) }
     }
 
-    /// Begins to make an instance, for a reason that it is told. Returns at once; events follow. Must be called in an async runtime.
-    pub fn create(&self, instance: InstanceId, spec: Arc<FunctionSpec>, reason: StartReason) {
+    /// Begins to make an instance, for a reason that it is told, of a blank if there is one by that id. Returns at once;
+    /// events follow. Must be called in an async runtime.
+    pub fn create(
+        &self,
+        instance: InstanceId,
+        spec: Arc<FunctionSpec>,
+        reason: StartReason,
+        blank: Option<InstanceId>,
+    ) {
         let shared = Arc::clone(&self.shared);
         let log = match shared.logs.function(&spec.revision.version.function) {
             Ok(log) => log,
@@ -153,6 +178,8 @@ impl Worker {
             counters: Arc::clone(&shared.counters),
             output: Output::new(instance, log),
             snapshots: Arc::clone(&shared.snapshots),
+            blanks: Arc::clone(&shared.blanks),
+            blank,
         }));
         shared.write().insert(instance, Arc::clone(&made));
         let life = async move {
@@ -222,6 +249,37 @@ impl Worker {
         }
     }
 
+    /// Begins to make a blank: a sandbox that an instance of a function of that kind can be made of. Returns at once; events
+    /// follow. Must be called in an async runtime.
+    pub fn make_blank(&self, blank: InstanceId, kind: BlankKind) {
+        let shared = Arc::clone(&self.shared);
+        let span = tracing::info_span!(parent: None, "blank", %blank, %kind);
+        let life = async move {
+            let say = |event| shared.events.send((shared.id.clone(), event));
+            let ready = || async {
+                tracing::debug!("a blank is ready");
+                let _ = say(WorkerEvent::BlankReady { blank, kind: kind.clone() }).await;
+            };
+            let kept =
+                shared.blanks.keep((blank, kind.clone()), &shared.driver, &shared.launcher, ready).await;
+            if let Some(reason) = kept {
+                let _ = say(WorkerEvent::BlankGone { blank, reason }).await;
+            }
+        };
+        tokio::spawn(life.instrument(span));
+    }
+
+    /// Ends a blank; if it is there and no instance was made of it, its event follows.
+    pub fn end_blank(&self, blank: InstanceId) {
+        self.shared.blanks.end(blank);
+    }
+
+    /// All blanks. Asks the kernel for the use of each.
+    #[must_use]
+    pub fn blanks(&self) -> Vec<BlankReport> {
+        self.shared.blanks.list()
+    }
+
     /// All instances. Asks the kernel for the use of each.
     #[must_use]
     pub fn instances(&self) -> Vec<InstanceReport> {
@@ -243,6 +301,7 @@ impl Worker {
 
     /// Ends all instances, and waits for it no longer than `grace`. The driver's close ends what is left.
     pub async fn shutdown(&self, grace: Duration) {
+        self.shared.blanks.end_all();
         for instance in self.shared.read().values() {
             instance.end(EndReason::Shutdown);
         }

@@ -150,7 +150,8 @@ pub(crate) fn ps(args: &PsArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let instances = reply["instances"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let rows: Vec<Vec<String>> = instances.iter().map(ps_row).collect();
+    let blanks = reply["blanks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rows: Vec<Vec<String>> = instances.iter().map(ps_row).chain(blanks.iter().map(blank_row)).collect();
     let header = [
         "FUNCTION", "VERSION", "INSTANCE", "STATE", "SLOTS", "AGE", "IDLE", "MEMORY", "CPU", "REQUESTS",
         "WORKER",
@@ -180,6 +181,19 @@ fn ps_row(instance: &Value) -> Vec<String> {
         number("invocations").unwrap_or(0).to_string(),
         text("worker"),
     ]
+}
+
+/// A sandbox made before its function is known: what it can be, in place of what it is.
+fn blank_row(blank: &Value) -> Vec<String> {
+    let mut row = ps_row(blank);
+    if let [function, _, id, state, slots, ..] = row.as_mut_slice() {
+        *function = format!("({})", printable(blank["runtime"].as_str().unwrap_or("-")));
+        *id = printable(blank["blank"].as_str().unwrap_or("-")).chars().skip(20).collect();
+        let ready = *state == "ready";
+        *state = if ready { "blank".to_owned() } else { format!("blank, {state}") };
+        *slots = "-".to_owned();
+    }
+    row
 }
 
 /// Requests in hand, those it is given at once, and behind a `<` the most it may ever have, if it is held below that.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 
-use hearth_manager::Savings;
+use hearth_manager::{BlankState, Savings};
 use hearth_worker::Metrics;
 use prometheus_client::registry::Registry;
 
@@ -61,6 +61,19 @@ fn render_manager(text: &mut String, manager: &Arc<ManagerShell>) {
             ("{state=\"draining\"}", counts.draining as u64),
         ];
         metric(text, "hearth_manager_instances", "gauge", "Instances by state", &states);
+        let blanks = |wanted| manager.blanks().filter(|blank| blank.state == wanted).count() as u64;
+        let states = [
+            ("{state=\"making\"}", blanks(BlankState::Making)),
+            ("{state=\"ready\"}", blanks(BlankState::Ready)),
+            ("{state=\"ending\"}", blanks(BlankState::Ending)),
+        ];
+        metric(
+            text,
+            "hearth_manager_blanks",
+            "gauge",
+            "Sandboxes made before their function is known",
+            &states,
+        );
         metric(
             text,
             "hearth_manager_leases",
@@ -98,6 +111,8 @@ fn render_savings(text: &mut String, savings: Savings) {
     ];
     let help = "Cold starts that instances ready before their request spared";
     metric(text, "hearth_manager_cold_starts_spared", "counter", help, &spared);
+    let help = "Cold starts that a sandbox made before its function was known shortened";
+    metric(text, "hearth_manager_cold_starts_shortened", "counter", help, &[("", savings.blanks)]);
     let help =
         "Cold starts of functions whose learned idle time was shorter than the fixed one would have been";
     metric(text, "hearth_manager_cold_starts_given_up", "counter", help, &[("", savings.given_up)]);
@@ -129,6 +144,8 @@ fn render_workers(text: &mut String, workers: &Workers) {
         vec![
             ("outcome=\"ready\"", counts.instances_ready),
             ("outcome=\"restored\"", counts.instances_restored),
+            ("outcome=\"from-blank\"", counts.instances_from_blanks),
+            ("outcome=\"started-ahead\"", counts.instances_started_ahead),
             ("outcome=\"init-failed\"", counts.init_failures),
             ("outcome=\"not-made\"", counts.instances_failed),
         ]

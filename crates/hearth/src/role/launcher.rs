@@ -6,8 +6,8 @@ use std::sync::Arc;
 use hearth_image::ImageStore;
 use hearth_runtimes::Catalog;
 use hearth_sandbox::{BoxFuture, ReadOnlyMount};
-use hearth_types::FunctionSpec;
-use hearth_worker::{Launch, LaunchError, Launcher};
+use hearth_types::{BlankKind, FunctionSpec};
+use hearth_worker::{Launch, LaunchAhead, LaunchError, Launcher};
 
 /// Where a function's code is, in its instance.
 const TASK_ROOT: &str = "/var/task";
@@ -38,11 +38,29 @@ fn find(images: &ImageStore, catalog: &Catalog, spec: &FunctionSpec) -> Result<L
     Ok(Launch { mounts, argv, working_directory, environment, ..Launch::default() })
 }
 
+/// What of it can be started before the function is known.
+fn find_ahead(catalog: &Catalog, kind: &BlankKind) -> Result<LaunchAhead, LaunchError> {
+    let program = catalog.resolve(&kind.runtime).map_err(|error| LaunchError::new(&error))?;
+    let (argv, common) = program.command_ahead(kind.memory_mb);
+    let mut environment = program.environment;
+    environment.insert("AWS_EXECUTION_ENV".to_owned(), program.execution_environment);
+    let mounts = program.mounts.into_iter().map(|(source, target)| ReadOnlyMount { source, target });
+    Ok(LaunchAhead { mounts: mounts.collect(), argv, common, environment })
+}
+
 impl Launcher for LocalLauncher {
     fn launch<'a>(&'a self, spec: &'a FunctionSpec) -> BoxFuture<'a, Result<Launch, LaunchError>> {
         let (images, catalog, spec) = (Arc::clone(&self.images), Arc::clone(&self.catalog), spec.clone());
         Box::pin(async move {
             let found = tokio::task::spawn_blocking(move || find(&images, &catalog, &spec)).await;
+            found.unwrap_or_else(|error| Err(LaunchError::new(&error)))
+        })
+    }
+
+    fn launch_ahead<'a>(&'a self, kind: &'a BlankKind) -> BoxFuture<'a, Result<LaunchAhead, LaunchError>> {
+        let (catalog, kind) = (Arc::clone(&self.catalog), kind.clone());
+        Box::pin(async move {
+            let found = tokio::task::spawn_blocking(move || find_ahead(&catalog, &kind)).await;
             found.unwrap_or_else(|error| Err(LaunchError::new(&error)))
         })
     }

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hearth_frontend::Provisioned;
 use hearth_manager::{Acquired, Action, Config, Event, Manager, Relief, WaitId};
 use hearth_placement::pressure::PressureLevel;
-use hearth_placement::{self as placement, Capacity, Oversubscription, Packing, PlaceRequest, Placement};
+use hearth_placement::{
+    self as placement, Capacity, NoRoom, Oversubscription, Packing, PlaceRequest, Placement,
+};
 use hearth_types::{
-    FunctionId, FunctionSpec, InstanceId, Lease, LeaseId, LeaseOutcome, LeaseRequest, Refusal, RevisionId,
-    StartReason, Time, WorkerId,
+    BlankKind, FunctionId, FunctionSpec, InstanceId, Lease, LeaseId, LeaseOutcome, LeaseRequest, Refusal,
+    RevisionId, StartReason, Time, WorkerId,
 };
 use hearth_worker::WorkerEvent;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -54,6 +56,8 @@ pub(crate) struct ManagerShellConfig {
     pub(crate) learn_idle_times: bool,
     /// Whether instances are started ahead of a rising burst.
     pub(crate) scale_ahead: bool,
+    /// Most sandboxes of each kind that are made before their function is known.
+    pub(crate) blanks: u32,
     /// What each worker has.
     pub(crate) capacity: Capacity,
     /// How much more it promises.
@@ -77,6 +81,7 @@ impl ManagerShell {
             account_concurrency: config.account_concurrency,
             learn_idle_times: config.learn_idle_times,
             scale_ahead: config.scale_ahead,
+            blanks: config.blanks,
             ..Config::default()
         });
         let state = State {
@@ -238,6 +243,18 @@ impl ManagerShell {
                 WorkerEvent::InstanceGone { instance, .. } => {
                     (Event::InstanceGone { instance }, Some(instance))
                 }
+                WorkerEvent::BlankReady { blank, kind } => {
+                    self.handle(&mut state, Event::BlankReady { blank, worker });
+                    if state.manager.offers(blank) {
+                        let ready = placement::Event::BlankReady { blank, kind };
+                        state.placement.handle(self.clock.now(), ready);
+                    }
+                    continue;
+                }
+                WorkerEvent::BlankGone { blank, reason } => {
+                    tracing::debug!(%blank, reason, "a blank is gone");
+                    (Event::BlankGone { blank }, Some(blank))
+                }
             };
             if let Some(instance) = ended {
                 state.placement.handle(self.clock.now(), placement::Event::InstanceEnded { instance });
@@ -294,8 +311,21 @@ impl ManagerShell {
     fn carry_out_one(&self, state: &mut State, action: Action) {
         match action {
             Action::StartInstance { instance, spec, reason } => {
-                let event = self.place(&mut state.placement, instance, spec, reason);
+                let (event, blank) = self.place(&mut state.placement, instance, spec, reason);
                 state.manager.handle(self.clock.now(), event, &mut state.actions);
+                if let Some(blank) = blank {
+                    state.manager.handle(self.clock.now(), Event::BlankTaken { blank }, &mut state.actions);
+                }
+            }
+            Action::MakeBlank { blank, kind } => {
+                let event = self.place_blank(&mut state.placement, blank, kind);
+                state.manager.handle(self.clock.now(), event, &mut state.actions);
+            }
+            Action::EndBlank { blank, worker } => {
+                state.placement.handle(self.clock.now(), placement::Event::BlankWithdrawn { blank });
+                if let Some(worker) = self.workers.get(&worker) {
+                    worker.end_blank(blank);
+                }
             }
             Action::HibernateInstance { instance, worker } => {
                 if let Some(worker) = self.workers.get(&worker) {
@@ -336,24 +366,34 @@ impl ManagerShell {
         instance: InstanceId,
         spec: Arc<FunctionSpec>,
         reason: StartReason,
-    ) -> Event {
-        match placement.place(self.clock.now(), &PlaceRequest::new(instance, &spec)) {
-            Ok(id) => match self.workers.get(&id) {
-                Some(worker) => {
-                    worker.create(instance, spec, reason);
-                    Event::Placed { instance, worker: id }
+    ) -> (Event, Option<InstanceId>) {
+        let request = PlaceRequest::new(instance, &spec);
+        let (id, blank) = match placement.place_on_blank(self.clock.now(), &request, &spec.blank_kind()) {
+            Ok(placed) => placed,
+            Err(no_room) => return (not_placed(instance, &no_room), None),
+        };
+        match self.workers.get(&id) {
+            Some(worker) => {
+                worker.create(instance, spec, reason, blank);
+                (Event::Placed { instance, worker: id }, blank)
+            }
+            None => {
+                placement.handle(self.clock.now(), placement::Event::InstanceEnded { instance });
+                let reason = format!("worker {id} has gone");
+                (Event::PlacementFailed { instance, reason, room_may_come: false }, blank)
+            }
+        }
+    }
+
+    fn place_blank(&self, placement: &mut Placement, blank: InstanceId, kind: BlankKind) -> Event {
+        match placement.place_blank(self.clock.now(), blank, &kind) {
+            Ok(id) => {
+                if let Some(worker) = self.workers.get(&id) {
+                    worker.make_blank(blank, kind);
                 }
-                None => {
-                    placement.handle(self.clock.now(), placement::Event::InstanceEnded { instance });
-                    let reason = format!("worker {id} has gone");
-                    Event::PlacementFailed { instance, reason, room_may_come: false }
-                }
-            },
-            Err(no_room) => Event::PlacementFailed {
-                instance,
-                room_may_come: no_room.room_may_come,
-                reason: no_room.to_string(),
-            },
+                Event::Placed { instance: blank, worker: id }
+            }
+            Err(no_room) => not_placed(blank, &no_room),
         }
     }
 
@@ -361,6 +401,11 @@ impl ManagerShell {
         // A panic elsewhere must not turn every later request away; the state machines keep their own invariants.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn not_placed(instance: InstanceId, no_room: &NoRoom) -> Event {
+    let (reason, room_may_come) = (no_room.to_string(), no_room.room_may_come);
+    Event::PlacementFailed { instance, reason, room_may_come }
 }
 
 /// A request that waits; whoever drops it before its answer has left.

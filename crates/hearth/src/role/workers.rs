@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hearth_types::WorkerId;
-use hearth_worker::{InstanceReport, Logs, Metrics, Worker};
+use hearth_worker::{BlankReport, InstanceReport, Logs, Metrics, Worker};
 
 /// Workers that share a machine, its driver and the functions' logs. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +36,11 @@ impl Workers {
     /// All instances. Asks the kernel for the use of each.
     pub(crate) fn instances(&self) -> Vec<InstanceReport> {
         self.by_id.values().flat_map(Worker::instances).collect()
+    }
+
+    /// All blanks. Asks the kernel for the use of each.
+    pub(crate) fn blanks(&self) -> Vec<BlankReport> {
+        self.by_id.values().flat_map(Worker::blanks).collect()
     }
 
     /// What was counted, by worker.

@@ -35,11 +35,17 @@ impl Manager {
         let key = self.insert(instance);
         self.arm(key, now + self.config.start_deadline);
         let spec = Arc::clone(&self.pools[pool].spec);
+        if self.config.blanks > 0 {
+            self.blank_wanted(now, spec.blank_kind());
+        }
         actions.push(Action::StartInstance { instance: id, spec, reason });
         key
     }
 
     pub(super) fn placed(&mut self, now: Time, id: InstanceId, worker: WorkerId, actions: &mut Vec<Action>) {
+        if self.blank_placed(id, &worker, actions) {
+            return;
+        }
         let Some(key) = self.by_id.get(&id).copied() else { return };
         let instance = &mut self.instances[key];
         if instance.worker.is_none() {
@@ -286,6 +292,7 @@ impl Manager {
         let refusal = Refusal::StartFailed { reason };
         let of_worker = |key: &InstanceKey| self.instances[*key].worker.as_ref() == Some(worker);
         let lost: Vec<_> = self.by_id.values().copied().filter(of_worker).collect();
+        self.blanks_lost(now, worker);
         for key in lost {
             self.gone(now, key, &refusal, actions);
         }
@@ -336,6 +343,7 @@ impl Manager {
 
     pub(super) fn stop(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.stopping = true;
+        self.stop_blanks(now, actions);
         let pools: Vec<_> = self.pools.keys().collect();
         for pool in pools {
             self.retire(now, pool, EndReason::Shutdown, Some(&Refusal::Stopping), actions);

@@ -29,6 +29,9 @@ impl Manager {
         room_may_come: bool,
         actions: &mut Vec<Action>,
     ) {
+        if self.blank_not_placed(now, id) {
+            return;
+        }
         let Some(key) = self.by_id.get(&id).copied() else { return };
         if self.instances[key].worker.is_some() {
             return;
@@ -53,7 +56,7 @@ impl Manager {
         self.close_pool_if_empty(now, pool);
     }
 
-    /// A start waits for room, and an idle instance makes it if one is there.
+    /// A start waits for room, and a blank or else an idle instance makes it if one is there.
     fn want_room(&mut self, now: Time, pool: PoolKey, reason: String, actions: &mut Vec<Action>) {
         let entry = &mut self.pools[pool];
         entry.owed += 1;
@@ -63,6 +66,7 @@ impl Manager {
             self.room_wanted.push_back(pool);
         }
         if self.ending < self.owed
+            && !self.blank_makes_room(now, actions)
             && let Some(idle) = self.long_idle(now, pool)
         {
             self.drain(idle, EndReason::Evicted, actions);
@@ -166,6 +170,7 @@ impl Manager {
 
     /// Takes all instances of a worker out of service; provisioned ones are made anew, elsewhere.
     pub(super) fn drain_worker(&mut self, now: Time, worker: &WorkerId, actions: &mut Vec<Action>) {
+        self.blanks_leave(Some(worker), actions);
         let of_worker = |key: &InstanceKey| self.instances[*key].worker.as_ref() == Some(worker);
         let leaving: Vec<_> = self.service.iter(&self.instances).filter(of_worker).collect();
         for key in leaving {
@@ -176,7 +181,8 @@ impl Manager {
         }
     }
 
-    /// Lets some idle instances of a worker hibernate or end, those used longest ago first.
+    /// Lets some idle instances of a worker hibernate or end, those used longest ago first; but before any of them, all its
+    /// blanks end.
     pub(super) fn relieve(
         &mut self,
         now: Time,
@@ -184,6 +190,9 @@ impl Manager {
         relief: Relief,
         actions: &mut Vec<Action>,
     ) {
+        if self.give_up_blanks(now, worker, actions) {
+            return;
+        }
         let may_go = |key: &InstanceKey| {
             let instance = &self.instances[*key];
             let may = match relief {

@@ -1,5 +1,6 @@
 //! The rules of the manager, one test each.
 
+mod blanks;
 mod concurrency;
 mod fairness;
 mod lives;
@@ -129,6 +130,8 @@ impl Story {
             Action::StartInstance { instance, .. } => Some(instance),
             Action::EndInstance { .. }
             | Action::HibernateInstance { .. }
+            | Action::MakeBlank { .. }
+            | Action::EndBlank { .. }
             | Action::Grant { .. }
             | Action::Refuse { .. } => None,
         });
@@ -142,6 +145,8 @@ impl Story {
             Action::EndInstance { instance, reason, .. } => Some((instance, reason)),
             Action::StartInstance { .. }
             | Action::HibernateInstance { .. }
+            | Action::MakeBlank { .. }
+            | Action::EndBlank { .. }
             | Action::Grant { .. }
             | Action::Refuse { .. } => None,
         });
@@ -156,6 +161,8 @@ impl Story {
             Action::StartInstance { .. }
             | Action::EndInstance { .. }
             | Action::HibernateInstance { .. }
+            | Action::MakeBlank { .. }
+            | Action::EndBlank { .. }
             | Action::Refuse { .. } => None,
         });
         granted.collect()

@@ -20,6 +20,8 @@ pub(super) enum Timer {
     Wait(WaitId),
     /// A revision: what is provisioned, foreseen or forgotten.
     Pool(PoolKey),
+    /// Blanks: those that are missing, and those that nobody needs.
+    Blanks,
 }
 
 impl Manager {
@@ -52,6 +54,11 @@ impl Manager {
                 Timer::Pool(pool) => {
                     self.disarm_pool(pool);
                     self.pool_due(now, pool, actions);
+                }
+                Timer::Blanks => {
+                    self.timers.remove(&(at, timer));
+                    self.blanks.timer = None;
+                    self.keep_blanks(now, actions);
                 }
             }
         }

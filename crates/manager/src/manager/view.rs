@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use hearth_types::{
-    AccountId, FunctionId, InstanceId, InstanceState, RevisionId, StartReason, Time, WorkerId,
+    AccountId, BlankKind, FunctionId, InstanceId, InstanceState, RevisionId, StartReason, Time, WorkerId,
 };
 
 use super::Manager;
+use crate::blanks::BlankState;
 
 /// One instance, as it is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +99,23 @@ pub struct Savings {
     pub prewarmed: u64,
     /// Spared by instances that were started ahead of a rising burst or of full instances.
     pub ahead: u64,
+    /// Not spared, but shortened: starts of instances that were made of a blank.
+    pub blanks: u64,
+}
+
+/// A sandbox that was made before its function is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlankView<'a> {
+    /// Its id.
+    pub id: InstanceId,
+    /// What can be made of it.
+    pub kind: &'a BlankKind,
+    /// Where it is, once that is decided.
+    pub worker: Option<&'a WorkerId>,
+    /// Where in its life it is.
+    pub state: BlankState,
+    /// When its making was decided.
+    pub since: Time,
 }
 
 /// What has become of a revision's provisioned concurrency.
@@ -163,6 +181,24 @@ impl Manager {
         })
     }
 
+    /// All blanks, oldest first.
+    pub fn blanks(&self) -> impl Iterator<Item = BlankView<'_>> {
+        let blanks = self.blanks.all.iter();
+        blanks.map(|(id, blank)| BlankView {
+            id: *id,
+            kind: &blank.kind,
+            worker: blank.worker.as_ref(),
+            state: blank.state,
+            since: blank.since,
+        })
+    }
+
+    /// Whether an instance can be made of a blank.
+    #[must_use]
+    pub fn offers(&self, blank: InstanceId) -> bool {
+        self.blanks.all.get(&blank).is_some_and(|blank| blank.state == BlankState::Ready)
+    }
+
     /// Everything, in numbers. Walks over all instances.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -198,9 +234,9 @@ impl Manager {
         })
     }
 
-    /// Whether no instance and no request is left: what a server that stops waits for.
+    /// Whether no instance, blank and request is left: what a server that stops waits for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty() && self.leases.is_empty() && self.waits.is_empty()
+        self.by_id.is_empty() && self.leases.is_empty() && self.waits.is_empty() && self.blanks.all.is_empty()
     }
 }

@@ -1,5 +1,6 @@
 //! The rules of placement, one test each, and its invariants under every order of events.
 
+mod blanks;
 mod policy;
 mod properties;
 

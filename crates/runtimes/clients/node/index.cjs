@@ -6,9 +6,13 @@
 
 const { format } = require("node:util");
 
+const { waitForFunction } = require("./ahead.cjs");
 const { loadHandler, RuntimeError, CALLBACKS } = require("./handler.cjs");
 const { RuntimeApi } = require("./runtime-api.cjs");
 const { awslambda, isStreaming, responseStream } = require("./streaming.cjs");
+
+// All that is not the function's is loaded; what follows may depend on its variables.
+waitForFunction();
 
 /** Whether the process is saved once its init phase is over. */
 const IS_SAVED = process.env.AWS_LAMBDA_INITIALIZATION_TYPE === "snap-start";

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -76,6 +76,14 @@ fn expect(worker: &OwnedFd, wanted: impl Fn(&Order) -> bool) -> Result<(), setup
     }
 }
 
+/// A program's standard streams.
+struct Streams {
+    /// If it is not `/dev/null`.
+    input: Option<OwnedFd>,
+    /// Also what it has for errors.
+    output: OwnedFd,
+}
+
 struct Init<'a> {
     order: &'a Clone,
     worker: &'a OwnedFd,
@@ -119,8 +127,10 @@ impl Init<'_> {
     fn obey(&mut self, order: Order, fds: Vec<OwnedFd>) -> io::Result<()> {
         match order {
             Order::Spawn { number, argv, environment, directory } => {
-                let output = fds.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
-                let report = match self.spawn(&argv, &environment, &directory, &output) {
+                let mut fds = fds.into_iter();
+                let output = fds.next().ok_or(io::ErrorKind::InvalidData)?;
+                let streams = Streams { input: fds.next(), output };
+                let report = match self.spawn(&argv, &environment, &directory, &streams) {
                     Ok(pid) => {
                         self.running.insert(pid, number);
                         Report::Spawned { number }
@@ -144,7 +154,7 @@ impl Init<'_> {
         argv: &[String],
         environment: &[String],
         directory: &str,
-        output: &OwnedFd,
+        streams: &Streams,
     ) -> io::Result<i32> {
         let c_strings = |strings: &[String]| {
             strings.iter().map(|s| CString::new(s.as_str())).collect::<Result<Vec<_>, _>>()
@@ -153,7 +163,7 @@ impl Init<'_> {
         let (mut failed, tell) = io::pipe()?;
         let pid = sys::fork()?;
         if pid == 0 {
-            let error = self.become_program(&argv, &environment, directory, output.as_fd());
+            let error = self.become_program(&argv, &environment, directory, streams);
             let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
             let mut tell = tell;
             let _ = tell.write_all(&errno.to_ne_bytes());
@@ -172,14 +182,16 @@ impl Init<'_> {
         argv: &[CString],
         environment: &[CString],
         directory: &str,
-        output: BorrowedFd<'_>,
+        streams: &Streams,
     ) -> io::Error {
         let prepare = || -> io::Result<()> {
             let _ = rustix::process::setsid();
-            let null = std::fs::File::open("/dev/null")?;
-            sys::duplicate_to(null.as_fd(), 0)?;
-            sys::duplicate_to(output, 1)?;
-            sys::duplicate_to(output, 2)?;
+            match &streams.input {
+                Some(input) => sys::duplicate_to(input.as_fd(), 0)?,
+                None => sys::duplicate_to(std::fs::File::open("/dev/null")?.as_fd(), 0)?,
+            }
+            sys::duplicate_to(streams.output.as_fd(), 1)?;
+            sys::duplicate_to(streams.output.as_fd(), 2)?;
             sys::set_limit(libc::RLIMIT_NOFILE, self.order.open_files)?;
             sys::set_limit(libc::RLIMIT_CORE, 0)?;
             sys::limit_bounding_set(&[])?;

@@ -63,7 +63,7 @@ pub(super) enum Order {
     Attached,
     /// Your user namespace has its map.
     Mapped,
-    /// Start a program. Comes with the pipe for its output.
+    /// Start a program. Comes with the pipe for its output, and with its input if that is not `/dev/null`.
     Spawn { number: u64, argv: Vec<String>, environment: Vec<String>, directory: String },
     /// Send SIGTERM to everything.
     Terminate,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -11,8 +11,8 @@ use hearth_network::Link;
 use hearth_types::Egress;
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
-use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
+use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::protocol::{Clone as CloneOrder, ImageLayers, Order, Report, Upper};
@@ -49,21 +49,25 @@ pub(super) struct ContainerSandbox {
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     control: AsyncFd<OwnedFd>,
-    pidfd: AsyncFd<OwnedFd>,
+    /// Of its first process.
+    pub(super) pid: i32,
+    pub(super) pidfd: AsyncFd<OwnedFd>,
     listener: TcpListener,
     connections: Arc<Semaphore>,
     processes: Mutex<Processes>,
-    remains: tokio::sync::Mutex<Option<Remains>>,
-    group: Arc<Mutex<Group>>,
-    _link: Option<Link>,
+    pub(super) remains: tokio::sync::Mutex<Option<Remains>>,
+    pub(super) group: Arc<Mutex<Group>>,
+    pub(super) link: Mutex<Option<Link>>,
+    /// What it was made as, until it is adapted.
+    pub(super) made_as: Mutex<Option<SandboxSpec>>,
 }
 
 /// What is there to be removed once.
 #[derive(Debug)]
-struct Remains {
-    user_range: u32,
+pub(super) struct Remains {
+    pub(super) user_range: u32,
 }
 
 #[derive(Debug, Default)]
@@ -97,7 +101,7 @@ impl Registry {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -106,18 +110,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Making {
     /// Gives it the network that its function asks for.
     async fn join_network(&self, egress: &Egress) -> Result<Option<Link>, CreateError> {
-        if *egress == Egress::None {
-            return Ok(None);
-        }
-        if self.shared.rootless {
-            return Err(CreateError::NoNetwork("links between network namespaces take root"));
-        }
-        let pidfd = self.pidfd.as_ref().map(OwnedFd::try_clone).transpose();
-        let pidfd = pidfd.map_err(|source| CreateError::Step { step: "watch the sandbox".into(), source })?;
         let gone = || CreateError::SetUp { reason: "it was not started".into() };
-        let number = UserRanges::number(self.user_range);
-        let joined = self.shared.network.join(number, pidfd.ok_or_else(gone)?, egress).await;
-        joined.map(Some).map_err(CreateError::Network)
+        let pidfd = self.pidfd.as_ref().ok_or_else(gone)?;
+        join_network(&self.shared, self.user_range, pidfd, egress).await
     }
 
     /// Everything that blocks: clones the zygote, and limits the clone while it sets itself up.
@@ -147,12 +142,7 @@ impl Making {
         let (pid, pidfd) = shared.zygote.clone(&order, &fds).map_err(step("clone the zygote"))?;
         making.pid = pid;
         making.pidfd = Some(pidfd);
-        let limits = GroupLimits {
-            memory_bytes: spec.memory_bytes,
-            cpu_millis: spec.cpu_millis,
-            processes: spec.processes,
-        };
-        let group = Group::create(&shared.hierarchies, &spec.instance.to_string(), limits)
+        let group = Group::create(&shared.hierarchies, &spec.instance.to_string(), GroupLimits::of(spec))
             .map_err(step("make cgroups"))?;
         let attached = group.attach(pid);
         making.group = Some(group);
@@ -221,8 +211,27 @@ impl Making {
     }
 }
 
+/// Gives a sandbox the network that its function asks for.
+pub(super) async fn join_network(
+    shared: &Shared,
+    user_range: u32,
+    pidfd: &OwnedFd,
+    egress: &Egress,
+) -> Result<Option<Link>, CreateError> {
+    if *egress == Egress::None {
+        return Ok(None);
+    }
+    if shared.rootless {
+        return Err(CreateError::NoNetwork("links between network namespaces take root"));
+    }
+    let pidfd = pidfd.try_clone();
+    let pidfd = pidfd.map_err(|source| CreateError::Step { step: "watch the sandbox".into(), source })?;
+    let joined = shared.network.join(UserRanges::number(user_range), pidfd, egress).await;
+    joined.map(Some).map_err(CreateError::Network)
+}
+
 /// Directories and files of the host that it sees.
-fn binds(shared: &Shared, spec: &SandboxSpec) -> Vec<(String, String)> {
+pub(super) fn binds(shared: &Shared, spec: &SandboxSpec) -> Vec<(String, String)> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let mounts = spec.mounts.iter().map(|mount| (text(&mount.source), text(&mount.target)));
     let names =
@@ -258,7 +267,7 @@ impl ContainerSandbox {
             .map_err(|error| step("make a control socket")(error.into()))?;
         let control = super::sys::watch(ours).map_err(step("watch the control socket"))?;
         let for_start = Arc::clone(shared);
-        let (scratch_bytes, egress) = (spec.scratch_bytes, spec.egress.clone());
+        let (scratch_bytes, egress, made_as) = (spec.scratch_bytes, spec.egress.clone(), spec.clone());
         let started = tokio::task::spawn_blocking(move || Making::start(&for_start, &spec, &theirs)).await;
         let mut making = started.map_err(|error| step("start the set-up")(io::Error::other(error)))??;
         prepare_scratch(shared, scratch_bytes);
@@ -277,17 +286,19 @@ impl ContainerSandbox {
             return Err(CreateError::SetUp { reason: "it was not started".into() });
         };
         making.pidfd = None;
-        making.pid = -1;
+        let pid = std::mem::replace(&mut making.pid, -1);
         let inner = Arc::new(Inner {
             shared: Arc::clone(shared),
             control,
+            pid,
             pidfd,
             listener,
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             processes: Mutex::default(),
             remains: tokio::sync::Mutex::new(Some(Remains { user_range: making.user_range })),
             group: Arc::new(Mutex::new(group)),
-            _link: link,
+            link: Mutex::new(link),
+            made_as: Mutex::new(Some(made_as)),
         });
         shared.registry.add(&inner);
         tokio::spawn(follow(Arc::clone(&inner)));
@@ -296,7 +307,7 @@ impl ContainerSandbox {
 }
 
 /// Has the next disk ready before it is wanted.
-fn prepare_scratch(shared: &Arc<Shared>, bytes: u64) {
+pub(super) fn prepare_scratch(shared: &Arc<Shared>, bytes: u64) {
     let shared = Arc::clone(shared);
     tokio::task::spawn_blocking(move || {
         if let Some(scratch) = &shared.scratch
@@ -350,7 +361,11 @@ impl Inner {
         true
     }
 
-    async fn spawn(&self, process: ProcessSpec) -> Result<Process, SpawnError> {
+    async fn spawn(
+        &self,
+        process: ProcessSpec,
+        input: Option<BorrowedFd<'_>>,
+    ) -> Result<Process, SpawnError> {
         let program = process.argv.first().cloned().unwrap_or_default();
         let exec = |source| SpawnError::Exec { program: program.clone(), source };
         let (sender, output) = pipe::pipe().map_err(exec)?;
@@ -374,7 +389,8 @@ impl Inner {
             environment: process.environment.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             directory: process.working_directory.to_string_lossy().into_owned(),
         };
-        if let Err(error) = channel::send(self.control.get_ref(), &order, &[writer.as_fd()]) {
+        let fds: Vec<_> = [writer.as_fd()].into_iter().chain(input).collect();
+        if let Err(error) = channel::send(self.control.get_ref(), &order, &fds) {
             let mut processes = lock(&self.processes);
             processes.starting.remove(&number);
             processes.running.remove(&number);
@@ -464,7 +480,30 @@ impl Sandbox for ContainerSandbox {
     }
 
     fn spawn(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, SpawnError>> {
-        Box::pin(self.inner.spawn(process))
+        Box::pin(self.inner.spawn(process, None))
+    }
+
+    fn adapt(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<(), CreateError>> {
+        Box::pin(async move { self.inner.adapt(spec).await })
+    }
+
+    fn spawn_listening(
+        &self,
+        process: ProcessSpec,
+    ) -> BoxFuture<'_, Result<(Process, UnixStream), SpawnError>> {
+        Box::pin(async move {
+            let program = process.argv.first().cloned().unwrap_or_default();
+            let exec = |source| SpawnError::Exec { program: program.clone(), source };
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(exec)?;
+            ours.set_nonblocking(true).map_err(exec)?;
+            let ours = UnixStream::from_std(ours).map_err(exec)?;
+            let process = self.inner.spawn(process, Some(theirs.as_fd())).await?;
+            Ok((process, ours))
+        })
+    }
+
+    fn restate(&self, process: &ProcessSpec) -> io::Result<()> {
+        self.inner.restate(process)
     }
 
     fn terminate(&self) -> BoxFuture<'_, ()> {

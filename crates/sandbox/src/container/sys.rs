@@ -280,6 +280,35 @@ pub(super) fn set_mount_attributes(target: &str, recursive: bool) -> io::Result<
     Ok(())
 }
 
+/// The same for a mount that is attached nowhere, and all below it; nothing that is mounted elsewhere comes to it.
+pub(super) fn set_detached_attributes(mount: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: all zero is a valid mount_attr.
+    let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
+    attributes.attr_set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    attributes.propagation = libc::MS_PRIVATE;
+    // SAFETY: an open descriptor, an empty C string and a structure that outlive the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    })?;
+    Ok(())
+}
+
+/// Has this thread, and no other, see the mounts that a process sees, with its root for one's own. For good.
+pub(super) fn enter_mounts_of(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the thread gets a root and a working directory of its own, which share no memory.
+    check(unsafe { libc::unshare(libc::CLONE_FS) }.into())?;
+    // SAFETY: changes which mounts this thread's paths lead to.
+    check(unsafe { libc::setns(pidfd.as_raw_fd(), libc::CLONE_NEWNS) }.into())?;
+    Ok(())
+}
+
 /// Lets the async runtime wait for a descriptor.
 pub(super) fn watch(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` names the same open file for as long as it lives.

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{Conversation, Instance, lock};
 use crate::api::{self, Caller};
+use crate::blanks::{Blank, Waiting};
 use crate::clock::epoch_ms;
 use crate::environment;
 use crate::failure::{Failure, entrypoint_reason};
@@ -29,6 +30,8 @@ pub(super) struct Session {
     environment: BTreeMap<String, String>,
     connections: tokio::task::JoinHandle<()>,
     processes: JoinSet<()>,
+    /// The runtime, if it was started ahead and waits to be told its function.
+    waiting: Option<Waiting>,
     /// Whether it came from a snapshot.
     pub(super) restored: bool,
 }
@@ -70,6 +73,11 @@ impl Session {
                     tracing::warn!(instance = %instance.id, "a snapshot holds other processes than it should");
                 }
             }
+        }
+        if let Some(Blank { sandbox, waiting }) = adapted_blank(instance, &wanted).await {
+            let mut session = Self::begin(instance, launch, sandbox, purpose);
+            session.waiting = waiting;
+            return Ok(session);
         }
         let sandbox = instance.driver.create(wanted).await.map_err(|error| explain(&error))?;
         Ok(Self::begin(instance, launch, Arc::from(sandbox), purpose))
@@ -128,7 +136,8 @@ impl Session {
             environment::for_runtime(&instance.spec, &launch, (instance.id, instance.reason), epoch_ms());
         let caller = Caller { instance: Arc::clone(instance), generation };
         let connections = tokio::spawn(accept(Arc::clone(&sandbox), caller));
-        Self { sandbox, launch, environment, connections, processes: JoinSet::new(), restored: false }
+        let processes = JoinSet::new();
+        Self { sandbox, launch, environment, connections, processes, waiting: None, restored: false }
     }
 
     pub(super) fn extensions(&self) -> Vec<String> {
@@ -155,6 +164,13 @@ impl Session {
             environment: self.environment.clone(),
             working_directory: self.launch.working_directory.clone(),
         };
+        if let Some(waiting) = self.waiting.take()
+            && let Some(process) = waiting.become_runtime(&self.sandbox, &process).await
+        {
+            count(&instance.counters.instances_started_ahead);
+            self.follow(instance, process, None);
+            return Ok(());
+        }
         let program = process.argv.first().cloned().unwrap_or_default();
         let searched: &[&str] = if program == BOOTSTRAPS[0] { &BOOTSTRAPS } else { &[&program] };
         let mut result = self.spawn(instance, process.clone(), None).await;
@@ -218,6 +234,25 @@ impl Session {
             tracing::debug!(instance = %instance.id, "output was left behind");
         }
         lock(&instance.sandbox).take();
+    }
+}
+
+/// The blank that was chosen for the instance, with all that its function asks for; nothing if there is none, or it cannot be
+/// had so.
+async fn adapted_blank(instance: &Arc<Instance>, wanted: &SandboxSpec) -> Option<Blank> {
+    let id = lock(&instance.blank).take()?;
+    let blank = instance.blanks.take(id).await?;
+    match blank.sandbox.adapt(wanted.clone()).await {
+        Ok(()) => {
+            count(&instance.counters.instances_from_blanks);
+            Some(blank)
+        }
+        Err(error) => {
+            let reason = explain(&error);
+            tracing::warn!(instance = %instance.id, reason, "a sandbox made ahead cannot be had for it");
+            blank.sandbox.destroy().await;
+            None
+        }
     }
 }
 

@@ -121,7 +121,7 @@ impl World {
     pub(crate) fn create(&self, spec: FunctionSpec) -> InstanceId {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let id = InstanceId::new(u64::from(std::process::id()), NUMBER.fetch_add(1, Ordering::Relaxed));
-        self.worker.create(id, Arc::new(spec), StartReason::Request);
+        self.worker.create(id, Arc::new(spec), StartReason::Request, None);
         id
     }
 
@@ -138,7 +138,9 @@ impl World {
         let of = |event: &WorkerEvent| match event {
             WorkerEvent::InstanceReady { instance, .. }
             | WorkerEvent::InstanceFailed { instance, .. }
-            | WorkerEvent::InstanceGone { instance, .. } => *instance,
+            | WorkerEvent::InstanceGone { instance, .. }
+            | WorkerEvent::BlankReady { blank: instance, .. }
+            | WorkerEvent::BlankGone { blank: instance, .. } => *instance,
         };
         if let Some(place) = self.seen.iter().position(|event| of(event) == id) {
             return self.seen.remove(place).unwrap();

@@ -78,7 +78,8 @@ impl Machine {
                     Action::EndInstance { instance, .. } => {
                         self.later(Duration::from_millis(1), Coming::Gone { instance });
                     }
-                    Action::HibernateInstance { .. } => {}
+                    Action::HibernateInstance { .. } | Action::MakeBlank { .. } | Action::EndBlank { .. } => {
+                    }
                     Action::Grant { wait, lease } => {
                         let (name, since) = self.since.remove(&wait).unwrap();
                         self.runs(&lease, name, self.story.now - since);

@@ -15,6 +15,8 @@ fn reasons(story: &mut Story) -> Vec<StartReason> {
         Action::StartInstance { reason, .. } => Some(reason),
         Action::EndInstance { .. }
         | Action::HibernateInstance { .. }
+        | Action::MakeBlank { .. }
+        | Action::EndBlank { .. }
         | Action::Grant { .. }
         | Action::Refuse { .. } => None,
     });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hearth_types::BlankKind;
 use proptest::prelude::*;
 
 use super::*;
@@ -17,6 +18,8 @@ enum Step {
     Place { instance: u64, memory_mb: u32, zone: usize },
     Find { worker: usize, instance: u64, memory_mb: u32 },
     End { instance: u64 },
+    Blank { instance: u64, ready: bool },
+    PlaceOnBlank { instance: u64, memory_mb: u32 },
 }
 
 /// Steps on so many workers and instances.
@@ -45,7 +48,9 @@ fn step(workers: usize, instances: u64) -> impl Strategy<Value = Step> {
             .prop_map(|(instance, memory_mb, zone)| Step::Place { instance, memory_mb, zone }),
         1 => (worker, instance.clone(), memory)
             .prop_map(|(worker, instance, memory_mb)| Step::Find { worker, instance, memory_mb }),
-        6 => instance.prop_map(|instance| Step::End { instance }),
+        6 => instance.clone().prop_map(|instance| Step::End { instance }),
+        4 => (instance.clone(), any::<bool>()).prop_map(|(instance, ready)| Step::Blank { instance, ready }),
+        4 => (instance, 0..600_u32).prop_map(|(instance, memory_mb)| Step::PlaceOnBlank { instance, memory_mb }),
     ]
 }
 
@@ -57,6 +62,10 @@ fn worker(number: usize) -> WorkerId {
 fn zone(number: usize) -> Labels {
     let name = ["", "a", "b", "c"][number];
     if number == 0 { Labels::new() } else { labels(&[("zone", name)]) }
+}
+
+fn kind() -> BlankKind {
+    BlankKind { runtime: "python3.13".parse().unwrap(), memory_mb: 128 }
 }
 
 /// What should be placed: instance to worker, memory and CPU.
@@ -76,7 +85,13 @@ fn event(step: &Step) -> Option<Event> {
             let (worker, code) = (worker(number), some_function(image, 0).code);
             if has { Event::ImageCached { worker, code } } else { Event::ImageDropped { worker, code } }
         }
-        Step::Place { .. } => return None,
+        Step::Place { .. } | Step::PlaceOnBlank { .. } => return None,
+        Step::Blank { instance, ready: false } => {
+            Event::BlankWithdrawn { blank: InstanceId::new(0, instance) }
+        }
+        Step::Blank { instance, ready: true } => {
+            Event::BlankReady { blank: InstanceId::new(0, instance), kind: kind() }
+        }
         Step::Find { worker: number, instance, memory_mb } => {
             Event::InstanceFound { worker: worker(number), request: some_function(instance, memory_mb) }
         }
@@ -111,6 +126,34 @@ fn apply(placement: &mut Placement, book: &mut Book, now: Time, step: &Step) {
     }
     if let Step::Place { instance, memory_mb, zone } = *step {
         place(placement, book, now, &wanted(instance, memory_mb, zone));
+    }
+    if let Step::PlaceOnBlank { instance, memory_mb } = *step {
+        place_on_blank(placement, book, now, &wanted(instance, memory_mb, 0));
+    }
+}
+
+/// Every third instance may be a blank.
+fn place_on_blank(placement: &mut Placement, book: &mut Book, now: Time, request: &PlaceRequest) {
+    let before = book.get(&request.instance).cloned();
+    match placement.place_on_blank(now, request, &kind()) {
+        Ok((worker, None)) => {
+            let (memory, cpu) = (u64::from(request.memory_mb), u64::from(request.cpu_millis));
+            let promised = book.entry(request.instance).or_insert_with(|| (worker.clone(), memory, cpu));
+            assert_eq!(promised.0, worker);
+        }
+        Ok((worker, Some(blank))) => {
+            assert_eq!(before, None, "placed before");
+            let (on, ..) = book.remove(&blank).expect("a blank that is not there");
+            assert_eq!(on, worker, "a blank of another worker");
+            let (memory, cpu) = (u64::from(request.memory_mb), u64::from(request.cpu_millis));
+            book.insert(request.instance, (worker.clone(), memory, cpu));
+            let view = placement.worker(&worker).unwrap();
+            assert!(!view.draining && view.instances <= view.capacity.instances);
+            assert!(view.memory_promised_mb <= view.memory_limit_mb, "{view:?}");
+        }
+        Err(_) => {
+            assert!(placement.workers().all(|view| !fits(&view, request)), "had room");
+        }
     }
 }
 
@@ -194,7 +237,12 @@ fn run(placement: &mut Placement, workers: usize, steps: &[Step]) {
     for number in 0..workers {
         apply(placement, &mut book, Time::MAX, &Step::Leave { worker: number });
     }
-    assert!(placement.placed.is_empty() && placement.together.is_empty() && placement.fleet.is_empty());
+    assert!(
+        placement.blanks.is_empty()
+            && placement.placed.is_empty()
+            && placement.together.is_empty()
+            && placement.fleet.is_empty()
+    );
 }
 
 /// The answers to a run's requests, in words.

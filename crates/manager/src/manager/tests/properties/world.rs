@@ -3,6 +3,7 @@
 //! It believes nothing that the manager says of itself: every action is checked against the books, and the manager's
 //! lists against a recount.
 
+mod blanks;
 mod checks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +35,10 @@ pub(super) fn kind(number: usize, revision: u64) -> Arc<FunctionSpec> {
             spec.concurrency.adaptive = revision.is_multiple_of(2);
         }
         2 => spec.reserved_concurrency = Some(3),
-        3 => spec.idle_timeout = Duration::ZERO,
+        3 => {
+            spec.idle_timeout = Duration::ZERO;
+            spec.runtime = "nodejs22.x".parse().unwrap();
+        }
         4 => spec.keep_alive = KeepAlive::Learned,
         _ => {}
     }
@@ -76,6 +80,7 @@ pub(super) struct World {
     /// How many instances were found so far.
     pub(super) found: u64,
     instances: BTreeMap<InstanceId, Running>,
+    blanks: BTreeMap<InstanceId, blanks::Blank>,
     ever_started: BTreeSet<InstanceId>,
     leases: BTreeMap<LeaseId, Held>,
     waits: BTreeMap<WaitId, RevisionId>,
@@ -92,6 +97,7 @@ impl World {
             account_concurrency: ACCOUNT_LIMIT,
             start_deadline: Duration::from_secs(5),
             wait_deadline: Duration::from_secs(4),
+            blanks: blanks::MOST_BLANKS,
             ..Config::default()
         };
         Self {
@@ -100,6 +106,7 @@ impl World {
             revisions: [1; FUNCTIONS],
             found: 0,
             instances: BTreeMap::new(),
+            blanks: BTreeMap::new(),
             ever_started: BTreeSet::new(),
             leases: BTreeMap::new(),
             waits: BTreeMap::new(),
@@ -212,6 +219,7 @@ impl World {
     // === books ===
 
     fn write_down(&mut self, event: &Event) {
+        self.write_down_blank(event);
         match event {
             Event::Placed { instance, worker } | Event::InstanceReady { instance, worker, .. } => {
                 let Some(running) = self.instances.get_mut(instance) else { return };
@@ -268,6 +276,9 @@ impl World {
                 self.provisioned.retain(|old, _| old.version != new.version || old.number >= new.number);
             }
             Event::MemoryShort { .. }
+            | Event::BlankReady { .. }
+            | Event::BlankTaken { .. }
+            | Event::BlankGone { .. }
             | Event::RoomMayHaveCome
             | Event::WorkerDraining { .. }
             | Event::TimePassed => {}
@@ -285,6 +296,8 @@ impl World {
         for action in actions {
             match action {
                 Action::StartInstance { instance, spec, reason } => self.start(instance, spec, reason),
+                Action::MakeBlank { blank, kind } => self.make_blank(blank, kind),
+                Action::EndBlank { blank, worker } => self.end_blank(blank, &worker),
                 Action::HibernateInstance { instance, worker } => {
                     let running = &self.instances[&instance];
                     assert_eq!((running.life, running.load), (Life::Ready, 0), "only idle ones hibernate");

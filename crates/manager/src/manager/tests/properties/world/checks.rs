@@ -44,6 +44,7 @@ impl World {
             }
         }
         assert_eq!(self.manager.counts(), counts);
+        self.check_blanks();
         self.manager.assert_nobody_waits_in_vain();
         let in_flight: u32 = self.manager.accounts().map(|account| account.in_flight).sum();
         assert_eq!(in_flight as usize, self.leases.len() + self.waits.len());
@@ -84,6 +85,9 @@ impl World {
             | Event::InstanceReady { .. }
             | Event::InstanceStartFailed { .. }
             | Event::InstanceGone { .. }
+            | Event::BlankReady { .. }
+            | Event::BlankTaken { .. }
+            | Event::BlankGone { .. }
             | Event::InstanceFound { .. }
             | Event::WorkerLost { .. }
             | Event::WaiterLeft { .. }
@@ -115,6 +119,7 @@ impl World {
             // The last ones pass more than what is learned is worth.
             self.now = self.now + Duration::from_secs(if round < 5 { 10 } else { 20_000 });
             self.event(Event::TimePassed);
+            self.wind_down_blanks();
             for instance in self.instances.keys().copied().collect::<Vec<_>>() {
                 match self.instances.get(&instance).map(|running| running.life) {
                     Some(Life::Asked) => {
