@@ -155,7 +155,11 @@ async fn side_by_side(driver: &MicroVm, alive: u64) -> Result<Crowd, Box<dyn Err
     let mut all = Vec::new();
     for number in 0..alive {
         match driver.create(spec(1_000_000 + number)).await {
-            Ok(sandbox) => all.push(sandbox),
+            Ok(sandbox) => {
+                // As a worker says of one that waits for its next invocation.
+                sandbox.rest();
+                all.push(sandbox);
+            }
             Err(error) => {
                 eprintln!("with {} alive another cannot be made: {error}", all.len());
                 break;
@@ -166,6 +170,7 @@ async fn side_by_side(driver: &MicroVm, alive: u64) -> Result<Crowd, Box<dyn Err
     let each = driver.memory_bytes().saturating_sub(before) / all.len().max(1) as u64;
     for sandbox in &all {
         run(&**sandbox).await?;
+        sandbox.rest();
     }
     let each_used = driver.memory_bytes().saturating_sub(before) / all.len().max(1) as u64;
     Ok(Crowd { reached: all.len(), all_made, each, each_used })

@@ -269,6 +269,11 @@ pub trait Driver: Send + Sync + 'static {
         false
     }
 
+    /// Whether [`Sandbox::rest`] does anything.
+    fn rests(&self) -> bool {
+        false
+    }
+
     /// How sandboxes are saved and made again, if this kind can be.
     fn snapshotter(&self) -> Option<&dyn Snapshotter> {
         None
@@ -337,6 +342,10 @@ pub trait Sandbox: Send + Sync {
 
     /// Sends SIGTERM to every process inside. Processes that ignore it stay.
     fn terminate(&self) -> BoxFuture<'_, ()>;
+
+    /// What runs in it waits for the worker: it stands still, for no CPU at all, until something is said to it. Returns at once;
+    /// a driver without such a thing does nothing, and says so by [`Driver::rests`].
+    fn rest(&self) {}
 
     /// Stops every process inside where it is and gives back what memory can be had without them: with [`Sandbox::resume`]
     /// the two halves of hibernation. Of a sandbox that is paused already, nothing more happens.

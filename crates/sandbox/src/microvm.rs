@@ -316,6 +316,10 @@ impl Driver for MicroVm {
         })
     }
 
+    fn rests(&self) -> bool {
+        true
+    }
+
     fn snapshotter(&self) -> Option<&dyn Snapshotter> {
         Some(self)
     }

@@ -1,7 +1,8 @@
 //! The doors of the worker.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use hearth_sandbox::Driver;
@@ -115,6 +116,21 @@ struct Shared {
     instances: RwLock<HashMap<InstanceId, Arc<Instance>>>,
     /// Rung when an instance is gone.
     gone: Notify,
+    /// Whether somebody sees to it that idle instances rest.
+    rests: AtomicBool,
+}
+
+/// How often idle instances are looked for.
+const REST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Has idle instances stand still, for as long as there is a worker.
+async fn have_rest(shared: Weak<Shared>) {
+    while let Some(shared) = shared.upgrade() {
+        let all: Vec<_> = shared.read().values().cloned().collect();
+        drop(shared);
+        all.iter().for_each(|instance| instance.rest());
+        tokio::time::sleep(REST_PAUSE).await;
+    }
 }
 
 // === impl Worker ===
@@ -141,6 +157,7 @@ impl Worker {
             blanks: Arc::default(),
             instances: RwLock::default(),
             gone: Notify::new(),
+            rests: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -182,6 +199,9 @@ impl Worker {
             blank,
         }));
         shared.write().insert(instance, Arc::clone(&made));
+        if shared.driver.rests() && !shared.rests.swap(true, Ordering::AcqRel) {
+            tokio::spawn(have_rest(Arc::downgrade(&shared)));
+        }
         let life = async move {
             let last = made.live(&shared.events, &shared.id).await;
             tracing::info!(event = ?last, "instance over");

@@ -20,6 +20,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::{Notify, oneshot};
 
+use super::process::VmmProcess;
 use crate::driver::Exit;
 
 use events::{Event, Inbox};
@@ -88,6 +89,8 @@ struct State {
     processes: HashMap<u64, GuestProcess>,
     next_process: u64,
     usage: Usage,
+    /// The machine's VMM, while it stands still because there is nothing to say to it.
+    still: Option<Arc<VmmProcess>>,
     /// Quiesced was said: the end of the conversation is no end of the machine.
     quiesced: bool,
     gone: bool,
@@ -126,6 +129,7 @@ impl Link {
             processes: HashMap::new(),
             next_process: 0,
             usage: Usage::default(),
+            still: None,
             quiesced: false,
             gone: false,
             violation: None,
@@ -326,6 +330,20 @@ impl Link {
         Ok(Stream::new(Arc::clone(&self.shared), state.conversation, id))
     }
 
+    /// Has the machine stand still until something is said to it, unless that is so just now.
+    pub(crate) fn rest(&self, vmm: &Arc<VmmProcess>) {
+        let mut state = self.shared.lock();
+        let starts = state.processes.values().any(|process| process.starting.is_some());
+        let is_quiet = state.mux.output().is_empty() && state.reply.is_none() && !starts;
+        if !is_quiet || state.gone || state.socket.is_none() || state.still.is_some() {
+            return;
+        }
+        match vmm.stand_still(true) {
+            Ok(()) => state.still = Some(Arc::clone(vmm)),
+            Err(error) => tracing::warn!(%error, "cannot have a VMM stand still"),
+        }
+    }
+
     /// What the guest said last of what its processes use.
     pub(crate) fn usage(&self) -> Usage {
         self.shared.lock().usage
@@ -398,6 +416,14 @@ impl Shared {
     /// Writes what the socket takes, and leaves the rest to the task.
     fn flush(&self, state: &mut State) {
         let Some(socket) = state.socket.clone() else { return };
+        if state.mux.output().is_empty() {
+            return;
+        }
+        if let Some(vmm) = state.still.take()
+            && let Err(error) = vmm.stand_still(false)
+        {
+            tracing::warn!(%error, "cannot have a VMM go on");
+        }
         while !state.mux.output().is_empty() {
             match socket.try_write(state.mux.output()) {
                 Ok(count) => {
@@ -424,6 +450,7 @@ impl Shared {
         state.violation = state.violation.or(violation);
         state.break_streams();
         state.resting = None;
+        state.still = None;
         state.reply = None;
         for (_, process) in state.processes.drain() {
             if let Some(exit) = process.exit {

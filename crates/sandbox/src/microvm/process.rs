@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
@@ -178,6 +179,18 @@ impl VmmProcess {
     /// Whether it ended, by itself or by the worker's hand.
     pub(super) fn has_ended(&self) -> bool {
         lock(&self.child).as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Has it stand still, or go on.
+    pub(super) fn stand_still(&self, still: bool) -> io::Result<()> {
+        let signal = if still { Signal::STOP } else { Signal::CONT };
+        match lock(&self.child).as_ref() {
+            Some(child) => {
+                let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+                kill_process(pid.ok_or(io::ErrorKind::InvalidInput)?, signal).map_err(Into::into)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Kills it and removes every trace of it. Blocks for a moment.

@@ -1,31 +1,31 @@
 //! A machine as an instance's sandbox: made from a template, hibernated and woken, ended.
 
+mod ask;
 mod saved;
 mod seat;
 mod timing;
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hearth_network::NetworkError;
 use hearth_rootfs::Image;
-use hearth_types::Egress;
-use hearth_wire::{Disk, HostMessage, Limits};
+use hearth_wire::HostMessage;
 use tokio::net::UnixStream;
 
 use super::link::{Link, LinkError};
 use super::spares::{Kind, Spare, Spares};
 use super::template::{MAX_DISK, Template, TemplateError};
-use super::vmm::{Machine, MachineOrder, Origin, Shape, VmmError};
+use super::vmm::{Machine, MachineOrder, Origin, VmmError};
 use super::{Berth, Shared};
 use crate::blank_disk;
 use crate::driver::{
-    BoxFuture, CreateError, Io, PauseError, Process, ProcessSpec, ReadOnlyMount, Root, Sandbox, SandboxSpec,
-    SpawnError, Stats,
+    BoxFuture, CreateError, Io, PauseError, Process, ProcessSpec, Root, Sandbox, SandboxSpec, SpawnError,
+    Stats,
 };
+use ask::{configuration, images, shape_for};
 pub(super) use saved::saved;
 pub(super) use seat::{Seat, check as check_network};
 pub(super) use timing::time_machine;
@@ -34,13 +34,6 @@ pub(super) use timing::time_machine;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A VMM whose socket is closed ends within this.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// Where a runtime's own files are: in the root's image, that all functions of the runtime share.
-const RUNTIME: [&str; 2] = ["/var/lang", "/var/runtime"];
-/// What the guest's kernel and agent need beside the function, MiB.
-const GUEST_OVERHEAD_MB: u64 = 64;
-/// The smallest machine's memory without that, MiB; others have it times a power of two, so that few templates serve all.
-const SMALLEST_MB: u64 = 128;
-
 /// A machine of this driver.
 #[derive(Debug)]
 pub(super) struct MicroVmSandbox {
@@ -98,21 +91,6 @@ enum Phase {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a machine a function needs.
-fn shape_for(spec: &SandboxSpec) -> Shape {
-    let wanted = spec.memory_bytes.div_ceil(1 << 20).max(1);
-    let pieces = wanted.div_ceil(SMALLEST_MB).next_power_of_two();
-    Shape {
-        memory_mb: SMALLEST_MB * pieces + GUEST_OVERHEAD_MB,
-        vcpus: spec.cpu_millis.div_ceil(1_000).max(1),
-        network: spec.egress != Egress::None,
-    }
-}
-
-fn is_runtime(mount: &ReadOnlyMount) -> bool {
-    RUNTIME.iter().any(|place| mount.target == Path::new(place))
 }
 
 /// `error` and its causes, in one line.
@@ -254,39 +232,6 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| CreateError::Step { step: step.to_owned(), source: io::Error::other(error) })
-}
-
-/// The root's image, and that of the rest.
-fn images(shared: &Shared, mounts: &[ReadOnlyMount]) -> Result<(Image, Option<Image>), CreateError> {
-    let pair = |mount: &ReadOnlyMount| (mount.source.clone(), mount.target.to_string_lossy().into_owned());
-    let (runtime, code): (Vec<_>, Vec<_>) = mounts.iter().partition(|mount| is_runtime(mount));
-    let runtime: Vec<_> = runtime.into_iter().map(pair).collect();
-    let code: Vec<_> = code.into_iter().map(pair).collect();
-    let root = shared.images.base(&runtime).map_err(|error| set_up(&error))?;
-    let code = if code.is_empty() { None } else { Some(shared.images.code(&code)) };
-    Ok((root, code.transpose().map_err(|error| set_up(&error))?))
-}
-
-fn configuration(spec: &SandboxSpec) -> HostMessage {
-    let targets: Vec<String> = spec
-        .mounts
-        .iter()
-        .filter(|mount| !is_runtime(mount))
-        .map(|mount| mount.target.to_string_lossy().into_owned())
-        .collect();
-    let mut disks = vec![Disk::Scratch { device: "vdc".to_owned() }];
-    if !targets.is_empty() {
-        disks.push(Disk::Code { device: "vdb".to_owned(), targets });
-    }
-    HostMessage::Configure {
-        hostname: "sandbox".to_owned(),
-        disks,
-        limits: Limits {
-            memory_bytes: spec.memory_bytes,
-            processes: spec.processes,
-            open_files: spec.open_files,
-        },
-    }
 }
 
 /// Why a machine did not come to run.
@@ -445,6 +390,15 @@ impl Inner {
         }
     }
 
+    fn rest(&self) {
+        // Who has the turn speaks with its VMM.
+        let Ok(phase) = self.phase.try_lock() else { return };
+        let machine = lock(&self.machine).clone();
+        if let (Phase::Running(_), Some(machine)) = (&*phase, machine) {
+            self.link.rest(&machine.process);
+        }
+    }
+
     async fn resume(&self) -> Result<(), PauseError> {
         let mut phase = self.phase.lock().await;
         let berth = match std::mem::replace(&mut *phase, Phase::Gone) {
@@ -538,6 +492,10 @@ impl Sandbox for MicroVmSandbox {
         Box::pin(async move { self.inner.link.terminate() })
     }
 
+    fn rest(&self) {
+        self.inner.rest();
+    }
+
     fn pause(&self) -> BoxFuture<'_, Result<(), PauseError>> {
         Box::pin(self.inner.pause())
     }
@@ -565,33 +523,5 @@ impl Drop for MicroVmSandbox {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { inner.destroy().await });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use hearth_types::InstanceId;
-
-    fn spec(memory_mb: u64, cpu_millis: u32) -> SandboxSpec {
-        SandboxSpec {
-            instance: InstanceId::new(1, 1),
-            root: Root::Host,
-            mounts: Vec::new(),
-            memory_bytes: memory_mb << 20,
-            cpu_millis,
-            processes: 1,
-            open_files: 1,
-            scratch_bytes: 1,
-            egress: Egress::None,
-        }
-    }
-
-    #[test]
-    fn few_sizes_of_machines_serve_all_functions() {
-        let sizes: Vec<u64> =
-            [1, 128, 129, 256, 512, 1_769, 10_240].map(|mb| shape_for(&spec(mb, 500)).memory_mb).into();
-        assert_eq!(sizes, [192, 192, 320, 320, 576, 2_112, 16_448]);
-        assert_eq!(shape_for(&spec(10_240, 5_789)).vcpus, 6);
     }
 }

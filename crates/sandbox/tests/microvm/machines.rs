@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hearth_sandbox::{Exit, PauseError, ReadOnlyMount, Sandbox, SandboxSpec};
 use libtest_mimic::Trial;
@@ -285,8 +285,43 @@ fn hibernation() -> Vec<Trial> {
     ]
 }
 
+/// What the kernel says of a process: `R`uns, `S`leeps, is s`T`opped.
+fn state_of(pid: i32) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(')').next().unwrap().split_whitespace().next().unwrap().to_owned()
+}
+
 fn ends() -> Vec<Trial> {
     vec![
+        trial("a_machine_that_rests_stands_still_until_something_is_said_to_it", |world| async {
+            let sandbox = world.sandbox().await;
+            let script = "read -r word < /tmp/pipe; echo $word";
+            shell(&*sandbox, "mkfifo /tmp/pipe").await;
+            let waits = sandbox.spawn(process(&["/bin/sh", "-c", script])).await.unwrap();
+            let vmm = *vmms(&world).first().unwrap();
+            sandbox.rest();
+            let until = Instant::now() + Duration::from_secs(10);
+            while state_of(vmm) != "T" {
+                assert!(Instant::now() < until, "it is {}", state_of(vmm));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            sandbox.rest();
+            assert_eq!(shell(&*sandbox, "echo woken > /tmp/pipe").await.0, Exit::Status(0));
+            assert_ne!(state_of(vmm), "T");
+            let (mut output, mut said) = (waits.output, String::new());
+            output.read_to_string(&mut said).await.unwrap();
+            assert_eq!((said.as_str(), end(waits.exit).await), ("woken\n", Exit::Status(0)));
+            // Nor does it keep it from hibernating, or from its end.
+            sandbox.rest();
+            sandbox.pause().await.unwrap();
+            sandbox.rest();
+            sandbox.resume().await.unwrap();
+            works(&*sandbox).await;
+            sandbox.rest();
+            sandbox.destroy().await;
+            assert!(vmms(&world).is_empty());
+            world
+        }),
         trial("a_vmm_that_is_killed_takes_only_its_own_instance_with_it", |world| async {
             let victim = world.sandbox().await;
             let victims = vmms(&world);

@@ -6,11 +6,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hearth_sandbox::Sandbox;
 
 use super::{Instance, Phase, lock};
 use crate::metrics::count;
+
+/// What has had nothing to do for so long stands still, where the driver has such a thing.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 impl Instance {
     /// Stops the instance if it has nothing to do.
@@ -25,6 +29,22 @@ impl Instance {
         count(&self.counters.hibernated);
         if self.is_wanted() {
             self.resume(&*sandbox).await;
+        }
+    }
+
+    /// Has the sandbox stand still if all in it have waited for a while.
+    pub(crate) fn rest(&self) {
+        let waits = {
+            let state = lock(&self.state);
+            state.phase == Phase::Serving
+                && state.flights.is_empty()
+                && state.end.is_none()
+                && state.last_used.elapsed() >= REST_AFTER
+                && state.protocol.can_be_saved()
+        };
+        let sandbox = if waits { lock(&self.sandbox).clone() } else { None };
+        if let Some(sandbox) = sandbox {
+            sandbox.rest();
         }
     }
 
