@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use hearth_store::StateReason;
+use hearth_store::{EventStore, NewEvent, StateReason, StoreError};
 use hearth_types::{
     AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
     Refusal, Reply, RevisionId,
@@ -60,6 +60,18 @@ pub trait Backend: Send + Sync + 'static {
         lines: usize,
     ) -> impl Future<Output = std::io::Result<Vec<LogLine>>> + Send;
 
+    /// What is kept of events, and what is configured of them.
+    fn events(&self) -> &dyn EventStore;
+
+    /// Takes an event, which is on disk when this answers `Ok`, and has it run in time.
+    fn accept(&self, event: NewEvent) -> impl Future<Output = Result<(), NotAccepted>> + Send;
+
+    /// Drops the events of a function that is gone.
+    fn forget_events(&self, function: &FunctionId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Why nothing can be sent to what an ARN names, as the end of a sentence that begins with it.
+    fn undeliverable(&self, arn: &str) -> Option<String>;
+
     /// Answers the operator's own paths: `/metrics` and what is below `/_hearth/`.
     fn operator(
         &self,
@@ -90,4 +102,24 @@ pub struct Provisioned {
     pub available: u32,
     /// Why there cannot be as many as were asked for.
     pub failure: Option<String>,
+}
+
+/// Why an event is not taken. It is not kept then, not even in part.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAccepted {
+    /// Its function has as many as it may.
+    #[error("{0}")]
+    FunctionFull(String),
+    /// All functions together have.
+    #[error("{0}")]
+    Full(String),
+    /// The disk is full.
+    #[error("the disk that holds the events is full")]
+    DiskFull,
+    /// The store failed.
+    #[error("the store of the events failed; Hearth's log says why")]
+    Failed,
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
 }

@@ -8,6 +8,7 @@ use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde_json::{Map, Value};
 
+use crate::backend::NotAccepted;
 use crate::body::{Body, json};
 
 /// An error of the API.
@@ -112,6 +113,21 @@ impl ApiError {
         }
     }
 
+    /// What the sender of an event is told that is not taken.
+    pub(crate) fn not_accepted(refusal: &NotAccepted) -> Self {
+        let text = || format!("Rate Exceeded. {}", capital(&refusal.to_string()));
+        match refusal {
+            NotAccepted::FunctionFull(_) => {
+                Self::throttled(Some("FunctionInvocationRateLimitExceeded"), text())
+            }
+            NotAccepted::Full(_) | NotAccepted::Stopping => Self::unavailable(text()),
+            NotAccepted::DiskFull => {
+                Self::unavailable("The disk that holds Hearth's events is full; the event was not accepted")
+            }
+            NotAccepted::Failed => Self::internal("Hearth's store failed; its log says why"),
+        }
+    }
+
     /// What the caller is told when the store failed; the log has the details.
     pub(crate) fn store(error: &StoreError, arn: &str) -> Self {
         match error {
@@ -163,7 +179,10 @@ impl ApiError {
 
 /// A refusal's text as a sentence of its own.
 fn sentence(refusal: &Refusal) -> String {
-    let text = refusal.to_string();
+    capital(&refusal.to_string())
+}
+
+fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(chars).collect()
 }

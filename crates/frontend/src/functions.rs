@@ -43,6 +43,7 @@ impl<B: Backend> Core<B> {
             )));
         }
         let config = config::create(&named.id.name, &members)?;
+        self.check_dead_letter(&scope, &members)?;
         let tags = members.texts("Tags").unwrap_or_default();
         Settings::read(&tags)?;
         let found = self.store.function(&named.id).await.map_err(|error| ApiError::store(&error, &arn))?;
@@ -176,6 +177,7 @@ impl<B: Backend> Core<B> {
     pub(crate) async fn update_function_configuration(self: &Arc<Self>, call: Call) -> Answer {
         let members = Members::parse(&call.body)?;
         let named = call.changed_function(&members, &shapes::UPDATE_FUNCTION_CONFIGURATION_REQUEST)?;
+        self.check_dead_letter(&call.scope, &members)?;
         self.replace(&call, &named, &members, |record| config::change(&mut record.config, &members)).await
     }
 
@@ -237,6 +239,8 @@ impl<B: Backend> Core<B> {
         self.cache.remove(&named.id);
         self.urls.forget(&named.id, None);
         self.backend.function_deleted(&named.id);
+        let forgotten = self.backend.forget_events(&named.id).await;
+        forgotten.map_err(|error| ApiError::store(&error, &arn))?;
         self.backend.concurrency_reserved(&named.id, None);
         Ok(empty(StatusCode::NO_CONTENT))
     }

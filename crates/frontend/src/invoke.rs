@@ -21,6 +21,7 @@ use crate::Backend;
 use crate::body::{Body, empty, full};
 use crate::core::{Core, now_ms};
 use crate::error::ApiError;
+use crate::events::New;
 use crate::names::Qualifier;
 use crate::render::state_word;
 use crate::service::Call;
@@ -86,6 +87,10 @@ impl<B: Backend> Core<B> {
         let spec = self.serving(&named.id, &qualifier).await?;
         if wanted.dry_run {
             return Ok(("dry_run", Ok(empty(StatusCode::NO_CONTENT))));
+        }
+        if wanted.event {
+            let event = New { id: named.id, qualifier: qualifier.text(), payload, wanted };
+            return Ok(("accepted", self.accept_event(call.request_id, event).await));
         }
         let invocation = Invocation {
             request_id: call.request_id,
@@ -203,6 +208,7 @@ pub(crate) fn whole(reply: Reply) -> Result<Answer, ApiError> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) dry_run: bool,
+    pub(crate) event: bool,
     pub(crate) log_tail: bool,
     pub(crate) client_context: Option<String>,
     pub(crate) trace: Option<String>,
@@ -221,9 +227,6 @@ impl Wanted {
             violations.text(&log_type, "logType", &shapes::LOG_TYPE);
         }
         violations.finish()?;
-        if invocation_type == "Event" {
-            return Err(ApiError::unsupported("asynchronous invocation (InvocationType Event)"));
-        }
         for (header, what) in [
             ("x-amz-durable-execution-name", "durable executions (DurableExecutionName)"),
             ("x-amz-tenant-id", "tenant isolation (TenantId)"),
@@ -234,6 +237,7 @@ impl Wanted {
         }
         Ok(Self {
             dry_run: invocation_type == "DryRun",
+            event: invocation_type == "Event",
             log_tail: log_type == "Tail",
             client_context: text("x-amz-client-context").map(|text| client_context(&text)).transpose()?,
             trace: headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok()).map(str::to_owned),

@@ -49,6 +49,10 @@ impl<B: Backend> Core<B> {
         let wanted = Wanted::read(&call.headers)?;
         let payload = payload(call.body)?;
         let spec = self.serving(&named.id, &qualifier).await?;
+        if wanted.event {
+            let text = "Streaming is not supported for the invocation type Event";
+            return Err(ApiError::parameter(text));
+        }
         if wanted.dry_run {
             return Ok(("dry_run", empty(StatusCode::NO_CONTENT)));
         }

@@ -13,6 +13,8 @@ mod config;
 mod core;
 mod download;
 mod error;
+mod event_config;
+mod events;
 mod functions;
 mod hop;
 mod invoke;
@@ -44,12 +46,13 @@ use std::sync::Arc;
 
 use hearth_image::ImageStore;
 use hearth_store::{Store, StoreError};
-use hearth_types::AccountId;
+use hearth_types::{AccountId, FunctionId};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub use backend::{Backend, LogLine, Provisioned};
+pub use backend::{Backend, LogLine, NotAccepted, Provisioned};
 pub use body::{Body, full, stream};
+pub use events::{EventCall, EventPolicy, EventRun};
 pub use metrics::FrontendMetrics;
 
 use crate::core::Core;
@@ -98,6 +101,16 @@ impl<B: Backend> Frontend<B> {
     /// has its answer.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: watch::Receiver<bool>) {
         server::serve(Arc::clone(&self.core), listener, stop).await;
+    }
+
+    /// Runs a function with an event, once.
+    pub async fn run_event(&self, call: EventCall) -> EventRun {
+        self.core.run_event(call).await
+    }
+
+    /// How events of a function's qualifier are retried, and where their ends are told.
+    pub async fn event_policy(&self, function: &FunctionId, qualifier: Option<&str>) -> EventPolicy {
+        self.core.event_policy(function, qualifier).await
     }
 
     /// What it counts.

@@ -176,6 +176,16 @@ impl Qualifier {
         }
     }
 
+    /// As a caller says it; nothing if it is not said.
+    pub(crate) fn text(&self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Latest => Some(LATEST.to_owned()),
+            Self::Published(number) => Some(number.to_string()),
+            Self::Alias(alias) => Some(alias.clone()),
+        }
+    }
+
     /// `arn` with this behind it.
     pub(crate) fn behind(&self, arn: &str) -> String {
         match self {

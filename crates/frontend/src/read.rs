@@ -49,6 +49,8 @@ impl<B: Backend> Core<B> {
         }
         let (bytes, seconds, code) = match operation {
             "CreateFunction" | "UpdateFunctionCode" => (CODE_BYTES, 600, "RequestEntityTooLargeException"),
+            "Invoke" if is_event(headers) => (limits::ASYNC_PAYLOAD_BYTES, 60, "RequestTooLargeException"),
+            "InvokeAsync" => (limits::ASYNC_PAYLOAD_BYTES, 60, "RequestTooLargeException"),
             "Invoke" | "InvokeWithResponseStream" | "FunctionUrl" => {
                 (limits::SYNC_PAYLOAD_BYTES, 120, "RequestTooLargeException")
             }
@@ -86,6 +88,11 @@ impl<B: Backend> Core<B> {
             _ => Err(crowded()),
         }
     }
+}
+
+/// Whether an Invoke request is for later.
+fn is_event(headers: &HeaderMap) -> bool {
+    headers.get("x-amz-invocation-type").is_some_and(|value| value == "Event")
 }
 
 /// Whether a client sends its body without waiting to be told so.

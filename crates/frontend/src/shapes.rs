@@ -351,6 +351,27 @@ pub(crate) static TAGGABLE_RESOURCE: Shape = Shape::Text {
 pub(crate) static INVOCATION_TYPE: Shape = Shape::Enum(&["Event", "RequestResponse", "DryRun"]);
 /// `LogType`.
 pub(crate) static LOG_TYPE: Shape = Shape::Enum(&["None", "Tail"]);
+static DESTINATION_ARN: Shape = Shape::Text {
+    min: 0,
+    max: 350,
+    pattern: r"$|kafka://([^.]([a-zA-Z0-9\-_.]{0,248}))|arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1})?:(\d{12})?:(.*)",
+    secret: false,
+};
+static DESTINATION: Shape = Shape::Structure(&[may("Destination", &DESTINATION_ARN)]);
+pub(crate) static DESTINATION_CONFIG: Shape =
+    Shape::Structure(&[may("OnSuccess", &DESTINATION), may("OnFailure", &DESTINATION)]);
+static MAXIMUM_RETRY_ATTEMPTS: Shape =
+    Shape::Integer { min: limits::RETRY_ATTEMPTS.min as i64, max: limits::RETRY_ATTEMPTS.max as i64 };
+static MAXIMUM_EVENT_AGE: Shape =
+    Shape::Integer { min: limits::EVENT_AGE_SECONDS.min as i64, max: limits::EVENT_AGE_SECONDS.max as i64 };
+/// `PutFunctionEventInvokeConfigRequest` and `UpdateFunctionEventInvokeConfigRequest`.
+pub(crate) static EVENT_INVOKE_CONFIG_REQUEST: Shape = Shape::Structure(&[
+    may("MaximumRetryAttempts", &MAXIMUM_RETRY_ATTEMPTS),
+    may("MaximumEventAgeInSeconds", &MAXIMUM_EVENT_AGE),
+    may("DestinationConfig", &DESTINATION_CONFIG),
+]);
+/// `MaxFunctionEventInvokeConfigListItems`.
+pub(crate) static MAX_EVENT_CONFIG_ITEMS: Shape = Shape::Integer { min: 1, max: 50 };
 /// `MaxListItems`.
 pub(crate) static MAX_LIST_ITEMS: Shape = Shape::Integer { min: 1, max: 10000 };
 /// `FunctionVersion`.

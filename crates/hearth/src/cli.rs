@@ -2,6 +2,7 @@
 
 mod bench;
 mod deploy;
+mod events;
 mod functions;
 pub(crate) mod kernel;
 pub(crate) mod runtime;
@@ -46,6 +47,8 @@ enum Command {
     Logs(functions::LogsArgs),
     /// List instances
     Ps(functions::PsArgs),
+    /// List what waits to be run: events, by function and destination
+    Events(events::EventsArgs),
     /// Empty a worker: no new instances, idle ones end, busy ones finish
     Drain(functions::DrainArgs),
     /// Delete a function, its logs and its instances
@@ -98,6 +101,7 @@ impl Cli {
             Command::Invoke(args) => functions::invoke(&args),
             Command::Logs(args) => functions::logs(&args),
             Command::Ps(args) => functions::ps(&args),
+            Command::Events(args) => events::run(&args),
             Command::Drain(args) => functions::drain(&args),
             Command::Rm(args) => functions::rm(&args),
             Command::Doctor(args) => doctor::run(&args),

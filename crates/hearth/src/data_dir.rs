@@ -119,6 +119,10 @@ impl DataDir {
         self.path.join("hearth.db")
     }
 
+    pub(crate) fn events(&self) -> PathBuf {
+        self.path.join("events.db")
+    }
+
     pub(crate) fn code(&self) -> PathBuf {
         self.path.join("code")
     }

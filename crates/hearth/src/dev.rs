@@ -18,7 +18,7 @@ use hearth_image::ImageStore;
 use hearth_placement::{Capacity, Oversubscription};
 use hearth_runtimes::Catalog;
 use hearth_sandbox::Driver;
-use hearth_store::{SqliteStore, Store};
+use hearth_store::{SqliteEvents, SqliteStore, Store};
 use hearth_types::{AccountId, Isolation, WorkerId, limits};
 use hearth_worker::{Launcher, Logs, Worker, WorkerConfig};
 use prometheus_client::registry::Registry;
@@ -34,9 +34,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::cli::{default_listen, runtime::HomeArgs, runtimes_home};
 use crate::data_dir::{DataDir, random_u64};
 use crate::drivers::DriverArgs;
+use crate::event_args::EventArgs;
 use crate::operator::{Exposition, Operator};
 use crate::role::pressure::{self, MemoryLimit};
-use crate::role::{LocalBackend, LocalLauncher, ManagerShell, ManagerShellConfig, Workers};
+use crate::role::{Events, LocalBackend, LocalLauncher, ManagerShell, ManagerShellConfig, Workers};
 
 /// Requests in flight have this long to finish when the server stops.
 const DRAIN_GRACE: Duration = Duration::from_secs(30);
@@ -95,6 +96,8 @@ pub(crate) struct DevArgs {
     /// Most sandboxes of each runtime that are made before their function is known; 0 makes none
     #[arg(long, env = "HEARTH_POOL", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=64))]
     pool: u32,
+    #[command(flatten)]
+    events: EventArgs,
     /// Log kept of each function, MiB; the oldest goes first
     #[arg(long, env = "HEARTH_LOG_MB", value_name = "MB", default_value_t = 64,
           value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
@@ -160,6 +163,7 @@ fn log_to_stderr() {
 struct Server {
     frontend: Arc<Frontend<LocalBackend>>,
     manager: Arc<ManagerShell>,
+    events: Arc<Events>,
     workers: Workers,
     driver: Arc<dyn Driver>,
     endpoint: String,
@@ -193,6 +197,7 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
         _ = tokio::time::timeout(DRAIN_GRACE, serving) => {}
         () = stop_signals.next() => eprintln!("hearth: stopping at once"),
     }
+    server.events.stop(DRAIN_GRACE).await;
     server.manager.stop();
     let mut ending = JoinSet::new();
     for (_, worker) in server.workers.iter() {
@@ -245,21 +250,48 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
         account_concurrency: args.account_concurrency,
     };
     let metrics = Arc::new(Exposition::default());
+    let events = open_events(args, data).await?;
     let operator = Operator::new(
         Arc::clone(&manager),
+        Arc::clone(&events),
         workers.clone(),
         Arc::clone(&catalog),
         Arc::clone(&store),
         Arc::clone(&metrics),
     );
-    let backend = LocalBackend::new(Arc::clone(&manager), workers.clone(), catalog, operator);
+    let backend =
+        LocalBackend::new(Arc::clone(&manager), workers.clone(), catalog, Arc::clone(&events), operator);
     collect_code(store.as_ref(), &images).await;
-    let frontend = Arc::new(Frontend::new(frontend_config, store, images, Arc::new(backend)));
+    let frontend = Arc::new(Frontend::new(frontend_config, Arc::clone(&store), images, Arc::new(backend)));
     let mut registry = Registry::with_prefix("hearth");
     frontend.metrics().register(&mut registry);
     metrics.show(registry);
     frontend.resume().await.context("cannot take up unfinished functions")?;
-    Ok(Server { frontend, manager, workers, driver, endpoint })
+    begin_events(&events, &store, &frontend).await?;
+    Ok(Server { frontend, manager, events, workers, driver, endpoint })
+}
+
+async fn open_events(args: &DevArgs, data: &DataDir) -> anyhow::Result<Arc<Events>> {
+    let path = data.events();
+    let store = tokio::task::spawn_blocking(move || SqliteEvents::open(&path)).await;
+    let store = store.context("opening the events broke off")??;
+    let (config, destinations) = (args.events.config(), args.events.destinations());
+    Ok(Arc::new(Events::new(config, Arc::new(store), destinations)))
+}
+
+/// Takes up the events that are on disk, and runs them from now on.
+async fn begin_events(
+    events: &Arc<Events>,
+    store: &Arc<dyn Store>,
+    frontend: &Arc<Frontend<LocalBackend>>,
+) -> anyhow::Result<()> {
+    let waiting = events.recover(store.as_ref()).await?;
+    if waiting > 0 {
+        tracing::info!(waiting, "events are taken up again");
+    }
+    let (events, frontend) = (Arc::clone(events), Arc::clone(frontend));
+    tokio::spawn(async move { events.dispatch(&frontend).await });
+    Ok(())
 }
 
 /// Side by side: one waits for the disk, the other for the kernel.

@@ -7,6 +7,7 @@ mod deploy;
 mod dev;
 mod doctor;
 mod drivers;
+mod event_args;
 mod operator;
 mod role;
 mod table;

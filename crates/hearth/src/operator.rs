@@ -1,5 +1,6 @@
 //! The operator's side of a running server: instances, logs, runtimes, health and metrics.
 
+mod events;
 mod metrics;
 
 use std::collections::HashMap;
@@ -18,7 +19,7 @@ use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::role::{ManagerShell, Workers};
+use crate::role::{Events, ManagerShell, Workers};
 
 pub(crate) use metrics::Exposition;
 
@@ -29,6 +30,7 @@ const LOG_PIECES: usize = 64;
 /// Answers what the operator asks.
 pub(crate) struct Operator {
     manager: Arc<ManagerShell>,
+    events: Arc<Events>,
     workers: Workers,
     catalog: Arc<Catalog>,
     metrics: Arc<Exposition>,
@@ -40,12 +42,13 @@ pub(crate) struct Operator {
 impl Operator {
     pub(crate) fn new(
         manager: Arc<ManagerShell>,
+        events: Arc<Events>,
         workers: Workers,
         catalog: Arc<Catalog>,
         store: Arc<dyn Store>,
         metrics: Arc<Exposition>,
     ) -> Self {
-        Self { manager, workers, catalog, metrics, store }
+        Self { manager, events, workers, catalog, metrics, store }
     }
 
     /// Answers a request below `/_hearth/`, or for `/metrics`, of a caller who acts for `account`.
@@ -69,9 +72,10 @@ impl Operator {
             );
         }
         match path {
-            "/metrics" => text(self.metrics.render(&self.manager, &self.workers)),
+            "/metrics" => text(self.metrics.render(&self.manager, &self.workers, &self.events)),
             "/_hearth/health" => json_answer(&json!({ "status": "ok" })),
             "/_hearth/ps" => json_answer(&self.instances()),
+            "/_hearth/events" => json_answer(&events::list(&self.events)),
             "/_hearth/runtimes" => self.runtimes().await,
             _ => match path.strip_prefix("/_hearth/logs/") {
                 Some(name) => self.logs(account, name, query).await,

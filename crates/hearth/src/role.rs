@@ -4,12 +4,15 @@
 
 mod backend;
 mod clock;
+pub(crate) mod destinations;
+pub(crate) mod events;
 mod launcher;
 mod manager;
 pub(crate) mod pressure;
 mod workers;
 
 pub(crate) use backend::LocalBackend;
+pub(crate) use events::Events;
 pub(crate) use launcher::LocalLauncher;
 pub(crate) use manager::{ManagerShell, ManagerShellConfig};
 pub(crate) use workers::Workers;

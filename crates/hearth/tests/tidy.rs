@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 600;
 
 /// What each crate may use: the arrows of ARCHITECTURE.md.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("types", &[]),
     ("wire", &[]),
     ("agent", &["wire"]),
     ("manager", &["types"]),
     ("placement", &["types"]),
+    ("events", &["types"]),
     ("kernel", &[]),
     ("rootfs", &[]),
     ("network", &["types"]),

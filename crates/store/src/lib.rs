@@ -1,19 +1,24 @@
 //! What must survive: functions with their configuration, code references and tags, their versions, aliases
 //! and what is provisioned for them; and documents that the API keeps whole.
 //!
-//! One trait, [`Store`], with one test suite that every implementation passes.
+//! One trait, [`Store`], with one test suite that every implementation passes. Events, and what is configured of them,
+//! have a trait of their own, [`EventStore`]: they come by the thousand and go again.
 //! Soft state (instances, leases) is never kept here: it is rebuilt from the workers.
 
 mod documents;
+mod events;
 mod record;
 mod sqlite;
 
 pub use documents::{Document, DocumentId, Documents, Expect};
+pub use events::{
+    EventContext, EventHead, EventRecord, EventStore, Expected, NewEvent, Setting, SettingKind, Target,
+};
 pub use record::{
     AliasRecord, Change, CodeRef, FunctionConfig, FunctionRecord, LastUpdate, LoggingConfig, NewFunction,
     NewVersion, ProvisionedRecord, Served, State, StateReason, UpdateStatus, UrlRecord, Usage, VersionRecord,
 };
-pub use sqlite::{OpenError, SqliteStore};
+pub use sqlite::{GroupCommit, OpenError, SqliteEvents, SqliteStore};
 
 use std::future::Future;
 use std::pin::Pin;

@@ -6,6 +6,7 @@
 
 mod aliases;
 mod documents;
+mod events;
 mod open;
 mod rows;
 mod urls;
@@ -21,6 +22,7 @@ use hearth_types::{AccountId, CodeDigest, FunctionId, Version};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::events::{GroupCommit, SqliteEvents};
 pub use self::open::OpenError;
 use crate::{
     AliasRecord, BoxFuture, Change, FunctionRecord, NewFunction, NewVersion, ProvisionedRecord, State,
@@ -52,7 +54,7 @@ impl SqliteStore {
     /// # Errors
     /// See [`OpenError`]; a refusal changes nothing on disk.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::serve(open::open(path)?, path)
+        Self::serve(open::open(path, open::FUNCTIONS)?, path)
     }
 
     fn serve(mut connection: Connection, path: &Path) -> Result<Self, OpenError> {

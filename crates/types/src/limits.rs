@@ -7,6 +7,12 @@ use std::time::Duration;
 
 /// Largest payload of a synchronous invocation, bytes.
 pub const SYNC_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
+/// Largest payload of an asynchronous invocation, bytes.
+pub const ASYNC_PAYLOAD_BYTES: usize = 1024 * 1024;
+/// Times an event is run again after it failed.
+pub const RETRY_ATTEMPTS: Bounds<u32> = Bounds { min: 0, max: 2, default: 2 };
+/// Age at which an event is given up, seconds.
+pub const EVENT_AGE_SECONDS: Bounds<u32> = Bounds { min: 60, max: 21_600, default: 21_600 };
 /// Largest answer that a runtime may post, bytes.
 pub const RESPONSE_BYTES: usize = 6_291_556;
 /// Largest answer that a runtime may stream to a caller who takes a stream, bytes.

@@ -12,12 +12,13 @@ use super::*;
 use crate::error::ApiError;
 
 /// What an operation that is there does otherwise than in Lambda, or not yet.
-const NOTES: [(&str, &str); 17] = [
+const NOTES: [(&str, &str); 18] = [
     (
         "CreateFunction",
         "code as `ZipFile` only; settings without which a function would not do what its owner \
-         expects (`Layers`, `FileSystemConfigs`, `ImageConfig`, ...) are refused by name; `VpcConfig`, \
-         `DeadLetterConfig` and `KMSKeyArn` are kept and given back, and do nothing; `SnapStart` saves versions where \
+         expects (`Layers`, `FileSystemConfigs`, `ImageConfig`, ...) are refused by name; `VpcConfig` \
+         and `KMSKeyArn` are kept and given back, and do nothing; `DeadLetterConfig` names what an event invoke \
+         config may name; `SnapStart` saves versions where \
          instances are micro-VMs, for every runtime; of \
          `CapacityProviderConfig`, `PerExecutionEnvironmentMaxConcurrency` sets the requests at once in an instance, \
          unless the tag `hearth:concurrency` does",
@@ -35,7 +36,7 @@ const NOTES: [(&str, &str); 17] = [
     ("GetFunction", "`Code.Location` downloads for ten minutes, until the server stops"),
     (
         "Invoke",
-        "`RequestResponse` and `DryRun`; no `Event`, `TenantId` or `DurableExecutionName` yet; of an alias with weights \
+        "no `TenantId` or `DurableExecutionName` yet; `Event` is [EVENTS.md](EVENTS.md); of an alias with weights \
          each version gets its part, evenly spread rather than drawn",
     ),
     (
@@ -46,6 +47,10 @@ const NOTES: [(&str, &str); 17] = [
     ),
     ("ListFunctions", "at most 50 entries a page, as in Lambda; `MasterRegion` is ignored"),
     ("ListTags", "of functions"),
+    (
+        "PutFunctionEventInvokeConfig",
+        "destinations are functions and HTTP endpoints that the operator named; see [EVENTS.md](EVENTS.md)",
+    ),
     (
         "PublishVersion",
         "numbers are never given out again, even when the function is deleted and made anew; no `PublishTo`",

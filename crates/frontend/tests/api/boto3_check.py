@@ -80,7 +80,11 @@ def answers(c, arn):
     assert failed["StatusCode"] == 200 and failed["FunctionError"] == "Unhandled"
     assert c.invoke(FunctionName="f", InvocationType="DryRun")["StatusCode"] == 204
     assert c.invoke(FunctionName="f")["Payload"].read() == b"{}"
-    refused("UnsupportedOperationException", 501, c.invoke, "Event", FunctionName="f", InvocationType="Event")
+    event = c.invoke(FunctionName="f", InvocationType="Event")
+    assert event["StatusCode"] == 202 and event["Payload"].read() == b"" and "ExecutedVersion" not in event
+    words = "Request must be smaller than 1048576 bytes for the InvokeFunction operation"
+    larger = {"FunctionName": "f", "InvocationType": "Event", "Payload": b'"' + b"x" * (1 << 20) + b'"'}
+    refused("RequestTooLargeException", 413, c.invoke, words, **larger)
     refused("InvalidRequestContentException", 400, c.invoke, "Could not parse", FunctionName="f", Payload=b"{")
     words = "Request must be smaller than 6291456 bytes for the InvokeFunction operation"
     large = b'"' + b"x" * (6 << 20) + b'"'

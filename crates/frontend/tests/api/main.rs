@@ -5,6 +5,7 @@
 mod clients;
 mod concurrency;
 mod connections;
+mod events;
 mod functions;
 mod invocations;
 mod scripted;

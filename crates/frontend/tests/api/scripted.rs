@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hearth_frontend::{Backend, Body, LogLine, Provisioned, full};
-use hearth_store::StateReason;
+use hearth_frontend::{Backend, Body, LogLine, NotAccepted, Provisioned, full};
+use hearth_store::{EventStore, NewEvent, SqliteEvents, StateReason, StoreError};
 use hearth_types::{
     AccountId, Answer, FunctionError, FunctionId, FunctionSpec, InstanceId, Invocation, InvokeError, Lease,
     LeaseId, LeaseOutcome, LeaseRequest, Piece, Refusal, Reply, RevisionId, StreamEnd, StreamError,
@@ -20,6 +20,10 @@ use tokio::sync::Semaphore;
 /// Does what payloads say.
 #[derive(Debug)]
 pub(crate) struct Scripted {
+    /// Events are kept, and nobody runs them.
+    events: SqliteEvents,
+    pub(crate) accepted: Mutex<Vec<NewEvent>>,
+    _folder: tempfile::TempDir,
     /// Leases given so far.
     pub(crate) leases: AtomicU64,
     /// What is gated takes a permit before it goes on.
@@ -37,7 +41,11 @@ pub(crate) struct Scripted {
 
 impl Scripted {
     pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
         Self {
+            events: SqliteEvents::open(&folder.path().join("events.db")).unwrap(),
+            accepted: Mutex::default(),
+            _folder: folder,
             leases: AtomicU64::new(0),
             gate: Semaphore::new(0),
             released: Mutex::default(),
@@ -187,6 +195,30 @@ impl Backend for Scripted {
         let line =
             |epoch_ms, text: &str| LogLine { epoch_ms, instance: "i".to_owned(), text: text.to_owned() };
         Ok(vec![line(1_000, "START RequestId: 1 Version: 3"), line(1_000, "hello"), line(2_000, "END")])
+    }
+
+    fn events(&self) -> &dyn EventStore {
+        &self.events
+    }
+
+    async fn accept(&self, event: NewEvent) -> Result<(), NotAccepted> {
+        match &event.payload[..] {
+            b"\"no room\"" => Err(NotAccepted::FunctionFull("scripted".to_owned())),
+            b"\"no disk\"" => Err(NotAccepted::DiskFull),
+            _ => {
+                self.events.accept(event.clone()).await.map_err(|_| NotAccepted::Failed)?;
+                self.accepted.lock().unwrap().push(event);
+                Ok(())
+            }
+        }
+    }
+
+    async fn forget_events(&self, function: &FunctionId) -> Result<(), StoreError> {
+        self.events.forget(function).await
+    }
+
+    fn undeliverable(&self, arn: &str) -> Option<String> {
+        (!arn.starts_with("arn:aws:sqs:")).then(|| "is scripted to be nowhere".to_owned())
     }
 
     async fn operator(&self, method: &Method, path: &str, query: &str, account: AccountId) -> Response<Body> {

@@ -26,6 +26,7 @@ Examples:
   hearth invoke hello '{\"name\":\"Ada\"}'
   echo '[1,2,3]' | hearth invoke sum -
   hearth invoke hello @event.json --log
+  hearth invoke hello '{}' --event     does not wait; see `hearth events`
 
 Exits with 1 when the function fails; its error document is on stdout all the same.")]
 pub(crate) struct InvokeArgs {
@@ -35,8 +36,11 @@ pub(crate) struct InvokeArgs {
     #[arg(default_value = "{}")]
     payload: String,
     /// Print the end of the invocation's log to stderr
-    #[arg(long)]
+    #[arg(long, conflicts_with = "event")]
     log: bool,
+    /// Only hand the event over, to be run later and again if it fails; prints its id
+    #[arg(long)]
+    event: bool,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -48,7 +52,14 @@ pub(crate) fn invoke(args: &InvokeArgs) -> anyhow::Result<ExitCode> {
     if args.log {
         headers.push(("x-amz-log-type", "Tail"));
     }
+    if args.event {
+        headers.push(("x-amz-invocation-type", "Event"));
+    }
     let reply = args.server.client()?.post(&path, &headers, &payload)?.into_success("invoke the function")?;
+    if args.event {
+        println!("{}", printable(reply.header("x-amzn-requestid").unwrap_or("-")));
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(tail) = reply.header("x-amz-log-result") {
         let tail = BASE64.decode(tail).context("the server's log tail is not base64")?;
         for line in String::from_utf8_lossy(&tail).lines() {

@@ -7,7 +7,7 @@ use hearth_manager::{BlankState, Savings};
 use hearth_worker::Metrics;
 use prometheus_client::registry::Registry;
 
-use crate::role::{ManagerShell, Workers};
+use crate::role::{Events, ManagerShell, Workers};
 
 /// The registry that parts count in, and the readings that are taken when somebody asks.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ impl Exposition {
     }
 
     /// Everything, as of now.
-    pub(crate) fn render(&self, manager: &Arc<ManagerShell>, workers: &Workers) -> String {
+    pub(crate) fn render(&self, manager: &Arc<ManagerShell>, workers: &Workers, events: &Events) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
         if let Some(registry) = self.registry.get() {
@@ -37,12 +37,13 @@ impl Exposition {
         }
         render_manager(&mut text, manager);
         render_workers(&mut text, workers);
+        super::events::render(&mut text, events);
         text.push_str(end);
         text
     }
 }
 
-fn metric(text: &mut String, name: &str, kind: &str, help: &str, samples: &[(&str, u64)]) {
+pub(super) fn metric(text: &mut String, name: &str, kind: &str, help: &str, samples: &[(&str, u64)]) {
     let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} {kind}");
     for (labels, value) in samples {
         let sample = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use hearth_frontend::{Backend, Body, LogLine, Provisioned};
+use hearth_frontend::{Backend, Body, LogLine, NotAccepted, Provisioned};
 use hearth_runtimes::Catalog;
-use hearth_store::StateReason;
+use hearth_store::{EventStore, NewEvent, StateReason, StoreError};
 use hearth_types::{
     AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
     Refusal, Reply, RevisionId,
@@ -13,13 +13,14 @@ use hearth_worker::SnapshotError;
 use http::{Method, Response};
 
 use crate::operator::Operator;
-use crate::role::{ManagerShell, Workers};
+use crate::role::{Events, ManagerShell, Workers};
 
 /// The manager and the workers of this process.
 pub(crate) struct LocalBackend {
     manager: Arc<ManagerShell>,
     workers: Workers,
     catalog: Arc<Catalog>,
+    events: Arc<Events>,
     operator: Operator,
 }
 
@@ -28,9 +29,10 @@ impl LocalBackend {
         manager: Arc<ManagerShell>,
         workers: Workers,
         catalog: Arc<Catalog>,
+        events: Arc<Events>,
         operator: Operator,
     ) -> Self {
-        Self { manager, workers, catalog, operator }
+        Self { manager, workers, catalog, events, operator }
     }
 }
 
@@ -127,6 +129,22 @@ impl Backend for LocalBackend {
             text: line.text,
         };
         Ok(read.into_iter().map(line).collect())
+    }
+
+    fn events(&self) -> &dyn EventStore {
+        self.events.store()
+    }
+
+    async fn accept(&self, event: NewEvent) -> Result<(), NotAccepted> {
+        self.events.accept(event).await
+    }
+
+    async fn forget_events(&self, function: &FunctionId) -> Result<(), StoreError> {
+        self.events.forget(function).await
+    }
+
+    fn undeliverable(&self, arn: &str) -> Option<String> {
+        self.events.undeliverable(arn)
     }
 
     async fn operator(&self, method: &Method, path: &str, query: &str, account: AccountId) -> Response<Body> {

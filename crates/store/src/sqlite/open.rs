@@ -15,13 +15,17 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// Says in the file's header that it is Hearth's: "Hrth".
 const APPLICATION_ID: i32 = 0x4872_7468;
-/// The schema's versions, each the step from the one before; `user_version` counts those that were taken.
-const MIGRATIONS: [&str; 4] = [
+/// A schema's versions, each the step from the one before; `user_version` counts those that were taken.
+pub(super) type Migrations = &'static [&'static str];
+/// The schema of functions.
+pub(super) const FUNCTIONS: Migrations = &[
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
 ];
+/// The schema of events.
+pub(super) const EVENTS: Migrations = &[include_str!("schema/events-1.sql")];
 /// What a SQLite file begins with, and where in it some numbers are. Source: sqlite.org/fileformat2.html.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const HEADER: usize = 100;
@@ -116,7 +120,7 @@ pub enum OpenError {
     },
 }
 
-pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
+pub(super) fn open(path: &Path, schema: Migrations) -> Result<Connection, OpenError> {
     let marker = beside(path, "-made");
     match fs::symlink_metadata(path) {
         Ok(_) => {}
@@ -125,13 +129,13 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
             if let Some(evidence) = traces.into_iter().find(|trace| trace.exists()) {
                 return Err(OpenError::Missing { path: path.to_owned(), evidence: evidence.clone() });
             }
-            create(path)?;
+            create(path, schema)?;
         }
         Err(source) => return Err(io_error("find", path, source)),
     }
     check_file(path)?;
-    let connection = check_pages(path)?;
-    let result = prepare(&connection, "FULL");
+    let connection = check_pages(path, schema)?;
+    let result = prepare(&connection, schema, "FULL");
     result.map_err(|error| sqlite_error("prepare", path, error))?;
     if !marker.exists() {
         let text = "Beside this file is Hearth's database. This file remembers that there was one.\n";
@@ -142,10 +146,10 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
 }
 
 /// Makes a complete, empty database at `path`, or nothing.
-fn create(path: &Path) -> Result<(), OpenError> {
+fn create(path: &Path, schema: Migrations) -> Result<(), OpenError> {
     let draft = beside(path, "-new");
     remove_draft(&draft)?;
-    let made = make(&draft).map_err(|error| sqlite_error("make", path, error)).and_then(|()| {
+    let made = make(&draft, schema).map_err(|error| sqlite_error("make", path, error)).and_then(|()| {
         File::open(&draft)
             .and_then(|file| file.sync_all())
             .and_then(|()| fs::rename(&draft, path))
@@ -160,11 +164,11 @@ fn create(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-fn make(draft: &Path) -> rusqlite::Result<()> {
+fn make(draft: &Path, schema: Migrations) -> rusqlite::Result<()> {
     let connection = connect(draft, OpenFlags::SQLITE_OPEN_CREATE)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     // Nobody relies on a draft: its file is synced once, when it is whole.
-    prepare(&connection, "OFF")?;
+    prepare(&connection, schema, "OFF")?;
     connection.close().map_err(|(_, error)| error)
 }
 
@@ -220,22 +224,22 @@ fn field(header: &[u8; HEADER], at: usize) -> u32 {
 }
 
 /// Takes the file for this process and has SQLite check all of it, without writing.
-fn check_pages(path: &Path) -> Result<Connection, OpenError> {
+fn check_pages(path: &Path, schema: Migrations) -> Result<Connection, OpenError> {
     // Closing must not move an existing log into a file that is refused.
     let keep_log = beside(path, "-wal").exists();
     let check = || -> rusqlite::Result<_> {
         let connection = connect(path, OpenFlags::empty())?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep_log)?;
-        let schema: i64 = connection.pragma_query_one(None, "user_version")?;
+        let taken: i64 = connection.pragma_query_one(None, "user_version")?;
         let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        Ok((connection, schema, verdict))
+        Ok((connection, taken, verdict))
     };
     let (connection, found, verdict) = check().map_err(|error| sqlite_error("check", path, error))?;
     if verdict != "ok" {
         return Err(OpenError::Damaged { path: path.to_owned(), problem: verdict.replace('\n', " ") });
     }
-    if usize::try_from(found).map_or(true, |found| found > MIGRATIONS.len()) {
-        return Err(OpenError::TooNew { path: path.to_owned(), found, known: MIGRATIONS.len() });
+    if usize::try_from(found).map_or(true, |found| found > schema.len()) {
+        return Err(OpenError::TooNew { path: path.to_owned(), found, known: schema.len() });
     }
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
@@ -253,13 +257,13 @@ fn connect(path: &Path, extra: OpenFlags) -> rusqlite::Result<Connection> {
 }
 
 /// Sets the connection up, with `FULL` to lose nothing that was committed, and brings the schema up to date.
-fn prepare(connection: &Connection, synchronous: &str) -> rusqlite::Result<()> {
+fn prepare(connection: &Connection, schema: Migrations, synchronous: &str) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
     let taken: usize = connection.pragma_query_one(None, "user_version")?;
-    for (step, sql) in (1_i64..).zip(MIGRATIONS).skip(taken) {
+    for (step, sql) in (1_i64..).zip(schema).skip(taken) {
         connection
             .execute_batch(&format!("BEGIN IMMEDIATE; {sql}; PRAGMA user_version = {step}; COMMIT;"))?;
     }
