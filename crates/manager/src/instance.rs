@@ -89,6 +89,7 @@ pub(crate) struct Instance {
     /// When it was last looked at for eviction, or came into service.
     pub(crate) looked_at: Time,
     service_links: Links,
+    worker_links: Links,
 }
 
 impl Instance {
@@ -113,6 +114,7 @@ impl Instance {
             since: now,
             looked_at: now,
             service_links: Links::default(),
+            worker_links: Links::default(),
         }
     }
 
@@ -136,6 +138,7 @@ impl Instance {
         match order {
             Order::Pool => &self.pool_links,
             Order::Service => &self.service_links,
+            Order::Worker => &self.worker_links,
         }
     }
 
@@ -143,6 +146,7 @@ impl Instance {
         match order {
             Order::Pool => &mut self.pool_links,
             Order::Service => &mut self.service_links,
+            Order::Worker => &mut self.worker_links,
         }
     }
 }

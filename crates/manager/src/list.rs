@@ -14,6 +14,8 @@ pub(crate) enum Order {
     Pool,
     /// Among all instances that take requests.
     Service,
+    /// Among those of one worker that take requests.
+    Worker,
 }
 
 /// An instance's neighbours in a list.

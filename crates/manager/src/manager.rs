@@ -19,7 +19,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hearth_types::{
     EndReason, FunctionSpec, InstanceId, Lease, LeaseId, LeaseOutcome, LeaseRequest, Refusal, RevisionId,
-    Time,
+    Time, WorkerId,
 };
 use slotmap::{Key, KeyData, SlotMap};
 
@@ -58,6 +58,8 @@ pub struct Manager {
     waits: BTreeMap<WaitId, Wait>,
     /// All instances that take requests, for eviction: those come first that were not looked at for longest.
     service: List,
+    /// Those of each worker, for its relief and drain: those come first that were not looked at for longest.
+    by_worker: HashMap<WorkerId, List, RandomState>,
     /// Instances in `Phase::Ending`, and blanks that end: the room that will be free soon.
     ending: usize,
     /// Pools with starts that wait for room, each once, those first that have waited longest; and all those starts.
@@ -95,6 +97,7 @@ impl Manager {
             leases: SlotMap::with_key(),
             waits: BTreeMap::new(),
             service: List::new(Order::Service),
+            by_worker: HashMap::default(),
             ending: 0,
             room_wanted: VecDeque::new(),
             owed: 0,

@@ -180,7 +180,7 @@ pub enum Event {
         /// Its reservation, if it has one.
         reserved: Option<u32>,
     },
-    /// So many instances of a revision are to be kept ready, whether or not requests come. What was said of it before
+    /// Instances for so many requests at once of a revision are to be kept ready, whether or not they come. What was said of it before
     /// is over; zero ends it.
     Provision {
         /// The revision.

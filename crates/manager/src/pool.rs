@@ -63,7 +63,7 @@ pub(crate) struct Pool {
     starting: usize,
     /// Why its instances are to end when they have nothing to do, if they are.
     pub(crate) retired: Option<EndReason>,
-    /// Instances that are kept whether or not requests come.
+    /// Requests at once that instances are kept for, whether or not they come.
     pub(crate) provisioned: u32,
     /// Instances of it in any phase.
     pub(crate) instances: usize,
@@ -202,9 +202,14 @@ impl Pool {
         self.starting + self.owed
     }
 
+    /// Instances that what is provisioned takes: each serves as many requests as it has before another is preferred.
+    pub(crate) fn provisioned_instances(&self) -> usize {
+        self.provisioned.div_ceil(self.soft()) as usize
+    }
+
     /// Whether one instance fewer would be fewer than are provisioned.
     pub(crate) fn needs_all(&self) -> bool {
-        self.retired.is_none() && self.live() <= self.provisioned as usize
+        self.retired.is_none() && self.live() <= self.provisioned_instances()
     }
 
     /// Whether nothing is left that this pool must be kept for.

@@ -11,6 +11,7 @@ use hearth_types::{
 use super::{Held, Manager};
 use crate::instance::{Instance, InstanceKey, Phase};
 use crate::limiter::Served;
+use crate::list::{List, Order};
 use crate::messages::Action;
 use crate::pool::PoolKey;
 
@@ -147,7 +148,7 @@ impl Manager {
 
     /// Makes a starting instance ready and serves who waits.
     fn enter_service(&mut self, now: Time, key: InstanceKey, cold: bool, actions: &mut Vec<Action>) {
-        self.service.add(&mut self.instances, key);
+        self.join_service(key);
         self.change(key, |instance| {
             instance.phase = Phase::Ready;
             instance.last_used = now;
@@ -245,7 +246,7 @@ impl Manager {
         match self.instances[key].phase {
             phase @ (Phase::Starting | Phase::Ready) => {
                 if phase == Phase::Ready {
-                    self.service.remove(&mut self.instances, key);
+                    self.leave_service(key);
                 }
                 self.disarm(key);
                 self.change(key, |instance| instance.phase = Phase::Draining(reason));
@@ -399,12 +400,33 @@ impl Manager {
         key
     }
 
+    /// Puts an instance, whose worker is known, among those that take requests.
+    fn join_service(&mut self, key: InstanceKey) {
+        self.service.add(&mut self.instances, key);
+        if let Some(worker) = self.instances[key].worker.clone() {
+            let theirs = self.by_worker.entry(worker).or_insert_with(|| List::new(Order::Worker));
+            theirs.add(&mut self.instances, key);
+        }
+    }
+
+    fn leave_service(&mut self, key: InstanceKey) {
+        self.service.remove(&mut self.instances, key);
+        let Some(worker) = &self.instances[key].worker else { return };
+        if let Some(theirs) = self.by_worker.get_mut(worker) {
+            let worker = worker.clone();
+            theirs.remove(&mut self.instances, key);
+            if theirs.newest().is_none() {
+                self.by_worker.remove(&worker);
+            }
+        }
+    }
+
     pub(super) fn forget(&mut self, key: InstanceKey) -> Option<Instance> {
         self.disarm(key);
         let instance = self.instances.get(key)?;
         let (pool, ready) = (instance.pool, instance.phase == Phase::Ready);
         if ready {
-            self.service.remove(&mut self.instances, key);
+            self.leave_service(key);
         }
         self.pools[pool].take(&mut self.instances, key);
         let instance = self.instances.remove(key)?;

@@ -19,6 +19,8 @@ const LONG_IDLE: Duration = Duration::from_secs(10);
 const COMPARED: usize = 64;
 /// Idle instances that go at once when a worker is short of memory: this part of them, at least one.
 const RELIEF_PART: usize = 8;
+/// Instances that are looked at for it at once: it is asked again a moment later, and goes on where it was.
+const RELIEF_LOOKED_AT: usize = 2_048;
 
 impl Manager {
     pub(super) fn placement_failed(
@@ -171,8 +173,8 @@ impl Manager {
     /// Takes all instances of a worker out of service; provisioned ones are made anew, elsewhere.
     pub(super) fn drain_worker(&mut self, now: Time, worker: &WorkerId, actions: &mut Vec<Action>) {
         self.blanks_leave(Some(worker), actions);
-        let of_worker = |key: &InstanceKey| self.instances[*key].worker.as_ref() == Some(worker);
-        let leaving: Vec<_> = self.service.iter(&self.instances).filter(of_worker).collect();
+        let theirs = self.by_worker.get(worker);
+        let leaving: Vec<_> = theirs.map(|theirs| theirs.iter(&self.instances).collect()).unwrap_or_default();
         for key in leaving {
             let pool = self.instances[key].pool;
             self.drain(key, EndReason::WorkerDrained, actions);
@@ -193,15 +195,7 @@ impl Manager {
         if self.give_up_blanks(now, worker, actions) {
             return;
         }
-        let may_go = |key: &InstanceKey| {
-            let instance = &self.instances[*key];
-            let may = match relief {
-                Relief::Hibernate => !instance.asleep,
-                Relief::Evict => !self.pools[instance.pool].needs_all(),
-            };
-            may && instance.is_idle() && instance.worker.as_ref() == Some(worker)
-        };
-        let mut idle: Vec<_> = self.service.iter(&self.instances).filter(may_go).collect();
+        let mut idle = self.idle_of(worker, relief);
         idle.sort_by_key(|&key| (self.instances[key].last_used, key));
         idle.truncate((idle.len() / RELIEF_PART).max(1));
         for key in idle {
@@ -223,5 +217,29 @@ impl Manager {
                 }
             }
         }
+    }
+
+    /// Instances of a worker that may hibernate or end, of those that were not looked at for longest.
+    fn idle_of(&mut self, worker: &WorkerId, relief: Relief) -> Vec<InstanceKey> {
+        let Some(theirs) = self.by_worker.get_mut(worker) else { return Vec::new() };
+        let mut idle = Vec::new();
+        let last = theirs.newest();
+        for _ in 0..RELIEF_LOOKED_AT {
+            let Some(key) = theirs.oldest() else { break };
+            let instance = &self.instances[key];
+            let may = match relief {
+                Relief::Hibernate => !instance.asleep,
+                Relief::Evict => !self.pools[instance.pool].needs_all(),
+            };
+            if may && instance.is_idle() {
+                idle.push(key);
+            }
+            theirs.remove(&mut self.instances, key);
+            theirs.add(&mut self.instances, key);
+            if Some(key) == last {
+                break;
+            }
+        }
+        idle
     }
 }

@@ -230,6 +230,7 @@ impl Manager {
         assert_eq!(self.timers.len() + self.ending + self.room_wanted.len() + self.owed, 0, "{self:#?}");
         assert_eq!(self.ledger.functions.len() + self.accounts().count(), 0);
         assert_eq!(self.service.newest(), None);
+        assert!(self.by_worker.is_empty());
         assert_eq!(self.next_deadline(), None);
     }
 }

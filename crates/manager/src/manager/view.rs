@@ -121,11 +121,11 @@ pub struct BlankView<'a> {
 /// What has become of a revision's provisioned concurrency.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provisioned {
-    /// Instances wanted.
+    /// Requests at once that instances are wanted for.
     pub requested: u32,
-    /// Instances that are ready, up to that number.
+    /// Slots of instances that are ready, up to that number.
     pub allocated: u32,
-    /// Those of them without a request.
+    /// Those of them that are free.
     pub available: u32,
     /// Why there are fewer than wanted and none is on its way, if so.
     pub failure: Option<String>,
@@ -144,19 +144,20 @@ impl Manager {
         let Some(pool) = self.by_revision.get(revision).map(|&key| &self.pools[key]) else {
             return Provisioned::default();
         };
-        let requested = pool.provisioned;
+        let (requested, slots) = (pool.provisioned, pool.soft());
         let ready = pool.ready(&self.instances).filter(|&key| !self.instances[key].init_failed);
-        let (ready, idle) = ready.fold((0_u32, 0_u32), |(ready, idle), key| {
-            (ready + 1, idle + u32::from(self.instances[key].is_idle()))
+        let (instances, free) = ready.fold((0_usize, 0_u32), |(ready, free), key| {
+            (ready + 1, free.saturating_add(slots.saturating_sub(self.instances[key].load)))
         });
+        let ready = u32::try_from(instances).unwrap_or(u32::MAX).saturating_mul(slots);
         let failure = pool.provision_failure.clone().or_else(|| {
-            let failing = pool.ready_count() > ready as usize;
+            let failing = pool.ready_count() > instances;
             failing.then(|| "the function fails to initialize; its log says why".to_owned())
         });
         Provisioned {
             requested,
             allocated: ready.min(requested),
-            available: idle.min(requested),
+            available: free.min(requested),
             failure: failure.filter(|_| ready < requested),
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_types::{FunctionSpec, KeepAlive, StartReason, Time};
+use hearth_types::{EndReason, FunctionSpec, KeepAlive, RevisionId, StartReason, Time};
 
 use super::timers::Timer;
 use super::{Manager, PoolKey};
@@ -49,7 +49,7 @@ impl Manager {
         if self.stopping || entry.retired.is_some() {
             return;
         }
-        let missing = (entry.provisioned as usize).saturating_sub(entry.live());
+        let missing = entry.provisioned_instances().saturating_sub(entry.live());
         if missing == 0 {
             return;
         }
@@ -66,7 +66,7 @@ impl Manager {
     /// A provisioned instance could not be had.
     pub(super) fn provision_failed(&mut self, now: Time, pool: PoolKey, reason: String) {
         let entry = &mut self.pools[pool];
-        if entry.retired.is_none() && entry.live() < entry.provisioned as usize {
+        if entry.retired.is_none() && entry.live() < entry.provisioned_instances() {
             entry.provision_failure = Some(reason);
             entry.health.growth_failed(now);
             self.arm_pool(pool, now + PROVISION_RETRY);
@@ -190,13 +190,20 @@ impl Manager {
         }
     }
 
-    /// Whether an empty pool is kept for what is known of it: its idle times, or that its starts fail.
+    /// Whether an empty pool is kept for what is known of it: its idle times, or that its starts fail. Also when it was
+    /// replaced, until the next revision has come and taken that over.
     pub(super) fn is_worth_remembering(&mut self, now: Time, pool: PoolKey) -> bool {
-        if self.stopping || self.pools[pool].retired.is_some() {
+        let entry = &self.pools[pool];
+        let passed_on = match entry.retired {
+            None => false,
+            Some(EndReason::Replaced) => !self.is_newest(pool),
+            Some(_) => true,
+        };
+        if self.stopping || passed_on {
             return false;
         }
-        let entry = &self.pools[pool];
-        let last_used = if self.learns(pool) { entry.idle_times.last_ghost() } else { None };
+        let learns = self.config.learn_idle_times && entry.spec.keep_alive == KeepAlive::Learned;
+        let last_used = if learns { entry.idle_times.last_ghost() } else { None };
         let learned = last_used.map(|last_used| last_used + IdleTimes::span());
         let Some(until) = learned.max(entry.health.memory()).filter(|until| *until > now) else {
             return false;
@@ -205,6 +212,14 @@ impl Manager {
             self.arm_pool(pool, until);
         }
         true
+    }
+
+    /// Whether there is no pool of a later revision of its version.
+    fn is_newest(&self, pool: PoolKey) -> bool {
+        let entry = &self.pools[pool];
+        let RevisionId { version, number } = &entry.spec.revision;
+        let revisions = &self.ledger.functions[entry.function].pools;
+        revisions.range((version.version, *number)..=(version.version, u64::MAX)).count() <= 1
     }
 
     /// A pool's time has come: for provisioned instances, for one that is foreseen, or to be forgotten.

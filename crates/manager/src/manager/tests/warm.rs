@@ -127,6 +127,93 @@ fn a_function_that_comes_like_a_clock_is_ready_when_it_comes_and_costs_nothing_b
 }
 
 #[test]
+fn what_is_learned_outlives_a_deploy_also_when_there_is_no_instance_then() {
+    let mut story = Story::new();
+    let mut newer = learned("f");
+    newer.revision.number += 1;
+    // Two uses half an hour apart, twenty times: kept or not, the next is foreseen.
+    let mut windows = Vec::new();
+    for round in 0..20 {
+        let spec = if round < 10 { learned("f") } else { newer.clone() };
+        let lease = match story.acquire(spec) {
+            Acquired::Leased(lease) => lease,
+            Acquired::Waiting(_) => {
+                let [instance] = story.started()[..] else { panic!() };
+                story.ready(instance);
+                story.granted().remove(0).1
+            }
+            Acquired::Refused(refusal) => panic!("{refusal}"),
+        };
+        story.give_back(&lease);
+        let left = story.ended();
+        windows.push(left.len());
+        for (instance, _) in left {
+            story.event(Event::InstanceGone { instance });
+        }
+        if round == 9 {
+            assert!(story.manager.instances().next().is_none(), "nothing runs at the deploy");
+            story.event(Event::RevisionReplaced { revision: newer.revision.clone() });
+            story.after(1_800);
+            continue;
+        }
+        for _ in 0..30 {
+            for (instance, _) in story.ended() {
+                story.event(Event::InstanceGone { instance });
+            }
+            let starting = story.manager.instances().find(|view| view.state == InstanceState::Starting);
+            if let Some(instance) = starting.map(|view| view.id) {
+                story.ready(instance);
+            }
+            story.after(60);
+        }
+    }
+    assert_eq!(windows[9..], [1; 11], "not kept after a use, before the deploy and after: {windows:?}");
+    story.event(Event::RevisionReplaced { revision: revision("f", 9) });
+    for instance in story.manager.instances().map(|view| view.id).collect::<Vec<_>>() {
+        story.event(Event::Placed { instance, worker: local() });
+        story.event(Event::InstanceGone { instance });
+    }
+    story.after(20_000);
+    story.assert_nothing_left();
+}
+
+#[test]
+fn provisioned_concurrency_is_in_requests_at_once_not_in_instances() {
+    let mut story = Story::new();
+    let mut spec = spec("f", 1);
+    spec.concurrency = Concurrency::new(4, 4);
+    spec.concurrency.adaptive = false;
+    provision(&mut story, spec.clone(), 6);
+    let [a, b] = story.started()[..] else { panic!("two with four slots each") };
+    let state = |story: &Story| story.manager.provisioned(&revision("f", 1));
+    story.ready(a);
+    assert_eq!((state(&story).allocated, state(&story).available), (4, 4));
+    story.ready(b);
+    assert_eq!((state(&story).allocated, state(&story).available), (6, 6));
+    let leases: Vec<_> = (0..5).map(|_| story.leases(spec.clone())).collect();
+    assert_eq!((state(&story).allocated, state(&story).available), (6, 3));
+    leases.iter().for_each(|lease| story.give_back(lease));
+    story.after(10_000);
+    assert_eq!(story.ended(), [], "both are needed for six");
+}
+
+#[test]
+fn relief_looks_at_no_more_than_some_instances_at_a_time_and_at_all_in_the_end() {
+    let mut story = Story::new();
+    let all: Vec<_> = (0..5_000).map(|n| story.idle(spec(&format!("f{n}"), 1))).collect();
+    story.take_actions();
+    let mut asleep = 0;
+    for look in 0..200 {
+        story.event(Event::MemoryShort { worker: local(), relief: Relief::Hibernate });
+        let now = story.take_actions().len();
+        assert!(now <= 256, "{now} at once");
+        assert!(look > 0 || now == 256);
+        asleep += now;
+    }
+    assert_eq!(asleep, all.len());
+}
+
+#[test]
 fn what_is_learned_is_forgotten_in_time() {
     let mut story = Story::new();
     let instance = story.idle(learned("f"));
