@@ -52,6 +52,7 @@ bench: build kernel
 	scripts/setup bench
 	.cache/venv/bin/python bench/run
 	.cache/venv/bin/python bench/scale
+	.cache/venv/bin/python bench/cold
 	.cache/venv/bin/python bench/microvms
 
 clean:
