@@ -22,6 +22,21 @@ pub struct Cluster {
     pub cpu_percent: u32,
     /// Requests at once that an account may have.
     pub account_concurrency: u32,
+    /// Most blanks of each kind.
+    pub blanks: u32,
+    /// What instances really use of their memory; if it is not said, workers are never pressed.
+    pub memory_use: Option<MemoryUse>,
+}
+
+/// Parts of its memory that an instance really uses, percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// While it starts or has requests.
+    pub busy: u32,
+    /// Without any.
+    pub idle: u32,
+    /// While it hibernates.
+    pub asleep: u32,
 }
 
 impl Default for Cluster {
@@ -35,6 +50,8 @@ impl Default for Cluster {
             memory_percent: 100,
             cpu_percent: 1_000,
             account_concurrency: limits::ACCOUNT_CONCURRENCY,
+            blanks: 0,
+            memory_use: None,
         }
     }
 }
@@ -52,12 +69,27 @@ pub struct Starts {
     pub repeated: f64,
     /// How long it takes to end an instance, nanoseconds.
     pub end: u64,
+    /// Share of starts whose init phase fails, 0 to 1. The first request does it again, and fails as often.
+    pub init_failing: f64,
+    /// What is left of a start's time when it is made of a blank, 0 to 1.
+    pub of_blank: f64,
+    /// How much longer a request runs that wakes its instance, nanoseconds.
+    pub wake: u64,
 }
 
 impl Default for Starts {
     /// A quarter of a second, a second for the slowest hundredth; nothing fails.
     fn default() -> Self {
-        Self { median: SECOND / 4, p99: SECOND, failing: 0.0, repeated: 0.0, end: SECOND / 50 }
+        Self {
+            median: SECOND / 4,
+            p99: SECOND,
+            failing: 0.0,
+            repeated: 0.0,
+            end: SECOND / 50,
+            init_failing: 0.0,
+            of_blank: 0.3,
+            wake: SECOND / 10,
+        }
     }
 }
 

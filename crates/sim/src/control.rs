@@ -6,12 +6,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_manager::{Acquired, Action, Config, Event, Manager, Savings, WaitId};
-use hearth_placement::{self as placement, Capacity, Oversubscription, Packing, PlaceRequest, Placement};
+use hearth_manager::{Acquired, Action, Config, Event, Manager, Relief, Savings, WaitId};
+use hearth_placement::pressure::PressureLevel;
+use hearth_placement::{
+    self as placement, Capacity, NoRoom, Oversubscription, Packing, PlaceRequest, Placement,
+};
 use hearth_types::{
-    AccountId, CodeDigest, EndReason, FunctionId, FunctionSpec, InstanceId, Isolation, Lease, LeaseId,
-    LeaseOutcome, LeaseRequest, Queue, Refusal, RevisionId, Runtime, StartReason, Time, Version, VersionId,
-    WorkerId,
+    AccountId, BlankKind, CodeDigest, EndReason, FunctionId, FunctionSpec, InstanceId, Isolation, Lease,
+    LeaseId, LeaseOutcome, LeaseRequest, Queue, Refusal, RevisionId, Runtime, StartReason, Time, Version,
+    VersionId, WorkerId,
 };
 
 use crate::cluster::Cluster;
@@ -33,7 +36,17 @@ impl From<LeaseId> for LeaseNumber {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wanted {
     /// An instance of the function is to be made on the worker, if there is room on one.
-    Start { instance: InstanceId, function: u32, worker: Option<u32>, reason: StartReason },
+    Start {
+        instance: InstanceId,
+        function: u32,
+        worker: Option<u32>,
+        reason: StartReason,
+        of_blank: Option<InstanceId>,
+    },
+    /// A blank is to be made on the worker, if there is room to spare on one.
+    MakeBlank { blank: InstanceId, worker: Option<u32> },
+    /// The blank is to be ended.
+    EndBlank { blank: InstanceId },
     /// The instance is to be stopped, its memory taken back until it is needed.
     Hibernate { instance: InstanceId },
     /// The instance is to be ended.
@@ -56,6 +69,8 @@ pub(crate) enum Asked {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Report {
     Ready,
+    /// Ready, but its init phase failed.
+    ReadyWithoutInit,
     StartFailed,
     Gone,
 }
@@ -70,6 +85,8 @@ pub(crate) struct Control {
     workers: Vec<WorkerId>,
     worker_numbers: HashMap<WorkerId, u32>,
     cluster: Cluster,
+    /// Of blanks that are being made.
+    kinds: HashMap<InstanceId, BlankKind>,
     actions: Vec<Action>,
 }
 
@@ -137,6 +154,7 @@ impl Control {
                 epoch,
                 account_concurrency: cluster.account_concurrency,
                 cold_start_worth: policy.cold_start_worth,
+                blanks: cluster.blanks,
                 ..Config::default()
             }),
             epoch,
@@ -145,6 +163,7 @@ impl Control {
             worker_numbers: workers.iter().cloned().zip(0..).collect(),
             workers,
             cluster: cluster.clone(),
+            kinds: HashMap::new(),
             actions: Vec::new(),
         }
     }
@@ -168,17 +187,17 @@ impl Control {
     /// A worker reports on one of its instances.
     pub(crate) fn report(&mut self, now: Time, worker: u32, instance: InstanceId, report: Report) {
         let event = match report {
-            Report::Ready => Event::InstanceReady {
+            Report::Ready | Report::ReadyWithoutInit => Event::InstanceReady {
                 instance,
                 worker: self.workers[worker as usize].clone(),
-                initialized: true,
+                initialized: matches!(report, Report::Ready),
             },
             Report::StartFailed => {
                 Event::InstanceStartFailed { instance, reason: "it was simulated to".to_owned() }
             }
             Report::Gone => Event::InstanceGone { instance },
         };
-        if !matches!(report, Report::Ready) {
+        if !matches!(report, Report::Ready | Report::ReadyWithoutInit) {
             self.placement.handle(now, placement::Event::InstanceEnded { instance });
         }
         self.manager.handle(now, event, &mut self.actions);
@@ -236,7 +255,11 @@ impl Control {
         for action in actions.drain(..) {
             wanted.push(match action {
                 Action::StartInstance { instance, spec, reason } => self.place(now, instance, &spec, reason),
-                Action::MakeBlank { .. } | Action::EndBlank { .. } => continue,
+                Action::MakeBlank { blank, kind } => self.place_blank(now, blank, &kind),
+                Action::EndBlank { blank, .. } => {
+                    self.placement.handle(now, placement::Event::BlankWithdrawn { blank });
+                    Wanted::EndBlank { blank }
+                }
                 Action::HibernateInstance { instance, .. } => Wanted::Hibernate { instance },
                 Action::EndInstance { instance, reason, .. } => Wanted::End { instance, reason },
                 Action::Grant { wait, lease: Lease { id, instance, cold, .. } } => {
@@ -252,20 +275,70 @@ impl Control {
     }
 
     fn place(&mut self, now: Time, instance: InstanceId, spec: &FunctionSpec, reason: StartReason) -> Wanted {
-        let placed = self.placement.place(now, &PlaceRequest::new(instance, spec));
+        let request = PlaceRequest::new(instance, spec);
+        let placed = self.placement.place_on_blank(now, &request, &spec.blank_kind());
+        let of_blank = placed.as_ref().ok().and_then(|(_, blank)| *blank);
+        let worker = self.answer(now, instance, placed.map(|(worker, _)| worker));
+        if let Some(blank) = of_blank {
+            self.manager.handle(now, Event::BlankTaken { blank }, &mut self.actions);
+        }
+        let function = u32::try_from(spec.revision.number).unwrap_or(u32::MAX);
+        Wanted::Start { instance, function, worker, reason, of_blank }
+    }
+
+    fn place_blank(&mut self, now: Time, blank: InstanceId, kind: &BlankKind) -> Wanted {
+        let placed = self.placement.place_blank(now, blank, kind);
+        let worker = self.answer(now, blank, placed);
+        self.kinds.insert(blank, kind.clone());
+        Wanted::MakeBlank { blank, worker }
+    }
+
+    /// Tells the manager what placement said of an instance or a blank: its worker's number, if it has one.
+    fn answer(&mut self, now: Time, id: InstanceId, placed: Result<WorkerId, NoRoom>) -> Option<u32> {
         let (event, worker) = match placed {
             Ok(worker) => {
                 let number = self.worker_numbers.get(&worker).copied();
-                (Event::Placed { instance, worker }, number)
+                (Event::Placed { instance: id, worker }, number)
             }
             Err(no_room) => {
-                let (room_may_come, why) = (no_room.room_may_come, String::new());
-                (Event::PlacementFailed { instance, reason: why, room_may_come }, None)
+                let (room_may_come, reason) = (no_room.room_may_come, String::new());
+                (Event::PlacementFailed { instance: id, reason, room_may_come }, None)
             }
         };
         self.manager.handle(now, event, &mut self.actions);
-        let function = u32::try_from(spec.revision.number).unwrap_or(u32::MAX);
-        Wanted::Start { instance, function, worker, reason }
+        worker
+    }
+
+    /// A blank is ready, or nothing is left of it.
+    pub(crate) fn report_blank(&mut self, now: Time, worker: u32, blank: InstanceId, gone: bool) {
+        if gone {
+            self.kinds.remove(&blank);
+            self.placement.handle(now, placement::Event::InstanceEnded { instance: blank });
+            self.manager.handle(now, Event::BlankGone { blank }, &mut self.actions);
+            return;
+        }
+        let worker = self.workers[worker as usize].clone();
+        self.manager.handle(now, Event::BlankReady { blank, worker }, &mut self.actions);
+        if self.manager.offers(blank)
+            && let Some(kind) = self.kinds.remove(&blank)
+        {
+            self.placement.handle(now, placement::Event::BlankReady { blank, kind });
+        }
+    }
+
+    /// A worker is pressed harder or less.
+    pub(crate) fn pressed(&mut self, now: Time, worker: u32, level: PressureLevel, falls: bool) {
+        let worker = self.workers[worker as usize].clone();
+        self.placement.handle(now, placement::Event::PressureChanged { worker, level });
+        if falls {
+            self.manager.handle(now, Event::RoomMayHaveCome, &mut self.actions);
+        }
+    }
+
+    /// A worker is short of memory.
+    pub(crate) fn memory_short(&mut self, now: Time, worker: u32, relief: Relief) {
+        let worker = self.workers[worker as usize].clone();
+        self.manager.handle(now, Event::MemoryShort { worker, relief }, &mut self.actions);
     }
 
     /// Whether nothing is left in either machine.

@@ -5,10 +5,12 @@
 //! grows with functions, instances and requests in flight, not with requests.
 
 mod agenda;
+mod blanks;
 mod books;
 mod checks;
 mod instances;
 mod lives;
+mod pressure;
 #[cfg(test)]
 mod tests;
 
@@ -79,6 +81,8 @@ struct Engine<'a> {
     agenda: Agenda,
     sources: Vec<Source>,
     instances: Instances,
+    blanks: blanks::Blanks,
+    pressure: pressure::Pressure,
     waiting: ByCount<WaitId, Waiting>,
     books: Books,
     checks: checks::Checks,
@@ -121,6 +125,8 @@ impl<'a> Engine<'a> {
             agenda: Agenda::new(),
             sources: (0..functions).map(|index| Source::new(*seed, index)).collect(),
             instances: Instances::default(),
+            blanks: blanks::Blanks::default(),
+            pressure: pressure::Pressure::new(cluster.workers),
             waiting: ByCount::default(),
             books: Books::new(workload),
             checks: checks::Checks::new(workload, cluster),
@@ -147,6 +153,9 @@ impl<'a> Engine<'a> {
             }
         }
         engine.agenda.add(workload.end, What::Over);
+        if cluster.memory_use.is_some() {
+            engine.agenda.add(pressure::BETWEEN_LOOKS, What::Look);
+        }
         for (index, failure) in (0..).zip(&setup.failures) {
             if let Failure::WorkersDie { at, .. } = failure {
                 engine.agenda.add(*at, What::WorkersDie(index));
@@ -168,7 +177,8 @@ impl<'a> Engine<'a> {
             };
             let now = self.agenda.now();
             if self.books.advance(now) {
-                self.checks.compare(&self.control, &self.instances, self.waiting.len())?;
+                let there = (self.instances.len(), self.blanks.len());
+                self.checks.compare(&self.control, there, self.waiting.len())?;
                 progress(self.books.progress());
             }
             let time = Time::from_nanos(now);
@@ -181,8 +191,11 @@ impl<'a> Engine<'a> {
                 }
                 Next::What(What::WorkersDie(index)) => self.workers_die(now, index)?,
                 Next::What(What::Over) => self.over = true,
+                Next::What(What::Blank { blank, gone }) => self.blank_reports(time, blank, gone),
+                Next::What(What::Look) => self.look_at_memory(time)?,
                 Next::What(What::WorkerBack(worker)) => {
                     self.up[worker as usize] = true;
+                    self.pressure.reset(worker);
                     self.control.worker_joined(time, worker);
                 }
             }
@@ -255,17 +268,27 @@ impl Engine<'_> {
         }
         let held = entry.held();
         entry.load += 1;
+        let woken = std::mem::take(&mut entry.asleep);
         let (memory, after) = (entry.memory_mb, entry.held());
         self.books.moved(memory, held, after);
         self.books.serve(request.function, now - request.since, cold);
-        self.agenda.add(now.saturating_add(request.runs), What::Done { lease, instance: key });
+        let runs = request.runs.saturating_add(if woken { self.setup.starts.wake } else { 0 });
+        self.agenda.add(now.saturating_add(runs), What::Done { lease, instance: key });
         Ok(())
     }
 
     fn done(&mut self, time: Time, lease: LeaseNumber, key: u32) -> Result<(), String> {
         self.let_go(key)?;
-        self.books.completed += 1;
-        self.control.release(time, lease, false);
+        // Who comes first after a failed init phase does it again, and fails with it as often.
+        let entry = self.instances.entry(key);
+        let again = std::mem::take(&mut entry.init_failed);
+        let failed = again && self.starts.unit() < self.setup.starts.init_failing;
+        if failed {
+            self.books.failed += 1;
+        } else {
+            self.books.completed += 1;
+        }
+        self.control.release(time, lease, failed);
         Ok(())
     }
 

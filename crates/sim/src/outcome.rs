@@ -17,6 +17,8 @@ pub struct Outcome {
     pub completed: u64,
     /// Those that ran when their worker died.
     pub lost_with_a_worker: u64,
+    /// Those that failed because the init phase of their instance did, for the second time.
+    pub failed_to_initialize: u64,
     /// Those that got no slot.
     pub refused_total: u64,
     /// Those by reason.
@@ -41,6 +43,8 @@ pub struct Outcome {
     pub spared: Spared,
     /// Workers that died.
     pub workers_lost: u64,
+    /// Times that a worker became pressed for memory.
+    pub workers_pressed: u64,
     /// How it went, in equal parts of the time.
     pub samples: Vec<Sample>,
 }
@@ -96,6 +100,8 @@ pub struct Instances {
     pub not_placed: u64,
     /// Did not become ready.
     pub failed_to_start: u64,
+    /// Times that one was stopped to have its memory.
+    pub hibernated: u64,
     /// Most at once.
     pub peak: u64,
     /// Most of their memory at once, `GiB`.
@@ -119,6 +125,8 @@ pub struct Spared {
     pub ahead: u64,
     /// Not spared but made, by keeping instances shorter.
     pub made_by_keeping_shorter: u64,
+    /// Not spared but shortened, by blanks.
+    pub shortened_by_blanks: u64,
 }
 
 /// One part of the time.

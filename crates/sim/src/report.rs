@@ -118,6 +118,7 @@ impl Report {
             row("requests", &|o| o.requests.to_string()),
             row("  completed", &|o| o.completed.to_string()),
             row("  lost with a worker", &|o| o.lost_with_a_worker.to_string()),
+            row("  failed to initialize", &|o| o.failed_to_initialize.to_string()),
             row("  refused", &|o| o.refused_total.to_string()),
         ];
         let reasons: BTreeSet<_> =
@@ -143,6 +144,9 @@ impl Report {
             row("  spared ahead of bursts", &|o| o.spared.ahead.to_string()),
             row("  spared by provisioned", &|o| o.spared.provisioned.to_string()),
             row("  made by keeping shorter", &|o| o.spared.made_by_keeping_shorter.to_string()),
+            row("  shortened by blanks", &|o| o.spared.shortened_by_blanks.to_string()),
+            row("workers pressed for memory", &|o| o.workers_pressed.to_string()),
+            row("  instances hibernated", &|o| o.instances.hibernated.to_string()),
             row("wait, p50", &|o| millis(o.wait_ms.p50)),
             row("wait, p99", &|o| millis(o.wait_ms.p99)),
             row("wait, p99.9", &|o| millis(o.wait_ms.p999)),

@@ -6,11 +6,16 @@
 //! seed = 7
 //! policies = ["fixed:10m", "learned"]
 //!
-//! [cluster]            # workers, memory_mb, cpus, instances, memory_percent, cpu_percent, account_concurrency
-//! workers = 20
+//! [cluster]            # workers, memory_mb, cpus, instances, memory_percent, cpu_percent, account_concurrency,
+//! workers = 20         # blanks (sandboxes of each kind made ahead)
 //!
-//! [starts]             # median, p99, end, failing_percent, repeated_percent (reports that come twice)
-//! median = "250ms"
+//! [memory]             # what instances really use of theirs; without it, no worker is ever pressed
+//! busy_percent = 60
+//! idle_percent = 40
+//! hibernating_percent = 5
+//!
+//! [starts]             # median, p99, end, failing_percent, repeated_percent (reports that come twice),
+//! median = "250ms"     # init_failing_percent, of_blank_percent (of the time, of a blank), wake
 //!
 //! [[workers_die]]      # at, workers, back_after
 //! at = "6h"

@@ -20,6 +20,10 @@ pub(super) enum What {
     Report { instance: u32, generation: u32, report: Report },
     /// The failure of this number.
     WorkersDie(u32),
+    /// A blank is ready, or gone.
+    Blank { blank: u32, gone: bool },
+    /// It is looked at how much memory is used.
+    Look,
     /// A worker is there again.
     WorkerBack(u32),
     /// The time is over in which requests come.

@@ -28,6 +28,10 @@ pub(super) enum Held {
 pub(super) struct Books {
     pub(super) completed: u64,
     pub(super) lost: u64,
+    /// Requests whose init phase failed.
+    pub(super) failed: u64,
+    pub(super) hibernated: u64,
+    pub(super) pressed: u64,
     pub(super) not_placed: u64,
     pub(super) workers_lost: u64,
     requests: u64,
@@ -60,6 +64,9 @@ impl Books {
         Self {
             completed: 0,
             lost: 0,
+            failed: 0,
+            hibernated: 0,
+            pressed: 0,
             not_placed: 0,
             workers_lost: 0,
             requests: 0,
@@ -225,6 +232,7 @@ impl Books {
             requests: self.requests,
             completed: self.completed,
             lost_with_a_worker: self.lost,
+            failed_to_initialize: self.failed,
             refused_total: self.refused(),
             cold_starts: self.cold,
             cold_share: if served == 0 { 0.0 } else { self.cold as f64 / served as f64 },
@@ -241,6 +249,7 @@ impl Books {
                 placed: self.starts,
                 not_placed: self.not_placed,
                 failed_to_start: self.starts_failed,
+                hibernated: self.hibernated,
                 peak: self.peak_instances,
                 peak_memory_gib: self.peak_memory as f64 / 1_024.0,
                 started_for: self.started_for,
@@ -252,8 +261,10 @@ impl Books {
                 prewarmed: savings.prewarmed,
                 ahead: savings.ahead,
                 made_by_keeping_shorter: savings.given_up,
+                shortened_by_blanks: savings.blanks,
             },
             workers_lost: self.workers_lost,
+            workers_pressed: self.pressed,
             refused: self.refused,
             samples: self.samples,
         }

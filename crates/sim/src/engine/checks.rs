@@ -63,16 +63,15 @@ impl Checks {
     pub(super) fn compare(
         &self,
         control: &Control,
-        instances: &Instances,
+        (there, blanks): (usize, usize),
         waiting: usize,
     ) -> Result<(), String> {
         if !cfg!(debug_assertions) {
             return Ok(());
         }
         let leased = self.in_flight - waiting;
-        let there = instances.len();
-        let wanted =
-            Counts { leased, waiting, instances: there, placed: there, overfull_workers: 0, starved: 0 };
+        let placed = there + blanks;
+        let wanted = Counts { leased, waiting, instances: there, placed, overfull_workers: 0, starved: 0 };
         let counts = control.counts();
         if counts != wanted {
             return Err(format!("the machines count {counts:?}, the workers {wanted:?}"));
@@ -93,8 +92,8 @@ impl Checks {
             let counts = control.counts();
             return Err(format!("the end left {there} instances, {waiting} waiting requests, {counts:?}"));
         }
-        if books.requests() != books.completed + books.lost + books.refused() {
-            return Err("requests are not those completed, lost and refused".to_owned());
+        if books.requests() != books.completed + books.failed + books.lost + books.refused() {
+            return Err("requests are not those completed, failed, lost and refused".to_owned());
         }
         Ok(())
     }

@@ -25,6 +25,10 @@ pub(super) struct Instance {
     /// How often its place was used before.
     pub(super) generation: u32,
     pub(super) phase: Phase,
+    /// Whether it hibernates.
+    pub(super) asleep: bool,
+    /// Whether its init phase failed, and was not done again yet.
+    pub(super) init_failed: bool,
     there: bool,
 }
 
@@ -75,7 +79,9 @@ impl Instances {
         let generation = self.places.get(key as usize).map_or(0, |old| old.generation.wrapping_add(1));
         let there = true;
         let phase = Phase::Starting;
-        let entry = Instance { id, function, worker, memory_mb, load: 0, generation, phase, there };
+        let (load, asleep, init_failed) = (0, false, false);
+        let entry =
+            Instance { id, function, worker, memory_mb, load, generation, phase, asleep, init_failed, there };
         match self.places.get_mut(key as usize) {
             Some(place) => *place = entry,
             None => self.places.push(entry),
@@ -91,6 +97,11 @@ impl Instances {
             self.by_id.remove(&entry.id);
             self.free.push(key);
         }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Instance> {
+        self.places.iter().filter(|entry| entry.there)
     }
 
     /// The places of a worker's instances.

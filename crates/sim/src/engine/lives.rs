@@ -13,16 +13,17 @@ impl Engine<'_> {
         let now = self.agenda.now();
         match wanted {
             Wanted::Start { worker: None, .. } => self.books.not_placed += 1,
-            Wanted::Start { instance, function, worker: Some(worker), reason } => {
+            Wanted::Start { instance, function, worker: Some(worker), reason, of_blank } => {
                 self.books.start(reason);
-                self.start(now, instance, function, worker);
+                if let Some(blank) = of_blank {
+                    self.take_blank(blank, worker)?;
+                }
+                self.start(now, instance, function, worker, of_blank.is_some());
             }
-            // Asked for only when a worker says that it is short of memory, which none does here.
-            Wanted::Hibernate { instance } => {
-                return Err(format!(
-                    "instance {instance} was to hibernate, though no worker is short of memory"
-                ));
-            }
+            Wanted::MakeBlank { worker: None, .. } => {}
+            Wanted::MakeBlank { blank, worker: Some(worker) } => self.make_blank(now, blank, worker),
+            Wanted::EndBlank { blank } => self.end_blank(now, blank),
+            Wanted::Hibernate { instance } => self.hibernate(instance)?,
             Wanted::End { instance, reason } => {
                 // One that went with its worker is over already.
                 let Some(key) = self.instances.find(instance) else { return Ok(()) };
@@ -55,11 +56,14 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn start(&mut self, now: u64, instance: InstanceId, function: u32, worker: u32) {
+    fn start(&mut self, now: u64, instance: InstanceId, function: u32, worker: u32, of_blank: bool) {
         let memory_mb = self.setup.workload.functions[function as usize].memory_mb;
         let (key, generation) = self.instances.add(instance, function, worker, memory_mb);
         self.books.started(memory_mb);
         let mut takes = self.setup.starts.draw(&mut self.starts) as f64;
+        if of_blank {
+            takes *= self.setup.starts.of_blank;
+        }
         for failure in &self.setup.failures {
             if let Failure::SlowStarts { from, until, times } = failure
                 && (*from..*until).contains(&now)
@@ -68,7 +72,14 @@ impl Engine<'_> {
             }
         }
         let fails = self.starts.unit() < self.setup.starts.failing;
-        let report = if fails { Report::StartFailed } else { Report::Ready };
+        let init_failing = self.setup.starts.init_failing;
+        let report = if fails {
+            Report::StartFailed
+        } else if init_failing > 0.0 && self.starts.unit() < init_failing {
+            Report::ReadyWithoutInit
+        } else {
+            Report::Ready
+        };
         let at = now.saturating_add(crate::units::whole(takes));
         self.agenda.add(at, What::Report { instance: key, generation, report });
     }
@@ -77,13 +88,18 @@ impl Engine<'_> {
         let Some(entry) = self.instances.of_generation(key, generation) else { return };
         let (id, worker, memory, held) = (entry.id, entry.worker, entry.memory_mb, entry.held());
         match (report, entry.phase) {
-            (Report::Ready, Phase::Starting) => {
+            (Report::Ready | Report::ReadyWithoutInit, Phase::Starting) => {
                 entry.phase = Phase::Ready;
+                entry.init_failed = matches!(report, Report::ReadyWithoutInit);
                 let after = entry.held();
                 self.books.moved(memory, held, after);
             }
             // It was told to end while it started; its end is on the way.
-            (Report::Ready | Report::StartFailed, _) if entry.phase != Phase::Starting => return,
+            (Report::Ready | Report::ReadyWithoutInit | Report::StartFailed, _)
+                if entry.phase != Phase::Starting =>
+            {
+                return;
+            }
             _ => {
                 self.books.gone(memory, held, matches!(report, Report::StartFailed));
                 self.instances.remove(key);
@@ -133,6 +149,7 @@ impl Engine<'_> {
             self.books.gone(memory, held, false);
             self.instances.remove(key);
         }
+        self.blanks.lose(worker);
         self.control.worker_lost(time, worker);
         self.settle()
     }

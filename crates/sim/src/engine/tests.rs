@@ -108,6 +108,49 @@ fn starts_that_fail_are_counted_and_their_requests_refused() {
 }
 
 #[test]
+fn init_phases_that_fail_fail_their_requests_and_make_the_next_ones_wait_or_go() {
+    let text = HOUR_OF_MINUTES.replace("[starts]", "[starts]\ninit_failing_percent = 100");
+    let text = text.replace("1/m", "1/s").replace("duration = \"1s\"", "duration = \"100ms\"");
+    let outcome = simulate(&text, "fixed:10m");
+    assert_eq!(outcome.completed, 0);
+    assert_eq!(outcome.failed_to_initialize + outcome.refused["init-failing"], 3_600);
+    assert!(outcome.failed_to_initialize < 600, "it is left in peace for a while: {outcome:?}");
+}
+
+#[test]
+fn a_start_of_a_blank_takes_the_part_that_is_left() {
+    let text = HOUR_OF_MINUTES.replace("[starts]", "blanks = 1\n[starts]\nof_blank_percent = 20");
+    let outcome = simulate(&text, "fixed:30s");
+    assert_eq!((outcome.cold_starts, outcome.spared.shortened_by_blanks), (60, 59));
+    assert_eq!(outcome.wait_ms.max, 250.0);
+    assert!((50.0..50.5).contains(&outcome.wait_ms.p50), "{:?}", outcome.wait_ms);
+}
+
+#[test]
+fn workers_that_promise_more_than_they_have_hibernate_and_evict_before_they_are_full() {
+    let function =
+        "rate = \"1/m\"\narrivals = \"periodic\"\nduration = \"1s\"\nmemory_mb = 1024\ncopies = 40";
+    let text = |used: &str| {
+        format!(
+            "hours = 1\n[cluster]\nworkers = 1\nmemory_mb = 8192\nmemory_percent = 1000\n{used}[[function]]\n\
+             name = \"f\"\n{function}"
+        )
+    };
+    let unpressed = simulate(&text(""), "fixed:10m");
+    assert_eq!((unpressed.cold_starts, unpressed.workers_pressed), (40, 0));
+    let memory = "[memory]\nbusy_percent = 84\nidle_percent = 84\nhibernating_percent = 1\n";
+    let pressed = simulate(&text(memory), "fixed:10m");
+    assert_eq!(pressed.completed, pressed.requests, "all are served");
+    let (pressed_for, hibernated) = (pressed.workers_pressed, pressed.instances.hibernated);
+    assert!(pressed_for >= 1 && hibernated >= 30, "{pressed_for} {hibernated}");
+    let no_use = memory.replace("hibernating_percent = 1", "hibernating_percent = 84");
+    let evicted = simulate(&text(&no_use), "fixed:10m");
+    let gone = evicted.instances.ended["evicted"];
+    assert!(gone >= 10, "what hibernation does not give, eviction does: {gone}");
+    assert!(evicted.cold_starts > unpressed.cold_starts && evicted.completed == evicted.requests);
+}
+
+#[test]
 fn provisioned_instances_are_there_before_the_first_request() {
     let text = HOUR_OF_MINUTES.replace("rate = \"1/m\"", "rate = \"1/m\"\nprovisioned = 2");
     let text = text.replace("arrivals = \"periodic\"", "arrivals = \"poisson\"");
@@ -154,14 +197,23 @@ fn any_setup() -> impl Strategy<Value = String> {
         1_u32..60,
         0_u32..30,
         1_u64..200_000,
-        prop::collection::vec(death, 0..4),
+        (prop::collection::vec(death, 0..4), prop::option::of(0_u32..130), 0_u32..4),
         prop::collection::vec(function, 1..5),
     )
-        .prop_map(|(seed, workers, memory, account, failing, median, deaths, functions)| {
+        .prop_map(|(seed, workers, memory, account, failing, median, more, functions)| {
+            let (deaths, busy, blanks) = more;
+            let used = busy.map_or_else(String::new, |busy| {
+                format!(
+                    "[memory]\nbusy_percent = {busy}\nidle_percent = {}\nhibernating_percent = 5\n",
+                    busy / 2
+                )
+            });
             format!(
                 "hours = 1\nseed = {seed}\n[cluster]\nworkers = {workers}\nmemory_mb = {memory}\n\
-                 account_concurrency = {account}\n[starts]\nmedian = \"{median}ms\"\nfailing_percent = {failing}\n\
-                 repeated_percent = {failing}\n{}{}",
+                 memory_percent = {}\naccount_concurrency = {account}\nblanks = {blanks}\n[starts]\n\
+                 median = \"{median}ms\"\nfailing_percent = {failing}\ninit_failing_percent = {failing}\n\
+                 repeated_percent = {failing}\n{used}{}{}",
+                if busy.is_some() { 1_000 } else { 100 },
                 deaths.concat(),
                 functions.concat()
             )
@@ -178,7 +230,10 @@ proptest! {
         let outcome = simulate(&text, &policy);
         prop_assert_eq!(
             outcome.requests,
-            outcome.completed + outcome.lost_with_a_worker + outcome.refused_total
+            outcome.completed
+                + outcome.failed_to_initialize
+                + outcome.lost_with_a_worker
+                + outcome.refused_total
         );
         prop_assert_eq!(format!("{outcome:?}"), format!("{:?}", simulate(&text, &policy)));
     }

@@ -6,7 +6,7 @@ use hearth_types::Concurrency;
 use serde::Deserialize;
 
 use super::Scenario;
-use crate::cluster::{Cluster, Failure, Starts};
+use crate::cluster::{Cluster, Failure, MemoryUse, Starts};
 use crate::policy::Policy;
 use crate::units::{Rate, SECOND, Span};
 use crate::workload::Function;
@@ -59,6 +59,7 @@ struct ScenarioFile {
     policies: Option<Vec<Policy>>,
     #[serde(default)]
     cluster: ClusterTable,
+    memory: Option<MemoryTable>,
     #[serde(default)]
     starts: StartsTable,
     #[serde(default)]
@@ -80,6 +81,15 @@ struct ClusterTable {
     memory_percent: Option<Within<1, 1_000>>,
     cpu_percent: Option<Within<1, 10_000>>,
     account_concurrency: Option<Within<1, 10_000_000>>,
+    blanks: Option<Within<0, 64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemoryTable {
+    busy_percent: Within<0, 1_000>,
+    idle_percent: Within<0, 1_000>,
+    hibernating_percent: Within<0, 1_000>,
 }
 
 #[derive(Default, Deserialize)]
@@ -90,6 +100,9 @@ struct StartsTable {
     end: Option<Span>,
     failing_percent: Option<Decimal<100>>,
     repeated_percent: Option<Decimal<100>>,
+    init_failing_percent: Option<Decimal<100>>,
+    of_blank_percent: Option<Decimal<100>>,
+    wake: Option<Span>,
 }
 
 #[derive(Deserialize)]
@@ -174,7 +187,10 @@ impl ScenarioFile {
             seed: self.seed.unwrap_or(defaults.seed),
             hours: self.hours.map_or(defaults.hours, |hours| hours.0),
             policies: self.policies.unwrap_or_default(),
-            cluster: self.cluster.cluster(),
+            cluster: Cluster {
+                memory_use: self.memory.map(MemoryTable::memory_use),
+                ..self.cluster.cluster()
+            },
             starts: self.starts.starts(),
             failures: dying.chain(slow).collect(),
             generate: self.generate.map(|table| (table.functions.0, u64::from(table.requests.0))),
@@ -195,7 +211,15 @@ impl ClusterTable {
             memory_percent: self.memory_percent.map_or(defaults.memory_percent, |n| n.0),
             cpu_percent: self.cpu_percent.map_or(defaults.cpu_percent, |n| n.0),
             account_concurrency: self.account_concurrency.map_or(defaults.account_concurrency, |n| n.0),
+            blanks: self.blanks.map_or(defaults.blanks, |n| n.0),
+            memory_use: defaults.memory_use,
         }
+    }
+}
+
+impl MemoryTable {
+    const fn memory_use(self) -> MemoryUse {
+        MemoryUse { busy: self.busy_percent.0, idle: self.idle_percent.0, asleep: self.hibernating_percent.0 }
     }
 }
 
@@ -210,6 +234,11 @@ impl StartsTable {
             failing: self.failing_percent.map_or(defaults.failing, |percent| percent.0 / 100.0),
             repeated: self.repeated_percent.map_or(defaults.repeated, |percent| percent.0 / 100.0),
             end: self.end.map_or(defaults.end, Span::as_nanos),
+            init_failing: self
+                .init_failing_percent
+                .map_or(defaults.init_failing, |percent| percent.0 / 100.0),
+            of_blank: self.of_blank_percent.map_or(defaults.of_blank, |percent| percent.0 / 100.0),
+            wake: self.wake.map_or(defaults.wake, Span::as_nanos),
         }
     }
 }
