@@ -6,7 +6,8 @@ export HEARTH_RUNTIMES := $(CURDIR)/.cache/runtimes
 export HEARTH_KERNELS := $(CURDIR)/.cache/kernels
 export HEARTH_CACHE := $(CURDIR)/.cache/microvms
 # What is run again with each instance a micro-VM: the main job through every client, every runtime, networks, and what only they can.
-MAIN_JOB := $(wildcard tests/e2e/test_main_job_*.py) tests/e2e/test_runtimes.py tests/e2e/test_snapstart.py tests/e2e/test_network.py
+MAIN_JOB := $(wildcard tests/e2e/test_main_job_*.py) tests/e2e/test_runtimes.py tests/e2e/test_snapstart.py tests/e2e/test_network.py \
+	tests/e2e/test_one_instance.py
 
 .PHONY: demo test build kernel lint doc deny bench examples clean
 

@@ -265,6 +265,20 @@ def pid_of(mark):
     raise AssertionError("it has a process")
 
 
+def test_an_instance_keeps_its_network_over_hibernation(on_host):
+    host = on_host()
+    host.deploy("sleeper", "all")
+    own = host.run("sleeper", OWN_ADDRESS)
+    [instance] = host.network.host.run(host.server.instances, "sleeper")
+    assert host.network.host.run(host.server.command, "instance", "suspend", instance["instance"]).returncode == 0
+    slept = 'hearth_worker_hibernations_total{worker="local",outcome="asleep"}'
+    wait_for(lambda: host.network.host.run(host.server.metrics)[slept] == 1, "it hibernates", 30)
+    assert host.run("sleeper", OWN_ADDRESS) == own
+    assert host.attempts("sleeper", (OUTSIDE, 8080), (DNS_NAME, 8080)) == [HOST] * 2
+    [again] = host.network.host.run(host.server.instances, "sleeper")
+    assert again["instance"] == instance["instance"]
+
+
 @pytest.mark.skipif(not MACHINES, reason="containers are made from no snapshot")
 def test_machines_made_from_a_snapshot_have_networks_of_their_own(on_host):
     """What is saved has an address in it, and a way out; each that is made from it is told its own."""

@@ -4,6 +4,7 @@ mod bench;
 mod deploy;
 mod events;
 mod functions;
+mod instance;
 pub(crate) mod kernel;
 pub(crate) mod runtime;
 mod sim;
@@ -49,6 +50,9 @@ enum Command {
     Ps(functions::PsArgs),
     /// List what waits to be run: events, by function and destination
     Events(events::EventsArgs),
+    /// Suspend, wake or end one instance
+    #[command(subcommand)]
+    Instance(instance::InstanceCommand),
     /// Empty a worker: no new instances, idle ones end, busy ones finish
     Drain(functions::DrainArgs),
     /// Delete a function, its logs and its instances
@@ -102,6 +106,7 @@ impl Cli {
             Command::Logs(args) => functions::logs(&args),
             Command::Ps(args) => functions::ps(&args),
             Command::Events(args) => events::run(&args),
+            Command::Instance(command) => instance::run(&command),
             Command::Drain(args) => functions::drain(&args),
             Command::Rm(args) => functions::rm(&args),
             Command::Doctor(args) => doctor::run(&args),

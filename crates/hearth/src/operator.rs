@@ -1,6 +1,7 @@
 //! The operator's side of a running server: instances, logs, runtimes, health and metrics.
 
 mod events;
+mod instance;
 mod metrics;
 
 use std::collections::HashMap;
@@ -63,6 +64,9 @@ impl Operator {
             path.strip_prefix("/_hearth/workers/").and_then(|rest| rest.strip_suffix("/drain"))
         {
             return self.drain(method, worker);
+        }
+        if let Some(rest) = path.strip_prefix("/_hearth/instances/") {
+            return instance::ask(&self.manager, method, rest);
         }
         if method != Method::GET {
             return error(

@@ -14,5 +14,5 @@ mod workers;
 pub(crate) use backend::LocalBackend;
 pub(crate) use events::Events;
 pub(crate) use launcher::LocalLauncher;
-pub(crate) use manager::{ManagerShell, ManagerShellConfig};
+pub(crate) use manager::{ManagerShell, ManagerShellConfig, Wish};
 pub(crate) use workers::Workers;

@@ -2,6 +2,7 @@
 //!
 //! No decision depends on the order in which a hash map is walked: none is.
 
+mod asked;
 mod blanks;
 mod lives;
 mod room;
@@ -176,6 +177,9 @@ impl Manager {
             }
             Event::Provision { spec, count } => self.provision(now, &spec, count, actions),
             Event::MemoryShort { worker, relief } => self.relieve(now, &worker, relief, actions),
+            Event::SuspensionAsked { instance } => self.suspend(instance, actions),
+            Event::ResumptionAsked { instance } => self.resume(instance, actions),
+            Event::TerminationAsked { instance } => self.terminate(now, instance, actions),
             Event::RoomMayHaveCome => self.room_freed(now, actions),
             Event::Stopping => self.stop(now, actions),
             Event::TimePassed => self.time_passed(now, actions),

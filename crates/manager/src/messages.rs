@@ -195,6 +195,21 @@ pub enum Event {
         /// What is to become of them.
         relief: Relief,
     },
+    /// An operator wants an instance to hibernate; one that is not idle goes on.
+    SuspensionAsked {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// An operator wants an instance that hibernates to be awake, though nobody has a request for it.
+    ResumptionAsked {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// An operator wants an instance to end.
+    TerminationAsked {
+        /// The instance.
+        instance: InstanceId,
+    },
     /// Placement may have room where it had none: a worker joined, or is pressed less.
     RoomMayHaveCome,
     /// The server stops: nothing new is taken, all instances end as their requests do.
@@ -235,6 +250,13 @@ pub enum Action {
     /// Have the worker stop the instance, which has no request, and take its memory back. The worker wakes it when a
     /// request comes; nothing is answered.
     HibernateInstance {
+        /// The instance.
+        instance: InstanceId,
+        /// Its worker.
+        worker: WorkerId,
+    },
+    /// Have the worker wake the instance, which hibernates; nothing is answered.
+    WakeInstance {
         /// The instance.
         instance: InstanceId,
         /// Its worker.

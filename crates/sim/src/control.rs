@@ -260,6 +260,8 @@ impl Control {
                     self.placement.handle(now, placement::Event::BlankWithdrawn { blank });
                     Wanted::EndBlank { blank }
                 }
+                // No operator is simulated.
+                Action::WakeInstance { .. } => continue,
                 Action::HibernateInstance { instance, .. } => Wanted::Hibernate { instance },
                 Action::EndInstance { instance, reason, .. } => Wanted::End { instance, reason },
                 Action::Grant { wait, lease: Lease { id, instance, cold, .. } } => {

@@ -109,6 +109,8 @@ pub enum EndReason {
     Evicted,
     /// Its worker is to be empty.
     WorkerDrained,
+    /// An operator asked for it.
+    Terminated,
     /// The server stops.
     Shutdown,
 }
@@ -124,6 +126,7 @@ impl EndReason {
             Self::Failed => "failed",
             Self::Evicted => "evicted",
             Self::WorkerDrained => "worker-drained",
+            Self::Terminated => "terminated",
             Self::Shutdown => "shutdown",
         }
     }

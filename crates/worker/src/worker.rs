@@ -300,6 +300,13 @@ impl Worker {
         self.shared.blanks.list()
     }
 
+    /// Wakes an instance that hibernates, as the next invocation would. Must be called in an async runtime.
+    pub fn wake(&self, instance: InstanceId) {
+        if let Some(instance) = self.shared.read().get(&instance) {
+            instance.wake();
+        }
+    }
+
     /// All instances. Asks the kernel for the use of each.
     #[must_use]
     pub fn instances(&self) -> Vec<InstanceReport> {

@@ -13,8 +13,8 @@ use hearth_placement::{
     self as placement, Capacity, NoRoom, Oversubscription, Packing, PlaceRequest, Placement,
 };
 use hearth_types::{
-    BlankKind, FunctionId, FunctionSpec, InstanceId, Lease, LeaseId, LeaseOutcome, LeaseRequest, Refusal,
-    RevisionId, StartReason, Time, WorkerId,
+    BlankKind, FunctionId, FunctionSpec, InstanceId, InstanceState, Lease, LeaseId, LeaseOutcome,
+    LeaseRequest, Refusal, RevisionId, StartReason, Time, WorkerId,
 };
 use hearth_worker::WorkerEvent;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -32,6 +32,17 @@ pub(crate) struct ManagerShell {
     /// What each worker has, and how much more it promises.
     capacity: Capacity,
     oversubscription: Oversubscription,
+}
+
+/// What an operator can want of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// That it gives its memory back and goes on later.
+    Suspend,
+    /// That it goes on now.
+    Resume,
+    /// That it ends.
+    Terminate,
 }
 
 struct State {
@@ -199,6 +210,20 @@ impl ManagerShell {
         true
     }
 
+    /// Has one instance hibernate, wake or end, if it can now: its state before, if it is there.
+    pub(crate) fn wish(&self, instance: InstanceId, wish: Wish) -> Option<InstanceState> {
+        let mut state = self.lock();
+        let view = state.manager.instances().find(|view| view.id == instance)?;
+        let before = view.state;
+        let event = match wish {
+            Wish::Suspend => Event::SuspensionAsked { instance },
+            Wish::Resume => Event::ResumptionAsked { instance },
+            Wish::Terminate => Event::TerminationAsked { instance },
+        };
+        self.handle(&mut state, event);
+        Some(before)
+    }
+
     pub(crate) fn now(&self) -> Time {
         self.clock.now()
     }
@@ -330,6 +355,11 @@ impl ManagerShell {
             Action::HibernateInstance { instance, worker } => {
                 if let Some(worker) = self.workers.get(&worker) {
                     worker.hibernate(instance);
+                }
+            }
+            Action::WakeInstance { instance, worker } => {
+                if let Some(worker) = self.workers.get(&worker) {
+                    worker.wake(instance);
                 }
             }
             Action::EndInstance { instance, worker, reason } => match self.workers.get(&worker) {

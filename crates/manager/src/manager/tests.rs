@@ -130,6 +130,7 @@ impl Story {
             Action::StartInstance { instance, .. } => Some(instance),
             Action::EndInstance { .. }
             | Action::HibernateInstance { .. }
+            | Action::WakeInstance { .. }
             | Action::MakeBlank { .. }
             | Action::EndBlank { .. }
             | Action::Grant { .. }
@@ -145,6 +146,7 @@ impl Story {
             Action::EndInstance { instance, reason, .. } => Some((instance, reason)),
             Action::StartInstance { .. }
             | Action::HibernateInstance { .. }
+            | Action::WakeInstance { .. }
             | Action::MakeBlank { .. }
             | Action::EndBlank { .. }
             | Action::Grant { .. }
@@ -161,6 +163,7 @@ impl Story {
             Action::StartInstance { .. }
             | Action::EndInstance { .. }
             | Action::HibernateInstance { .. }
+            | Action::WakeInstance { .. }
             | Action::MakeBlank { .. }
             | Action::EndBlank { .. }
             | Action::Refuse { .. } => None,

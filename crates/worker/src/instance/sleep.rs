@@ -63,7 +63,7 @@ impl Instance {
     }
 
     /// Wakes the instance if it sleeps or is about to. Returns at once.
-    pub(super) fn wake(self: &Arc<Self>) {
+    pub(crate) fn wake(self: &Arc<Self>) {
         if !self.asleep.load(Ordering::SeqCst) {
             return;
         }

@@ -22,6 +22,7 @@ impl Story {
             | Action::EndInstance { .. }
             | Action::EndBlank { .. }
             | Action::HibernateInstance { .. }
+            | Action::WakeInstance { .. }
             | Action::Grant { .. }
             | Action::Refuse { .. } => None,
         };
@@ -46,6 +47,7 @@ impl Story {
             | Action::EndInstance { .. }
             | Action::MakeBlank { .. }
             | Action::HibernateInstance { .. }
+            | Action::WakeInstance { .. }
             | Action::Grant { .. }
             | Action::Refuse { .. } => None,
         };

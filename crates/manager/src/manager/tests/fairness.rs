@@ -78,8 +78,10 @@ impl Machine {
                     Action::EndInstance { instance, .. } => {
                         self.later(Duration::from_millis(1), Coming::Gone { instance });
                     }
-                    Action::HibernateInstance { .. } | Action::MakeBlank { .. } | Action::EndBlank { .. } => {
-                    }
+                    Action::HibernateInstance { .. }
+                    | Action::WakeInstance { .. }
+                    | Action::MakeBlank { .. }
+                    | Action::EndBlank { .. } => {}
                     Action::Grant { wait, lease } => {
                         let (name, since) = self.since.remove(&wait).unwrap();
                         self.runs(&lease, name, self.story.now - since);

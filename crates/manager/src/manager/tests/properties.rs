@@ -34,6 +34,7 @@ enum Step {
     Press { worker: usize, evict: bool },
     DrainWorker { worker: usize },
     Blank { pick: usize, what: usize, worker: usize },
+    Ask { pick: usize, what: usize },
     Room,
     Pass { millis: u64 },
     Sleep,
@@ -60,6 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (function.clone(), 0..4_u32).prop_map(|(function, count)| Step::Provision { function, count }),
         1 => worker.clone().prop_map(|worker| Step::DrainWorker { worker }),
         8 => (pick, 0..6_usize, worker.clone()).prop_map(|(pick, what, worker)| Step::Blank { pick, what, worker }),
+        3 => (pick, 0..3_usize).prop_map(|(pick, what)| Step::Ask { pick, what }),
         2 => Just(Step::Room),
         2 => (worker.clone(), any::<bool>()).prop_map(|(worker, evict)| Step::Press { worker, evict }),
         1 => (function, prop::option::of(0..5_u32)).prop_map(|(function, limit)| Step::Reserve { function, limit }),
@@ -112,6 +114,7 @@ fn apply(world: &mut World, step: &Step) {
             world.event(Event::Provision { spec: kind(function, world.revisions[function]), count });
         }
         Step::Blank { pick, what, worker: number } => world.blank(pick, what, &worker(number)),
+        Step::Ask { pick, what } => world.ask(pick, what),
         Step::Room => world.event(Event::RoomMayHaveCome),
         Step::DrainWorker { worker: number } => {
             world.event(Event::WorkerDraining { worker: worker(number) });
@@ -187,6 +190,7 @@ fn apply_to_instance(world: &mut World, step: &Step) {
         | Step::Provision { .. }
         | Step::Press { .. }
         | Step::DrainWorker { .. }
+        | Step::Ask { .. }
         | Step::Blank { .. }
         | Step::Room
         | Step::Pass { .. }

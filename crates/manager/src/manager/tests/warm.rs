@@ -15,6 +15,7 @@ fn reasons(story: &mut Story) -> Vec<StartReason> {
         Action::StartInstance { reason, .. } => Some(reason),
         Action::EndInstance { .. }
         | Action::HibernateInstance { .. }
+        | Action::WakeInstance { .. }
         | Action::MakeBlank { .. }
         | Action::EndBlank { .. }
         | Action::Grant { .. }
@@ -267,4 +268,28 @@ fn a_worker_short_of_memory_has_those_hibernate_that_were_used_longest_ago_and_a
     assert_eq!(story.ended(), [(newest, EndReason::Evicted)]);
     story.event(Event::MemoryShort { worker: WorkerId::new("other"), relief: Relief::Evict });
     assert_eq!(story.ended(), []);
+}
+
+#[test]
+fn an_instance_is_suspended_resumed_and_terminated_when_asked_for_and_only_when_it_can_be() {
+    let mut story = Story::new();
+    let one = story.idle(spec("f", 1));
+    story.take_actions();
+    story.event(Event::ResumptionAsked { instance: one });
+    assert_eq!(story.take_actions(), [], "it is awake");
+    story.event(Event::SuspensionAsked { instance: one });
+    assert_eq!(story.take_actions(), [Action::HibernateInstance { instance: one, worker: local() }]);
+    assert_eq!(story.state(one), Some(InstanceState::Hibernating));
+    story.event(Event::SuspensionAsked { instance: one });
+    assert_eq!(story.take_actions(), [], "it sleeps");
+    story.event(Event::ResumptionAsked { instance: one });
+    assert_eq!(story.take_actions(), [Action::WakeInstance { instance: one, worker: local() }]);
+    assert_eq!(story.state(one), Some(InstanceState::Idle));
+    let lease = story.leases(spec("f", 1));
+    story.event(Event::SuspensionAsked { instance: one });
+    assert_eq!((story.take_actions(), story.state(one)), (vec![], Some(InstanceState::Busy)));
+    story.event(Event::TerminationAsked { instance: one });
+    assert_eq!(story.ended(), [], "its request is answered first");
+    story.give_back(&lease);
+    assert_eq!(story.ended(), [(one, EndReason::Terminated)]);
 }

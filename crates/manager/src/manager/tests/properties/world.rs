@@ -216,6 +216,16 @@ impl World {
         self.check_after(event);
     }
 
+    /// An operator asks for something of an instance.
+    pub(in super::super) fn ask(&mut self, pick: usize, what: usize) {
+        let Some(instance) = nth(self.instances.keys(), pick) else { return };
+        self.event(match what {
+            0 => Event::SuspensionAsked { instance },
+            1 => Event::ResumptionAsked { instance },
+            _ => Event::TerminationAsked { instance },
+        });
+    }
+
     // === books ===
 
     fn write_down(&mut self, event: &Event) {
@@ -276,6 +286,9 @@ impl World {
                 self.provisioned.retain(|old, _| old.version != new.version || old.number >= new.number);
             }
             Event::MemoryShort { .. }
+            | Event::SuspensionAsked { .. }
+            | Event::ResumptionAsked { .. }
+            | Event::TerminationAsked { .. }
             | Event::BlankReady { .. }
             | Event::BlankTaken { .. }
             | Event::BlankGone { .. }
@@ -298,7 +311,8 @@ impl World {
                 Action::StartInstance { instance, spec, reason } => self.start(instance, spec, reason),
                 Action::MakeBlank { blank, kind } => self.make_blank(blank, kind),
                 Action::EndBlank { blank, worker } => self.end_blank(blank, &worker),
-                Action::HibernateInstance { instance, worker } => {
+                Action::HibernateInstance { instance, worker }
+                | Action::WakeInstance { instance, worker } => {
                     let running = &self.instances[&instance];
                     assert_eq!((running.life, running.load), (Life::Ready, 0), "only idle ones hibernate");
                     assert_eq!(running.worker, Some(worker));

@@ -69,6 +69,9 @@ impl World {
             | Event::ConcurrencyReserved { .. }
             | Event::Provision { .. }
             | Event::MemoryShort { .. }
+            | Event::SuspensionAsked { .. }
+            | Event::ResumptionAsked { .. }
+            | Event::TerminationAsked { .. }
             | Event::RoomMayHaveCome
             | Event::Stopping
             | Event::TimePassed => {}

@@ -95,6 +95,9 @@ impl World {
             | Event::WorkerDraining { .. }
             | Event::RoomMayHaveCome
             | Event::MemoryShort { .. }
+            | Event::SuspensionAsked { .. }
+            | Event::ResumptionAsked { .. }
+            | Event::TerminationAsked { .. }
             | Event::ConcurrencyReserved { .. } => {}
         }
     }
