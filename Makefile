@@ -19,6 +19,7 @@ test: build kernel
 	.cache/venv/bin/python -m pytest -q -c tests/e2e/pytest.ini tests/e2e
 	tests/moto/run
 	HEARTH_ISOLATION=qemu .cache/venv/bin/python -m pytest -q -c tests/e2e/pytest.ini $(MAIN_JOB)
+	scripts/test-cgroup2
 	scripts/test-firecracker
 
 kernel: build

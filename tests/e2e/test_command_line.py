@@ -228,3 +228,25 @@ def test_a_log_cannot_play_tricks_on_the_terminal(shared, name, project):
 
     text = wait_for(logged, "it is logged")
     assert "\x1b" not in text and "\x07" not in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+def test_a_plain_chroot_is_refused_with_what_to_do(tmp_path):
+    places = "for one in usr dev proc; do mkdir $0/$one; mount --rbind /$one $0/$one; done; "
+    aliases = "for one in bin sbin lib lib64; do ln -s usr/$one $0/$one; done; "
+    program = "mkdir $0/tmp $0/program; touch $0/program/hearth; mount --bind $1 $0/program/hearth; shift; "
+    script = places + aliases + program + 'exec chroot $0 /program/hearth "$@"'
+    base = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", script]
+
+    def run(folder, *arguments):
+        folder.mkdir()
+        return subprocess.run(
+            [*base, str(folder), str(BINARY), *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    done = run(tmp_path / "one", "dev", "--isolation", "container", "--listen", "127.0.0.1:0")
+    assert done.returncode != 0
+    assert "root is no mount" in done.stderr and "mount --bind" in done.stderr, done.stderr
+    found = json.loads(run(tmp_path / "two", "doctor", "--json").stdout)
+    root = next(one for one in found if one["what"] == "root")
+    assert root["verdict"] == "missing" and "mount --bind" in root["advice"], root

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::driver::{SandboxSpec, Stats};
 
 use freezer::Freezer;
-pub(crate) use hierarchy::{Hierarchies, Place, Version, find_on_this_machine};
+pub(crate) use hierarchy::{ALONE, Hierarchies, Place, Version, find_on_this_machine, in_the_way};
 
 /// Period over which CPU time is counted against the ceiling, microseconds (the kernel's own default).
 const CPU_PERIOD_US: u64 = 100_000;
@@ -217,8 +217,11 @@ pub(crate) fn remove_groups(hierarchies: &Hierarchies) {
     for place in hierarchies.all_directories() {
         kill_and_remove(&place.directory);
         // The top is shared with other workers: the last one removes it.
-        if let Some(top) = place.directory.parent() {
-            let _ = fs::remove_dir(top);
+        if let Some(top) = place.directory.parent()
+            && fs::remove_dir(top).is_ok()
+            && let (Version::V2, Some(base)) = (place.version, top.parent())
+        {
+            hierarchy::come_back(base);
         }
     }
 }

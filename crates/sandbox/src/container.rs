@@ -131,6 +131,7 @@ impl Container {
     fn open_blocking(config: &ContainerConfig) -> Result<(Self, Recovered), OpenError> {
         let step = |step| move |source| OpenError { step, source };
         let rootless = !rustix::process::geteuid().is_root();
+        crate::probe::require_root_mount().map_err(step("make sandboxes here"))?;
         fs::create_dir_all(&config.directory).map_err(step("make the driver's folder"))?;
         let hierarchies = Hierarchies::open(&config.name).map_err(step("find cgroups"))?;
         let recovered = Recovered { sandboxes: cgroup::remove_left_groups(&hierarchies) };

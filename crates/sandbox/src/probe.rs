@@ -35,7 +35,7 @@ const NAMESPACES: [&str; 7] = ["user", "mnt", "pid", "net", "ipc", "uts", "cgrou
 /// Tries everything that a sandbox is made of.
 #[must_use]
 pub fn run() -> Vec<Check> {
-    let mut checks = vec![kernel(), user(), namespaces(), seccomp()];
+    let mut checks = vec![kernel(), user(), namespaces(), root(), seccomp()];
     checks.extend(cgroups());
     checks.push(scratch());
     checks.push(pressure());
@@ -99,6 +99,37 @@ fn namespaces() -> Check {
     }
 }
 
+fn root() -> Check {
+    if root_is_a_mount() {
+        check("root", Verdict::Works, "a mount, from which instances can leave for their own", None)
+    } else {
+        check("root", Verdict::Missing, ROOT_IS_NO_MOUNT, Some(MAKE_IT_ONE))
+    }
+}
+
+/// Why there can be no sandboxes below a root that is a directory like any other.
+const ROOT_IS_NO_MOUNT: &str =
+    "this process's root is no mount, as after a plain chroot: the kernel lets nobody leave it for another";
+const MAKE_IT_ONE: &str =
+    "make it one before: `mount --bind DIR DIR; chroot DIR`, or use pivot_root as containers do";
+
+/// Says what to do where sandboxes cannot leave the root that they begin in.
+pub(crate) fn require_root_mount() -> std::io::Result<()> {
+    if root_is_a_mount() {
+        return Ok(());
+    }
+    Err(std::io::Error::new(std::io::ErrorKind::Unsupported, format!("{ROOT_IS_NO_MOUNT}; {MAKE_IT_ONE}")))
+}
+
+fn root_is_a_mount() -> bool {
+    // A machine without /proc has other lacks, and they are said.
+    std::fs::read_to_string("/proc/self/mountinfo").map_or(true, |mounts| has_root(&mounts))
+}
+
+fn has_root(mounts: &str) -> bool {
+    mounts.lines().any(|line| line.split(' ').nth(4) == Some("/"))
+}
+
 fn seccomp() -> Check {
     let actions = std::fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
     if actions.split_whitespace().any(|action| action == "errno") {
@@ -120,23 +151,7 @@ fn cgroups() -> Vec<Check> {
         .map(|controller| {
             let what = format!("cgroup {controller}");
             match found.iter().find(|(name, _, _)| *name == controller) {
-                Some((_, version, base)) => {
-                    let version = match version {
-                        Version::V1 => "v1",
-                        Version::V2 => "v2",
-                    };
-                    let writable = rustix::fs::access(base, rustix::fs::Access::WRITE_OK).is_ok();
-                    if writable {
-                        check(&what, Verdict::Works, format!("{version} at {}", base.display()), None)
-                    } else {
-                        check(
-                            &what,
-                            Verdict::Lacking,
-                            format!("{version} at {}, which cannot be written", base.display()),
-                            Some("run as root, or in a service with Delegate=yes"),
-                        )
-                    }
-                }
+                Some((_, version, base)) => found_cgroup(&what, *version, base),
                 None => check(
                     &what,
                     Verdict::Lacking,
@@ -146,6 +161,23 @@ fn cgroups() -> Vec<Check> {
             }
         })
         .collect()
+}
+
+fn found_cgroup(what: &str, version: Version, base: &Path) -> Check {
+    let (name, others) = match version {
+        Version::V1 => ("v1", 0),
+        Version::V2 => ("v2", cgroup::in_the_way(base)),
+    };
+    let place = format!("{name} at {}", base.display());
+    if rustix::fs::access(base, rustix::fs::Access::WRITE_OK).is_err() {
+        let advice = "run as root, or in a service with Delegate=yes";
+        return check(what, Verdict::Lacking, format!("{place}, which cannot be written"), Some(advice));
+    }
+    if others > 0 {
+        let proof = format!("{place}, where {others} other processes are in the way of limits");
+        return check(what, Verdict::Lacking, proof, Some(cgroup::ALONE));
+    }
+    check(what, Verdict::Works, place, None)
 }
 
 fn scratch() -> Check {
@@ -176,5 +208,18 @@ fn pressure() -> Check {
             "the kernel does not report stall time",
             Some("boot with psi=1"),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_is_a_mount_only_where_one_is_listed_there() {
+        let whole = "22 1 0:20 / / rw - ext4 /dev/vda rw\n23 22 0:21 / /proc rw - proc proc rw";
+        assert!(has_root(whole));
+        assert!(!has_root("23 22 0:21 / /proc rw - proc proc rw"));
+        assert!(root_is_a_mount());
     }
 }

@@ -14,6 +14,8 @@ pub(crate) const RANGE: u32 = 1_024;
 const RANGES: u32 = 2_048;
 /// Blocks up to 0x7fff_ffff.
 const BLOCKS: u32 = 128;
+/// The first of them, taken before the others: there are addresses for the networks of their instances.
+const ADDRESSED: u32 = 32;
 /// Where the machine's hearths say which blocks they have, as root alone can.
 const CLAIMS: &str = "/run/hearth";
 
@@ -66,11 +68,13 @@ impl UserRanges {
         if rootless {
             return Ok(Self { free: Mutex::new(Vec::new()), rootless, block: Mutex::default() });
         }
-        Self::claim_in(Path::new(CLAIMS))
+        Self::claim_in(Path::new(CLAIMS), first_block())
     }
 
-    fn claim_in(claims: &Path) -> io::Result<Self> {
-        for block in 0..BLOCKS {
+    /// Claims the first block that is free, of those with addresses from `begin` on.
+    fn claim_in(claims: &Path, begin: u32) -> io::Result<Self> {
+        let addressed = (0..ADDRESSED).map(|step| (begin + step) % ADDRESSED);
+        for block in addressed.chain(ADDRESSED..BLOCKS) {
             // The last hearth that stops removes the folder, at any moment.
             DirBuilder::new().recursive(true).mode(0o700).create(claims)?;
             let claim = match Claim::take(claims.join(format!("user-ids-{block}"))) {
@@ -115,6 +119,18 @@ impl UserRanges {
     }
 }
 
+/// Where this hearth begins to look for a block. Those that see the same claims share none in any case; those with a `/run` each,
+/// as containers have, see none of each other's claims, and begin at blocks as different as the numbers of these folders.
+fn first_block() -> u32 {
+    let run = Path::new(CLAIMS).parent().and_then(|run| fs::metadata(run).ok());
+    run.map_or(0, |run| spread(run.dev(), run.ino()))
+}
+
+/// File systems made one after the other get blocks that are not neighbours: each hearth may take some.
+fn spread(device: u64, inode: u64) -> u32 {
+    u32::try_from(device.wrapping_mul(5).wrapping_add(inode) % u64::from(ADDRESSED)).unwrap_or(0)
+}
+
 /// Writes the maps of a user namespace: a range for one that root made, the own id for any other.
 pub(crate) fn write_maps(pid: i32, first: u32, rootless: bool) -> io::Result<()> {
     let write = |file: &str, text: String| fs::write(format!("/proc/{pid}/{file}"), text);
@@ -134,7 +150,7 @@ mod tests {
     #[test]
     fn two_hearths_share_no_range() {
         let claims = tempfile::tempdir().unwrap();
-        let claim = || UserRanges::claim_in(&claims.path().join("hearth")).unwrap();
+        let claim = || UserRanges::claim_in(&claims.path().join("hearth"), ADDRESSED - 1).unwrap();
         let (first, second) = (claim(), claim());
         let (a, b) = (first.take().unwrap(), second.take().unwrap());
         assert!(a.abs_diff(b) >= RANGE);
@@ -145,14 +161,22 @@ mod tests {
     }
 
     #[test]
+    fn hearths_with_a_run_folder_each_begin_at_different_blocks() {
+        let blocks: std::collections::BTreeSet<u32> =
+            (0..u64::from(ADDRESSED)).map(|next| spread(60 + next, 1)).collect();
+        assert_eq!(blocks.len(), usize::try_from(ADDRESSED).unwrap());
+        assert!(first_block() < ADDRESSED);
+    }
+
+    #[test]
     fn a_block_is_free_again_when_its_hearth_is_gone_and_nothing_is_left() {
         let parent = tempfile::tempdir().unwrap();
         let claims = parent.path().join("hearth");
-        let first = UserRanges::claim_in(&claims).unwrap().take().unwrap();
+        let first = UserRanges::claim_in(&claims, 0).unwrap().take().unwrap();
         assert!(!claims.exists());
         // What a killed one leaves is a file without a lock.
         fs::create_dir(&claims).unwrap();
         fs::write(claims.join("user-ids-0"), "").unwrap();
-        assert_eq!(UserRanges::claim_in(&claims).unwrap().take().unwrap(), first);
+        assert_eq!(UserRanges::claim_in(&claims, 0).unwrap().take().unwrap(), first);
     }
 }

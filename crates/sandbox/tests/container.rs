@@ -15,6 +15,8 @@ mod adapt;
 mod conformance;
 #[path = "container/image.rs"]
 mod image;
+#[path = "container/limits.rs"]
+mod limits;
 #[path = "container/pause.rs"]
 mod pause;
 #[path = "container/remains.rs"]
@@ -33,6 +35,25 @@ use libtest_mimic::{Arguments, Trial};
 
 /// Sandboxes that are made at once.
 const MANY: usize = 100;
+/// Says that this is a machine of the tests' own, and which: `cgroup2` has no other cgroups, and in `delegated` this process is not
+/// root there, in a group that is its own.
+const TEST_HOST: &str = "HEARTH_TEST_HOST";
+/// What takes an emulated machine long, and is the same whatever cgroups there are.
+const LONG: [&str; 2] =
+    ["many_sandboxes_are_made_at_once", "prepared_disks_are_few_however_many_sandboxes_and_sizes_there_were"];
+/// What must hold without root, where groups are delegated.
+const DELEGATED: [&str; 6] = [
+    "a_program_runs_and_its_status_and_output_are_seen",
+    "a_memory_hog_is_killed_and_counted_and_its_neighbour_lives",
+    "a_fork_bomb_is_bounded_and_ends_with_its_sandbox",
+    "a_program_that_ignores_sigterm_is_ended_by_destroy",
+    "a_paused_counter_stands_still_and_goes_on_when_it_is_resumed",
+    "each_limit_is_set_where_the_kernel_keeps_it",
+];
+
+fn test_host(name: &str) -> bool {
+    std::env::var(TEST_HOST).is_ok_and(|host| host == name)
+}
 
 /// The driver that the tests are of.
 async fn open(name: &str, directory: &Path) -> (Arc<dyn Driver>, Recovered) {
@@ -60,7 +81,13 @@ fn main() -> ExitCode {
     trials.extend(image::trials());
     trials.extend(pause::trials());
     trials.extend(remains::trials());
-    if !rustix::process::geteuid().is_root() {
+    trials.extend(limits::trials());
+    if test_host("cgroup2") {
+        trials.retain(|trial| !LONG.contains(&trial.name()));
+    }
+    if test_host("delegated") {
+        trials.retain(|trial| DELEGATED.contains(&trial.name()));
+    } else if !rustix::process::geteuid().is_root() {
         println!("skipped: the container driver's tests need root");
         trials = trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect();
     }

@@ -28,9 +28,9 @@ MODULES = (
 ).split()
 # The tools of a small root, and those that hearth calls.
 PROGRAMS = (
-    "sh bash dash cat ls cp mv rm ln mkdir rmdir chmod touch echo printf test true false sleep env head tail sort uniq wc cut tr tee "
+    "sh bash dash cat ls cp mv rm ln mkdir rmdir chmod chown touch echo printf test true false sleep env head tail sort uniq wc cut tr tee "
     "grep egrep sed awk gawk mawk find xargs date id uname hostname kill ps pgrep expr seq basename dirname readlink realpath stat od "
-    "mktemp timeout sync du df dd mount umount modprobe ip nft mkfs.ext4 mkfs.erofs setsid unshare mkfifo diff cmp free dmesg rdma"
+    "mktemp mknod setpriv timeout sync du df dd mount umount modprobe ip nft mkfs.ext4 mkfs.erofs setsid unshare mkfifo diff cmp free dmesg rdma"
 ).split()
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ALIASES = ("bin", "sbin", "lib", "lib32", "lib64")
@@ -227,16 +227,17 @@ def free_port():
 
 
 class TestHost:
-    """One that runs. `ports` of it are forwarded: `host.ports[9000]` is the number here."""
+    """One that runs. `ports` of it are forwarded: `host.ports[9000]` is the number here. `words` are for its kernel."""
 
     __test__ = False
 
-    def __init__(self, files=(), ports=(), memory_mb=3072, cpus=2):
+    def __init__(self, files=(), ports=(), memory_mb=3072, cpus=2, words=""):
         if platform.machine() != "x86_64":
             raise TestHostError("a test host is an x86-64 machine")
         self.directory = Path(tempfile.mkdtemp(prefix="hearth-test-host-"))
         self.ports = {port: free_port() for port in ports}
         self.process = self.shell = None
+        self._words = words
         self._left = b""
         self._number = 0
         try:
@@ -265,7 +266,7 @@ class TestHost:
         arguments = [
             QEMU, "-M", "q35,accel=tcg", "-cpu", "EPYC,+svm,+npt", "-smp", str(cpus), "-m", str(memory_mb),
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-kernel", kernel, "-initrd", place / "initramfs", "-append", "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off no_timer_check",
+            "-kernel", kernel, "-initrd", place / "initramfs", "-append", f"console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off no_timer_check {self._words}",
             "-serial", f"file:{place / 'console'}",
             "-drive", f"file={place / 'disk'},format=raw,if=virtio,cache=unsafe,discard=unmap",
             "-netdev", f"user,id=net{forwards}", "-device", "virtio-net-pci,netdev=net,romfile=",

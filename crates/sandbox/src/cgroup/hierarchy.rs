@@ -11,6 +11,8 @@ const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 const FREEZER: &str = "freezer";
 /// The group that all of Hearth's groups are in.
 const TOP: &str = "hearth";
+/// The group beside it that this process goes to where groups with others in them may have no processes of their own.
+const OWN: &str = "hearth-server";
 
 /// The interface of a hierarchy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,17 +149,74 @@ fn base(point: &str, own: &str, controller: Option<&str>, root: bool) -> PathBuf
         };
         matches.then_some(path)
     });
-    Path::new(point).join(path.unwrap_or("/").trim_start_matches('/'))
+    let path = path.unwrap_or("/");
+    // This process may have gone there already.
+    let delegated = path.strip_suffix(OWN).and_then(|path| path.strip_suffix('/')).unwrap_or(path);
+    Path::new(point).join(delegated.trim_start_matches('/'))
 }
 
 fn prepare(version: Version, base: &Path, directory: &Path, controller: &str) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     if version == Version::V2 {
-        for level in [base, &base.join(TOP), directory] {
-            fs::write(level.join("cgroup.subtree_control"), format!("+{controller}"))?;
+        enable(base, controller).or_else(|error| {
+            if error.kind() != io::ErrorKind::ResourceBusy {
+                return Err(error);
+            }
+            // All but the root group have processes or groups with limits, not both (kernel: cgroup-v2, "No Internal Process").
+            leave(base).and_then(|()| enable(base, controller)).map_err(|error| crowded(base, error))
+        })?;
+        for level in [&base.join(TOP), directory] {
+            enable(level, controller)?;
         }
     }
     Ok(())
+}
+
+/// Lets the groups in a group limit what `controller` limits.
+fn enable(group: &Path, controller: &str) -> io::Result<()> {
+    fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"))
+}
+
+/// Takes this process out of a group, into one that is in it and has no others in it.
+fn leave(base: &Path) -> io::Result<()> {
+    let own = base.join(OWN);
+    fs::create_dir_all(&own)?;
+    fs::write(own.join("cgroup.procs"), std::process::id().to_string())
+}
+
+fn crowded(base: &Path, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::ResourceBusy {
+        return error;
+    }
+    let text = format!("other processes are in {}: {ALONE}", base.display());
+    io::Error::new(io::ErrorKind::ResourceBusy, text)
+}
+
+/// What to do about other processes in the group that is to have groups with limits.
+pub(crate) const ALONE: &str = "start the server in a group of its own, as \
+                                `systemd-run --user --scope -p Delegate=yes hearth dev` or a service with Delegate=yes does";
+
+/// Whether groups with limits can be made in a group of v2 by a process in it: the processes that would be in the way.
+pub(crate) fn in_the_way(base: &Path) -> usize {
+    // Only the root group has no type, and it may have both.
+    if !base.join("cgroup.type").exists() {
+        return 0;
+    }
+    let processes = fs::read_to_string(base.join("cgroup.procs")).unwrap_or_default();
+    let own = std::process::id().to_string();
+    processes.lines().filter(|pid| *pid != own).count()
+}
+
+/// Goes back to where this process came from, so that nothing is left.
+pub(crate) fn come_back(base: &Path) {
+    let own = base.join(OWN);
+    if own.exists() {
+        for controller in CONTROLLERS {
+            let _ = fs::write(base.join("cgroup.subtree_control"), format!("-{controller}"));
+        }
+        let _ = fs::write(base.join("cgroup.procs"), std::process::id().to_string());
+        let _ = fs::remove_dir(own);
+    }
 }
 
 #[cfg(test)]
@@ -177,6 +236,14 @@ mod tests {
         let as_user = find(mounts, own, false);
         assert!(as_user.contains(&("memory", Version::V1, "/sys/fs/cgroup/memory/user/me".into())));
         assert!(as_user.contains(&("cpu", Version::V1, "/sys/fs/cgroup/cpu,cpuacct".into())));
+    }
+
+    #[test]
+    fn what_was_delegated_is_the_group_above_the_one_that_the_server_went_to() {
+        for own in ["0::/user/scope", "0::/user/scope/hearth-server"] {
+            assert_eq!(base("/cgroup", own, None, false), Path::new("/cgroup/user/scope"));
+        }
+        assert_eq!(base("/cgroup", "0::/", None, false), Path::new("/cgroup"));
     }
 
     #[test]

@@ -409,6 +409,8 @@ impl Inner {
                 let mut processes = lock(&self.processes);
                 processes.starting.remove(&number);
                 processes.running.remove(&number);
+                // It would start the program when it goes on, and nobody would know.
+                let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
                 Err(exec(io::Error::new(
                     io::ErrorKind::TimedOut,
                     "the sandbox's first process does not answer",

@@ -26,15 +26,27 @@ pub(crate) struct World {
 pub(crate) fn trial<F, T>(name: &'static str, test: F) -> Trial
 where
     F: FnOnce(World) -> T + Send + 'static,
-    T: Future<Output = World>,
+    T: Future<Output = World> + 'static,
 {
     Trial::test(name, move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
             let world = World::open(&format!("test-{}-{name}", std::process::id())).await;
-            let tested = tokio::time::timeout(DEADLINE, test(world)).await;
-            tested.map_err(|_| Failed::from("it hangs"))?.driver.close().await;
-            Ok(())
+            let driver = Arc::clone(&world.driver);
+            // A task of its own, so that the driver is closed, and leaves nothing, however the test ends.
+            let mut tested = tokio::task::JoinSet::new();
+            let local = tokio::task::LocalSet::new();
+            tested.spawn_local_on(test(world), &local);
+            let ended = local.run_until(tokio::time::timeout(DEADLINE, tested.join_next())).await;
+            drop((tested, local));
+            driver.close().await;
+            match ended {
+                Err(_) => Err(Failed::from("it hangs")),
+                Ok(Some(Err(panicked))) if panicked.is_panic() => {
+                    std::panic::resume_unwind(panicked.into_panic())
+                }
+                Ok(_) => Ok(()),
+            }
         })
     })
 }

@@ -1,8 +1,9 @@
 //! Sandboxes that are stopped where they are, and go on.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use hearth_sandbox::{Exit, PauseError, Process, Sandbox};
+use hearth_sandbox::{Exit, PauseError, Process, Sandbox, SpawnError};
 use libtest_mimic::Trial;
 use tokio::io::AsyncReadExt;
 
@@ -47,6 +48,19 @@ pub(crate) fn trials() -> Vec<Trial> {
                 sandbox.resume().await.unwrap();
                 assert!(runs(&mut counter).await, "it does not go on");
             }
+            world
+        }),
+        trial("a_program_that_could_not_be_started_in_time_is_not_started_later", |world| async {
+            let sandbox = world.sandbox().await;
+            sandbox.pause().await.unwrap();
+            let late = sandbox.spawn(process(&["/bin/sleep", "1000"])).await;
+            assert!(
+                matches!(late, Err(SpawnError::Exec { source, .. }) if source.kind() == ErrorKind::TimedOut)
+            );
+            sandbox.resume().await.unwrap();
+            // It has the order, and ends before it obeys it.
+            assert!(sandbox.accept().await.is_err());
+            assert!(matches!(sandbox.spawn(process(&["/bin/true"])).await, Err(SpawnError::Gone)));
             world
         }),
         trial("a_paused_sandbox_can_be_ended_and_leaves_nothing", |world| async {
