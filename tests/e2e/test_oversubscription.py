@@ -9,13 +9,17 @@ from harness import archives
 from harness.server import invoke
 from harness.wait import wait_for
 
-# Takes as many MiB as it is told, and keeps them.
+# Takes as many MiB as it is told, and keeps them; and writes some to a file, whose pages are the kernel's to take back.
 HOLDS = """
 import os
 kept = []
 def handler(event, context):
     for _ in range(event.get("mb", 0)):
         kept.append(os.urandom(1 << 20))
+    with open("/tmp/file", "wb") as file:
+        file.write(bytes(event.get("file", 0) << 20))
+        file.flush()
+        os.fsync(file.fileno())
     return {"mb": len(kept), "log": os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]}
 """
 
@@ -68,7 +72,7 @@ def test_a_hibernating_instance_answers_with_what_it_remembers(own, python):
     client = server.client()
     names = functions(server, client, python, 9)
     for name in names:
-        assert invoke(client, name, {"mb": 45})[0]["mb"] == 45
+        assert invoke(client, name, {"mb": 45, "file": 8})[0]["mb"] == 45
         asleep = [i for i in server.instances() if i["state"] == "hibernating"]
         if asleep:
             break
@@ -79,6 +83,8 @@ def test_a_hibernating_instance_answers_with_what_it_remembers(own, python):
     first = asleep[0]
     slept = 'hearth_worker_hibernations_total{worker="local",outcome="asleep"}'
     wait_for(lambda: server.metrics()[slept] >= 1, "its worker has stopped one", 10)
+    came_back = 'hearth_worker_hibernated_bytes_total{worker="local",outcome="came-back"}'
+    assert server.metrics()[came_back] >= 4 << 20, "the file's pages at least"
     answer, _ = invoke(client, first["function"], {})
     assert answer["mb"] == 45 and answer["log"].endswith(first["instance"]), "the very same instance"
 
@@ -93,6 +99,17 @@ def test_several_workers_share_the_machine(own, python):
     assert [w["memory_limit_mb"] for w in workers] == [512] * 3
     assert [w["instances"] for w in workers] == [2] * 3, "spread evenly, and full"
     assert {i["worker"] for i in server.instances()} == {"local-0", "local-1", "local-2"}
+
+
+def test_a_second_instance_of_a_function_goes_to_another_worker(own, python):
+    """The workers of a machine share its images: what one has, all have."""
+    server = own("--workers", "2")
+    client = server.client()
+    server.create(client, "f", archives.function("python-echo"), python, Timeout=30)
+    assert invoke(client, "f")[0]["served"] == 1
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda n: invoke(client, "f", {"id": n, "sleep": 2}), range(2)))
+    assert sorted(i["worker"] for i in server.instances("f")) == ["local-0", "local-1"]
 
 
 def test_a_drained_worker_finishes_what_it_does_and_says_when_it_is_empty(own, python):

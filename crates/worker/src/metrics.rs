@@ -31,6 +31,8 @@ pub struct Metrics {
     pub instances_started_ahead: u64,
     /// Times that an instance was stopped and gave its memory back.
     pub hibernated: u64,
+    /// Memory that came back that way, bytes.
+    pub hibernated_bytes: u64,
     /// Bytes of logs written to disk.
     pub log_bytes: u64,
     /// Bytes of logs dropped, because disk or queue was full.
@@ -53,11 +55,17 @@ pub(crate) struct Counters {
     pub(crate) instances_from_blanks: AtomicU64,
     pub(crate) instances_started_ahead: AtomicU64,
     pub(crate) hibernated: AtomicU64,
+    pub(crate) hibernated_bytes: AtomicU64,
 }
 
 /// Adds one.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Adds so many.
+pub(crate) fn count_many(counter: &AtomicU64, many: u64) {
+    counter.fetch_add(many, Ordering::Relaxed);
 }
 
 // === impl Counters ===
@@ -79,6 +87,7 @@ impl Counters {
             instances_from_blanks: read(&self.instances_from_blanks),
             instances_started_ahead: read(&self.instances_started_ahead),
             hibernated: read(&self.hibernated),
+            hibernated_bytes: read(&self.hibernated_bytes),
             log_bytes,
             log_dropped_bytes,
         }

@@ -402,6 +402,7 @@ impl ManagerShell {
             Ok(placed) => placed,
             Err(no_room) => return (not_placed(instance, &no_room), None),
         };
+        self.share_image(placement, &spec);
         match self.workers.get(&id) {
             Some(worker) => {
                 worker.create(instance, spec, reason, blank);
@@ -411,6 +412,17 @@ impl ManagerShell {
                 placement.handle(self.clock.now(), placement::Event::InstanceEnded { instance });
                 let reason = format!("worker {id} has gone");
                 (Event::PlacementFailed { instance, reason, room_may_come: false }, blank)
+            }
+        }
+    }
+
+    /// The workers of this process have one store of images and snapshots: what one has, all have.
+    fn share_image(&self, placement: &mut Placement, spec: &FunctionSpec) {
+        let all = self.workers.iter().map(|(worker, _)| worker);
+        if all.clone().count() > 1 {
+            for worker in all {
+                let cached = placement::Event::ImageCached { worker: worker.clone(), code: spec.code };
+                placement.handle(self.clock.now(), cached);
             }
         }
     }

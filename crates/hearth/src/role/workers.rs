@@ -24,7 +24,7 @@ impl Workers {
         self.by_id.get(id)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&WorkerId, &Worker)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&WorkerId, &Worker)> + Clone {
         self.by_id.iter()
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hearth_sandbox::Sandbox;
 
 use super::{Instance, Phase, lock};
-use crate::metrics::count;
+use crate::metrics::{count, count_many};
 
 /// What has had nothing to do for so long stands still, where the driver has such a thing.
 const REST_AFTER: Duration = Duration::from_secs(1);
@@ -21,12 +21,16 @@ impl Instance {
     pub(crate) async fn hibernate(&self) {
         let _turn = self.sleeping.lock().await;
         let Some(sandbox) = self.begin_sleep() else { return };
+        let before = sandbox.stats().memory_bytes;
         if let Err(error) = sandbox.pause().await {
             tracing::warn!(instance = %self.id, error = &error as &dyn std::error::Error, "cannot hibernate");
             self.asleep.store(false, Ordering::SeqCst);
             return;
         }
+        let came_back = before.saturating_sub(sandbox.stats().memory_bytes);
         count(&self.counters.hibernated);
+        count_many(&self.counters.hibernated_bytes, came_back);
+        tracing::debug!(instance = %self.id, came_back, of = before, "an instance hibernates");
         if self.is_wanted() {
             self.resume(&*sandbox).await;
         }
