@@ -8,7 +8,7 @@ use hearth_types::{
     AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
     Refusal, Reply, RevisionId,
 };
-use hyper::{Method, Response};
+use hyper::{Method, Request, Response};
 
 use crate::body::Body;
 
@@ -33,6 +33,14 @@ pub trait Backend: Send + Sync + 'static {
         lease: &Lease,
         invocation: Invocation,
     ) -> impl Future<Output = Result<Reply, InvokeError>> + Send;
+
+    /// Has the leased instance, an HTTP service, respond to a request. What its response keeps in its extensions is dropped when the
+    /// response is over.
+    fn forward(
+        &self,
+        lease: &Lease,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, ForwardError>> + Send;
 
     /// Makes a revision ready to run: code unpacked, runtime there. `Err` is why the function becomes Failed.
     fn prepare(&self, spec: Arc<FunctionSpec>) -> impl Future<Output = Result<(), StateReason>> + Send;
@@ -91,6 +99,28 @@ pub struct LogLine {
     pub instance: String,
     /// What it says, without its line end.
     pub text: String,
+}
+
+/// Why a request to an HTTP service has no response.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// The service certainly got nothing of it; another instance may be tried.
+    #[error("the instance did not get the request: {reason}")]
+    NotDelivered {
+        /// What happened.
+        reason: String,
+        /// What was to be sent.
+        request: Box<Request<Body>>,
+    },
+    /// It failed, or broke off.
+    #[error("{reason}")]
+    Failed {
+        /// What happened.
+        reason: String,
+    },
+    /// No response began in time.
+    #[error("no response began in time")]
+    TimedOut,
 }
 
 /// How far the provisioning of a revision has come.

@@ -14,7 +14,9 @@ use crate::error::ApiError;
 use crate::names::Scope;
 use crate::read::{CODE_UPLOADS, MEMORY_KIB};
 use crate::router::Router;
+use crate::services::{Hosts, hosts_of};
 use crate::spec::{self, Source};
+use crate::tags::HOSTS;
 use crate::url::Urls;
 use crate::{Backend, FrontendConfig, FrontendMetrics};
 
@@ -31,6 +33,7 @@ pub(crate) struct Core<B> {
     pub(crate) cache: Cache,
     pub(crate) signer: Signer,
     pub(crate) urls: Urls,
+    pub(crate) hosts: Hosts,
     pub(crate) metrics: FrontendMetrics,
     pub(crate) router: Router,
     /// Archives that are decoded and unpacked at once.
@@ -64,6 +67,7 @@ impl<B: Backend> Core<B> {
             cache: Cache::default(),
             signer: Signer::random(),
             urls: Urls::default(),
+            hosts: Hosts::default(),
             metrics: FrontendMetrics::default(),
             router: Router::new(),
             uploads: Semaphore::new(CODE_UPLOADS),
@@ -85,6 +89,11 @@ impl<B: Backend> Core<B> {
             }
         }
         self.read_urls().await?;
+        for record in self.store.tagged_functions(HOSTS).await? {
+            if let Err(host) = self.hosts.set(&record.id, &hosts_of(&record.tags)) {
+                tracing::warn!(function = %record.id, host, "its host is another's");
+            }
+        }
         for (function, reserved) in self.store.reservations().await? {
             self.backend.concurrency_reserved(&function, Some(reserved));
         }

@@ -54,6 +54,7 @@ impl<B: Backend> Core<B> {
         let code = self.take_code(&code, members.zip.take(), "CreateFunction").await?;
         let new = NewFunction { id: named.id, config, code, tags, now_ms: now_ms() };
         let epoch = self.cache.epoch();
+        self.map_hosts(&new.id, &new.tags)?;
         let kept = self.store.create_function(new).await.map_err(|error| ApiError::store(&error, &arn))?;
         self.cache.put(epoch, &kept, &self.region);
         let document = match members.flag("Publish") {
@@ -238,6 +239,7 @@ impl<B: Backend> Core<B> {
         self.store.delete_function(&named.id).await.map_err(|error| ApiError::store(&error, &arn))?;
         self.cache.remove(&named.id);
         self.urls.forget(&named.id, None);
+        let _ = self.hosts.set(&named.id, &[]);
         self.backend.function_deleted(&named.id);
         let forgotten = self.backend.forget_events(&named.id).await;
         forgotten.map_err(|error| ApiError::store(&error, &arn))?;

@@ -31,7 +31,7 @@ use crate::validate::Violations;
 /// Bytes of a client context, in base64.
 const CLIENT_CONTEXT: usize = 3_583;
 /// Leases tried when instances are gone before they got the request.
-const ATTEMPTS: usize = 3;
+pub(crate) const ATTEMPTS: usize = 3;
 
 /// A lease that is released however the request ends, even by a panic.
 pub(crate) struct Held<B: Backend> {
@@ -41,6 +41,15 @@ pub(crate) struct Held<B: Backend> {
 }
 
 impl<B: Backend> Held<B> {
+    pub(crate) const fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// The instance is of no use any more.
+    pub(crate) const fn lost(&mut self) {
+        self.outcome = LeaseOutcome::InstanceLost;
+    }
+
     /// The instance said whether it can take another request.
     pub(crate) fn reusable(&mut self, reusable: bool) {
         if reusable {
@@ -148,6 +157,11 @@ impl<B: Backend> Core<B> {
         invocation: Invocation,
         taken: Taken,
     ) -> Result<(Reply, Held<B>), ApiError> {
+        if spec.http.is_some() {
+            return Err(ApiError::parameter(
+                "The function is an HTTP service (tag hearth:http-port): it takes HTTP requests, not invocations",
+            ));
+        }
         let mut attempt = 1;
         loop {
             let request = LeaseRequest { spec: Arc::clone(&spec) };
@@ -157,8 +171,7 @@ impl<B: Backend> Core<B> {
                 .await
                 .map_err(|refusal| ApiError::refused(&refusal, &spec.arn))?;
             tracing::debug!(instance = %lease.instance, cold = lease.cold, "leased");
-            let (backend, outcome) = (Arc::clone(&self.backend), LeaseOutcome::InstanceLost);
-            let held = Held { backend, lease: Some(lease), outcome };
+            let held = self.hold(lease);
             match self.attempt(held, invocation.clone(), taken).await {
                 Ok(done) => return Ok(done),
                 Err(InvokeError::NotDelivered { reason }) if attempt < ATTEMPTS => {
@@ -174,6 +187,11 @@ impl<B: Backend> Core<B> {
                 }
             }
         }
+    }
+
+    /// Until the instance says that it can take another request, it is taken for lost.
+    pub(crate) fn hold(&self, lease: Lease) -> Held<B> {
+        Held { backend: Arc::clone(&self.backend), lease: Some(lease), outcome: LeaseOutcome::InstanceLost }
     }
 
     async fn attempt(

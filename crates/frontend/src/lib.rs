@@ -33,6 +33,7 @@ mod route;
 mod router;
 mod server;
 mod service;
+mod services;
 mod settings;
 mod shapes;
 mod spec;
@@ -50,7 +51,7 @@ use hearth_types::{AccountId, FunctionId};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub use backend::{Backend, LogLine, NotAccepted, Provisioned};
+pub use backend::{Backend, ForwardError, LogLine, NotAccepted, Provisioned};
 pub use body::{Body, full, stream};
 pub use events::{EventCall, EventPolicy, EventRun};
 pub use metrics::FrontendMetrics;

@@ -5,17 +5,21 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use hearth_types::RequestId;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::net::sockopt::set_tcp_user_timeout;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::Backend;
 use crate::core::Core;
 use crate::service::HEAD_BYTES;
+use crate::services::Client;
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 10_000;
@@ -23,6 +27,14 @@ const CONNECTIONS: usize = 10_000;
 const HEAD: Duration = Duration::from_secs(20);
 /// Milliseconds that an answer may wait for a client that takes none of it, before the kernel ends the connection.
 const DEAF_MILLIS: u32 = 60_000;
+/// What a client sends first that knows HTTP/2 to be spoken here. Source: RFC 9113, 3.4.
+const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How often more of that is looked for.
+const GLANCE: Duration = Duration::from_millis(5);
+/// Requests at once on a connection of HTTP/2.
+const STREAMS: u32 = 128;
+/// Bytes of the head of a request of HTTP/2, as that counts them.
+const HEAD_LIST_BYTES: u32 = 64 * 1024;
 /// Pause after the kernel had no file descriptor for a connection.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -82,22 +94,84 @@ async fn connection<B: Backend>(
     if let Err(error) = set_tcp_user_timeout(&stream, DEAF_MILLIS) {
         tracing::debug!(%error, "cannot bound how long a client may leave its answer unread");
     }
+    let client = Client { ip: client, request_id: RequestId::random(), tls: false };
+    let protocol = tokio::select! {
+        protocol = protocol(&stream) => protocol,
+        () = stopped(&mut stop) => None,
+    };
+    if let Some(protocol) = protocol {
+        speak(core, (stream, client), protocol, &mut stop).await;
+    }
+}
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// What a client begins to speak, without taking it from the stream; nothing if it says too little for too long.
+async fn protocol(stream: &TcpStream) -> Option<Protocol> {
+    let look = async {
+        let mut start = [0; PREFACE.len()];
+        loop {
+            let count = stream.peek(&mut start).await.ok()?;
+            let begins = start.get(..count) == PREFACE.get(..count);
+            if count == 0 || !begins {
+                return Some(Protocol::Http1);
+            }
+            if count == PREFACE.len() {
+                return Some(Protocol::Http2);
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    };
+    timeout(HEAD, look).await.ok().flatten()
+}
+
+/// Answers the requests of one connection.
+pub(crate) async fn speak<B: Backend>(
+    core: Arc<Core<B>>,
+    (stream, client): (impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Client),
+    protocol: Protocol,
+    stop: &mut watch::Receiver<bool>,
+) {
     let service = service_fn(move |request| {
         let core = Arc::clone(&core);
         async move { Ok::<_, Infallible>(core.answer(request, client).await) }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopped(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    // Until it ends by itself, or is asked to when the server stops.
+    macro_rules! to_end {
+        ($connection:expr) => {{
+            let mut connection = std::pin::pin!($connection);
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stopped(stop) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        }};
+    }
+    let ended = match protocol {
+        Protocol::Http1 => to_end!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .max_buf_size(HEAD_BYTES)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades()
+        ),
+        Protocol::Http2 => to_end!(
+            http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(STREAMS)
+                .max_header_list_size(HEAD_LIST_BYTES)
+                .keep_alive_interval(HEAD)
+                .keep_alive_timeout(HEAD)
+                .serve_connection(TokioIo::new(stream), service)
+        ),
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");

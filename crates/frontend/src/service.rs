@@ -1,6 +1,5 @@
 //! One request: which operation it is, who it is for, and what goes around every answer.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -23,6 +22,7 @@ use crate::neighbours;
 use crate::read::eager;
 use crate::request::Members;
 use crate::router::Route;
+use crate::services::Client;
 use crate::to_end::ToEnd;
 use crate::validate::{Shape, Violations};
 use crate::{shapes, url};
@@ -134,12 +134,16 @@ impl<B: Backend> Core<B> {
     pub(crate) async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-        client: IpAddr,
+        client: Client,
     ) -> Response<Body> {
         let request_id = RequestId::random();
+        let request = match self.for_service(request, Client { request_id, ..client }).await {
+            Ok(response) => return response,
+            Err(request) => request,
+        };
         let span = tracing::info_span!("request", %request_id, operation = tracing::field::Empty);
         let (operation, result) =
-            Arc::clone(&self).route(request, (request_id, client)).instrument(span.clone()).await;
+            Arc::clone(&self).route(request, Client { request_id, ..client }).instrument(span.clone()).await;
         span.record("operation", operation);
         let mut response = result.unwrap_or_else(|error| {
             let (status, code) = (error.status.as_u16(), error.code);
@@ -153,23 +157,43 @@ impl<B: Backend> Core<B> {
         response
     }
 
+    /// The answer to a request that is for a service; the request, if it is not.
+    async fn for_service(
+        &self,
+        request: Request<Incoming>,
+        client: Client,
+    ) -> Result<Response<Body>, Request<Incoming>> {
+        let (head, body) = request.into_parts();
+        let host = host_of(&head);
+        let Some(target) =
+            self.service(host, &head).filter(|_| host.is_none_or(|host| url::id_in(host).is_none()))
+        else {
+            return Err(Request::from_parts(head, body));
+        };
+        let response = match check_head(&head) {
+            Ok(()) => {
+                let host = host.map(str::to_owned);
+                self.answer_service(target, (head, body), host, client).await
+            }
+            Err(error) => error.response(),
+        };
+        self.metrics.answered("HttpService", response.status().as_u16());
+        Ok(response)
+    }
+
     async fn route(
         self: Arc<Self>,
         request: Request<Incoming>,
-        (request_id, client): (RequestId, IpAddr),
+        client: Client,
     ) -> (&'static str, Result<Response<Body>, ApiError>) {
         let (head, body) = request.into_parts();
-        if head_bytes(&head) > HEAD_BYTES {
-            let text = format!("The head of the request is larger than {HEAD_BYTES} bytes");
-            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            return (
-                "Unknown",
-                Err(ApiError::new(status, "RequestHeaderFieldsTooLargeException", text).closing()),
-            );
+        if let Err(error) = check_head(&head) {
+            return ("Unknown", Err(error));
         }
+        let request_id = client.request_id;
         if let Some(host) = host_of(&head).filter(|host| url::id_in(host).is_some()) {
             let host = host.to_owned();
-            return ("FunctionUrl", Ok(self.answer_url((head, body), host, client, request_id).await));
+            return ("FunctionUrl", Ok(self.answer_url((head, body), host, client).await));
         }
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or(""));
         let account = account(&head.headers, query, &self.config.default_account);
@@ -273,6 +297,22 @@ impl<B: Backend> Core<B> {
             other => Err(ApiError::unsupported(&format!("the operation {other}"))),
         }
     }
+}
+
+/// Whether a head is one that can be answered.
+fn check_head(head: &Parts) -> Result<(), ApiError> {
+    if head_bytes(head) > HEAD_BYTES {
+        let text = format!("The head of the request is larger than {HEAD_BYTES} bytes");
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(ApiError::new(status, "RequestHeaderFieldsTooLargeException", text).closing());
+    }
+    // Whoever reads another of them than we do would take the request for another's.
+    if head.headers.get_all(HOST).iter().nth(1).is_some() {
+        return Err(
+            ApiError::new(StatusCode::BAD_REQUEST, "BadRequest", "The request has several hosts").closing()
+        );
+    }
+    Ok(())
 }
 
 /// About how much a request's head takes; hyper's own limit is on what it reads at once, which may be some more.

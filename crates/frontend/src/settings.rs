@@ -50,7 +50,8 @@ impl<B: Backend> Core<B> {
         let added = members.texts("Tags").unwrap_or_default();
         self.modify(&id, Change::Bookkeeping, |record| {
             record.tags.extend(added.clone());
-            Settings::read(&record.tags).map(drop)
+            Settings::read(&record.tags)?;
+            self.map_hosts(&record.id, &record.tags)
         })
         .await?;
         self.provision_again(&id).await?;
@@ -70,7 +71,8 @@ impl<B: Backend> Core<B> {
         violations.finish()?;
         self.modify(&id, Change::Bookkeeping, |record| {
             record.tags.retain(|key, _| !keys.contains(key));
-            Ok(())
+            Settings::read(&record.tags)?;
+            self.map_hosts(&record.id, &record.tags)
         })
         .await?;
         self.provision_again(&id).await?;

@@ -63,7 +63,9 @@ pub(crate) fn of(
         Some(most) if !record.tags.contains_key(tags::CONCURRENCY) => Concurrency::new(most, most),
         _ => settings.concurrency,
     };
-    let snap_start = matches!(version, Version::Published(_)) && config::snap_start(config);
+    // What is saved is a runtime that waits for the Runtime API, which a service never calls.
+    let snap_start =
+        settings.http.is_none() && matches!(version, Version::Published(_)) && config::snap_start(config);
     let version = VersionId { function: record.id.clone(), version };
     Ok(Arc::new(FunctionSpec {
         revision: RevisionId { version, number: revision },
@@ -82,6 +84,7 @@ pub(crate) fn of(
         concurrency,
         idle_timeout: settings.idle_timeout,
         keep_alive: settings.keep_alive,
+        http: settings.http,
         queue: settings.queue,
         reserved_concurrency: record.reserved_concurrency,
     }))

@@ -3,16 +3,27 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hearth_types::{Concurrency, Egress, Isolation, KeepAlive, Queue, limits};
+use hearth_types::{Concurrency, Egress, HttpService, Isolation, KeepAlive, Queue, limits};
 
 use crate::error::ApiError;
+use crate::services::read_hosts;
 
 /// The tag about requests at once in one instance.
 pub(crate) const CONCURRENCY: &str = "hearth:concurrency";
+/// The tag with hosts of an HTTP service's own.
+pub(crate) const HOSTS: &str = "hearth:hosts";
+/// Requests at once in one instance of an HTTP service that does not say: what an ordinary server bears. Source:
+/// `maxConcurrencyPerEnvironment` of botocore's `lambda-web` model goes from 1 to 128.
+const SERVICE_CONCURRENCY: u32 = 64;
+/// The longest path of a health check, bytes.
+const LONGEST_PATH: usize = 1_024;
 /// The tags that are settings.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 9] = [
     CONCURRENCY,
     "hearth:egress",
+    HOSTS,
+    "hearth:http-health",
+    "hearth:http-port",
     "hearth:idle-timeout",
     "hearth:isolation",
     "hearth:keep-alive",
@@ -20,6 +31,8 @@ const SETTINGS: [&str; 6] = [
 ];
 /// Tags of one resource.
 const MOST_TAGS: usize = 50;
+/// Where an instance's Runtime API is.
+const RUNTIME_API_PORT: u32 = 9_001;
 /// The longest idle timeout.
 const LONGEST_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most requests at once in one instance.
@@ -38,6 +51,7 @@ pub(crate) struct Settings {
     pub(crate) keep_alive: KeepAlive,
     pub(crate) concurrency: Concurrency,
     pub(crate) queue: Queue,
+    pub(crate) http: Option<HttpService>,
 }
 
 impl Settings {
@@ -88,6 +102,9 @@ impl Settings {
             })?,
         };
         let concurrency = match get(CONCURRENCY) {
+            None if tags.contains_key("hearth:http-port") => {
+                Concurrency::new(SERVICE_CONCURRENCY, SERVICE_CONCURRENCY)
+            }
             None => Concurrency::default(),
             Some(text) => concurrency(text).ok_or_else(|| {
                 let expected = "soft=N,hard=N with whole numbers, 1 <= soft <= hard <= 1000; adaptive=off keeps \
@@ -110,8 +127,44 @@ impl Settings {
                 wrong("hearth:queue", expected)
             })?,
         };
-        Ok(Self { idle_timeout, isolation, egress, keep_alive, concurrency, queue })
+        let http = service(tags)?;
+        Ok(Self { idle_timeout, isolation, egress, keep_alive, concurrency, queue, http })
     }
+}
+
+/// What tags say of an HTTP service.
+fn service(tags: &BTreeMap<String, String>) -> Result<Option<HttpService>, ApiError> {
+    let wrong = |key: &str, expected: &str| {
+        let value = tags.get(key).map_or("", String::as_str);
+        Err(ApiError::parameter(format!("The tag {key} has the value {value:?}; it must be {expected}")))
+    };
+    let get = |key: &str| tags.get(key).map(|value| value.trim());
+    let port = match get("hearth:http-port").map(number) {
+        None => None,
+        Some(Some(port)) if (1..=65_535).contains(&port) && port != RUNTIME_API_PORT => {
+            u16::try_from(port).ok()
+        }
+        Some(_) => return wrong("hearth:http-port", "a port from 1 to 65535, but not 9001"),
+    };
+    let health = get("hearth:http-health");
+    let is_path = |path: &str| {
+        path.starts_with('/')
+            && path.len() <= LONGEST_PATH
+            && path.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    if health.is_some_and(|path| !is_path(path)) {
+        return wrong("hearth:http-health", "a path such as /health");
+    }
+    if tags.get(HOSTS).is_some_and(|text| read_hosts(text).is_none()) {
+        return wrong(HOSTS, "one to 16 names of hosts, each in a domain, such as www.example.com");
+    }
+    let Some(port) = port else {
+        if let Some(key) = [HOSTS, "hearth:http-health"].into_iter().find(|key| tags.contains_key(*key)) {
+            return wrong(key, "with the tag hearth:http-port, which says where the service listens");
+        }
+        return Ok(None);
+    };
+    Ok(Some(HttpService { port, health: health.map(str::to_owned) }))
 }
 
 /// Seconds, or a number with `s`, `m` or `h` behind it.

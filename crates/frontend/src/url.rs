@@ -17,7 +17,6 @@ mod event;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
@@ -25,7 +24,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use hearth_store::{StoreError, UrlRecord};
-use hearth_types::{Answer, FunctionId, Invocation, Piece, Reply, RequestId, limits};
+use hearth_types::{Answer, FunctionId, Invocation, Piece, Reply, limits};
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -45,6 +44,7 @@ use crate::error::ApiError;
 use crate::invoke::{Held, Taken, error_outcome, new_trace, whole};
 use crate::invoke_streamed::Taking;
 use crate::names::Qualifier;
+use crate::services::{Client, Target};
 
 /// Says that a stream begins with metadata.
 const WITH_METADATA: &str = "application/vnd.awslambda.http-integration-response";
@@ -114,8 +114,7 @@ struct Request {
     head: Parts,
     body: Bytes,
     domain: String,
-    source: IpAddr,
-    request_id: RequestId,
+    client: Client,
     signed: Option<Signed>,
 }
 
@@ -132,8 +131,7 @@ impl<B: Backend> Core<B> {
         self: Arc<Self>,
         (head, body): (Parts, Incoming),
         host: String,
-        source: IpAddr,
-        request_id: RequestId,
+        client: Client,
     ) -> Response<Body> {
         let found = id_in(&host).and_then(|id| self.urls.get(&id.to_ascii_lowercase()));
         let Some(url) = found else {
@@ -145,7 +143,7 @@ impl<B: Backend> Core<B> {
             Response::new(full(Bytes::new()))
         } else {
             let core = Arc::clone(&self);
-            core.answer_asked(Arc::clone(&url), (head, body), host, source, request_id).await
+            core.answer_asked(Arc::clone(&url), (head, body), host, client).await
         };
         if let Some(cors) = &url.cors {
             cors.tell(&asked, preflight, response.headers_mut());
@@ -153,19 +151,28 @@ impl<B: Backend> Core<B> {
         response
     }
 
+    /// Whether the function is a server of its own, which gets the request as it is.
+    async fn is_service(&self, url: &Url) -> bool {
+        let serving = self.serving(&url.function, &url.qualifier()).await;
+        serving.is_ok_and(|spec| spec.http.is_some())
+    }
+
     async fn answer_asked(
         self: Arc<Self>,
         url: Arc<Url>,
         (head, body): (Parts, Incoming),
         domain: String,
-        source: IpAddr,
-        request_id: RequestId,
+        client: Client,
     ) -> Response<Body> {
         let caller = signed(&head.headers, head.uri.query().unwrap_or(""));
         if url.signed && caller.as_ref().is_none_or(|caller| caller.account != url.function.account) {
             return said(StatusCode::FORBIDDEN, "Forbidden");
         }
         let signed = caller.filter(|_| url.signed);
+        if self.is_service(&url).await {
+            let target = Target::of(url.function.clone());
+            return self.answer_service(target, (head, body), Some(domain), client).await;
+        }
         let (body, permit) = match self.read_body("FunctionUrl", &head.headers, body).await {
             Ok(read) => read,
             Err(error) => return refused(&error),
@@ -173,7 +180,7 @@ impl<B: Backend> Core<B> {
         let core = Arc::clone(&self);
         let work = async move {
             let started = Instant::now();
-            let request = Request { url, head, body, domain, source, request_id, signed };
+            let request = Request { url, head, body, domain, client, signed };
             let (outcome, response) = match core.invoke_url(request).await {
                 Ok(done) => done,
                 Err(error) => (error_outcome(&error), refused(&error)),
@@ -201,11 +208,11 @@ impl<B: Backend> Core<B> {
         }
         let trace = request.head.headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok());
         let invocation = Invocation {
-            request_id: request.request_id,
+            request_id: request.client.request_id,
             payload,
             invoked_arn: qualifier.behind(&spec.arn),
             client_context: None,
-            trace: Some(trace.map_or_else(|| new_trace(request.request_id), str::to_owned)),
+            trace: Some(trace.map_or_else(|| new_trace(request.client.request_id), str::to_owned)),
             wants_log_tail: false,
         };
         let taken = if url.streamed { Taken::Streamed } else { Taken::Whole };
@@ -227,7 +234,7 @@ impl<B: Backend> Core<B> {
 
 impl Request {
     fn event(&self) -> Bytes {
-        let (ip, request_id) = (self.source.to_string(), self.request_id.to_string());
+        let (ip, request_id) = (self.client.ip.to_string(), self.client.request_id.to_string());
         let caller = self.signed.as_ref().map(|signed| (signed.account.as_str(), signed.key.as_str()));
         let asked = Asked {
             url_id: &self.url.url_id,
@@ -241,8 +248,12 @@ impl Request {
         let port = self.head.headers.get("host").and_then(|host| host.to_str().ok()?.rsplit_once(':'));
         if let Some(headers) = event.get_mut("headers").and_then(serde_json::Value::as_object_mut) {
             headers.insert("x-forwarded-for".to_owned(), ip.into());
-            headers.insert("x-forwarded-proto".to_owned(), "http".into());
-            headers.insert("x-forwarded-port".to_owned(), port.map_or("80", |(_, port)| port).into());
+            let proto = if self.client.tls { "https" } else { "http" };
+            headers.insert("x-forwarded-proto".to_owned(), proto.into());
+            headers.insert(
+                "x-forwarded-port".to_owned(),
+                port.map_or(if self.client.tls { "443" } else { "80" }, |(_, port)| port).into(),
+            );
         }
         event.to_string().into()
     }

@@ -96,6 +96,7 @@ fn spec(number: usize) -> Arc<FunctionSpec> {
         snap_start: false,
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Learned,
+        http: None,
         queue: Queue::default(),
         reserved_concurrency: None,
     })

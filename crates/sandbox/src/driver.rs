@@ -301,6 +301,12 @@ pub trait Sandbox: Send + Sync {
     /// When the sandbox is gone.
     fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Io>>>;
 
+    /// A connection to a TCP port that a process inside listens on. A driver may only say at the first read that nobody does.
+    ///
+    /// # Errors
+    /// When nobody listens there, or the sandbox is gone.
+    fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<Box<dyn Io>>>;
+
     /// Starts a program as the sandbox's ordinary user.
     ///
     /// # Errors

@@ -134,6 +134,7 @@ fn spec(index: u32, function: &Function, policy: Policy) -> Option<FunctionSpec>
         snap_start: false,
         idle_timeout: policy.idle_timeout,
         keep_alive: policy.keep_alive,
+        http: None,
         queue: Queue::default(),
         reserved_concurrency: function.reserved,
     })

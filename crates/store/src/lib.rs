@@ -124,6 +124,12 @@ pub trait Store: Documents {
     /// The store failed.
     fn reservations(&self) -> BoxFuture<'_, Result<Vec<(FunctionId, u32)>, StoreError>>;
 
+    /// Every function with a tag of that key, of all accounts.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn tagged_functions(&self, key: &'static str) -> BoxFuture<'_, Result<Vec<FunctionRecord>, StoreError>>;
+
     /// Every version that is Pending, of all accounts.
     ///
     /// # Errors

@@ -190,6 +190,10 @@ impl Store for SqliteStore {
         Box::pin(self.run("list reservations", |connection| rows::reservations(connection)))
     }
 
+    fn tagged_functions(&self, key: &'static str) -> BoxFuture<'_, Result<Vec<FunctionRecord>, StoreError>> {
+        Box::pin(self.run("list tagged functions", move |connection| rows::tagged(connection, key)))
+    }
+
     fn unfinished_versions(&self) -> BoxFuture<'_, Result<Vec<VersionRecord>, StoreError>> {
         Box::pin(self.run("list unfinished versions", |connection| versions::unfinished(connection)))
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountId, Egress, Isolation, Runtime};
+use crate::{AccountId, Egress, HttpService, Isolation, Runtime};
 
 /// A function of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -190,6 +190,8 @@ pub struct FunctionSpec {
     pub idle_timeout: Duration,
     /// Whether the manager may find a better time than that.
     pub keep_alive: KeepAlive,
+    /// How it is spoken to, if it is a server of its own.
+    pub http: Option<HttpService>,
     /// How requests wait for a slot.
     pub queue: Queue,
     /// Whether instances are made from a snapshot that was taken after the init phase (`SnapStart`), where the driver can.

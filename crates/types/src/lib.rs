@@ -6,6 +6,7 @@
 mod blank;
 mod egress;
 mod function;
+mod http;
 mod id;
 mod invocation;
 mod isolation;
@@ -21,6 +22,7 @@ pub use function::{
     CodeDigest, Concurrency, FunctionId, FunctionSpec, InvalidDigest, KeepAlive, Queue, RevisionId, Version,
     VersionId,
 };
+pub use http::HttpService;
 pub use id::{AccountId, InstanceId, InvalidAccountId, LeaseId, RequestId, WorkerId};
 pub use invocation::{Answer, FunctionError, Invocation, InvokeError};
 pub use isolation::{Isolation, ParseIsolationError};

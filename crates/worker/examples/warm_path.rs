@@ -199,6 +199,7 @@ fn spec() -> Result<FunctionSpec, Failure> {
         snap_start: false,
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,
+        http: None,
         queue: Queue::default(),
         reserved_concurrency: None,
     })

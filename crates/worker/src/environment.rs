@@ -128,6 +128,9 @@ fn reserved(
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
+    if let Some(service) = &spec.http {
+        all.insert("PORT".to_owned(), service.port.to_string());
+    }
     if spec.concurrency.hard > 1 {
         // Its mere presence makes some runtimes concurrent.
         all.insert("AWS_LAMBDA_MAX_CONCURRENCY".to_owned(), spec.concurrency.hard.to_string());

@@ -22,6 +22,7 @@
 mod asker;
 mod doors;
 mod finish;
+mod http;
 mod life;
 mod session;
 mod sleep;
@@ -51,6 +52,7 @@ use crate::snapshots::Snapshots;
 use asker::Asker;
 pub(crate) use asker::Replied;
 pub(crate) use doors::Posted;
+pub use http::{HttpBody, HttpError};
 
 /// The result of an invocation.
 pub(crate) type Invoked = Result<Answer, InvokeError>;
@@ -116,6 +118,8 @@ struct State {
     /// The runtime's call that is answered in the sandboxes made from that: it waits for as long as this is kept.
     until_restored: Option<oneshot::Sender<()>>,
     invocations: u64,
+    /// Requests to the HTTP service that the instance is.
+    visits: u32,
     last_used: Instant,
 }
 
@@ -136,6 +140,8 @@ pub(crate) struct Instance {
     state: Mutex<State>,
     sandbox: Mutex<Option<Arc<dyn Sandbox>>>,
     usage: Mutex<Usage>,
+    /// Connections to the HTTP service that the instance is.
+    connections: http::Connections,
     /// Rung when the instance's task has something to decide.
     changed: Notify,
     /// Whether its sandbox is paused, or about to be.
@@ -189,6 +195,7 @@ impl Instance {
             is_saved: false,
             until_restored: None,
             invocations: 0,
+            visits: 0,
             last_used: now,
         };
         Self {
@@ -206,6 +213,7 @@ impl Instance {
             state: Mutex::new(state),
             sandbox: Mutex::default(),
             usage: Mutex::new(Usage { asked: None, stats: Stats::default() }),
+            connections: http::Connections::default(),
             changed: Notify::new(),
             asleep: AtomicBool::new(false),
             sleeping: tokio::sync::Mutex::default(),
@@ -233,7 +241,7 @@ impl Instance {
         let word = match state.phase {
             Phase::Making | Phase::Initializing => "starting",
             Phase::Serving if self.asleep.load(Ordering::SeqCst) => "hibernating",
-            Phase::Waiting | Phase::Serving if state.flights.is_empty() => "idle",
+            Phase::Waiting | Phase::Serving if state.is_idle() => "idle",
             Phase::Waiting | Phase::Serving => "busy",
             Phase::Ending => "draining",
         };
@@ -249,6 +257,11 @@ impl Instance {
 // === impl State ===
 
 impl State {
+    /// Whether nobody waits for anything that it does.
+    fn is_idle(&self) -> bool {
+        self.flights.is_empty() && self.visits == 0
+    }
+
     /// Why the instance's task must not go on with its phase.
     fn stop(&self) -> Option<Stop> {
         let failed = self.failure.clone().map(Stop::Failed);

@@ -30,6 +30,7 @@ mod snapshots;
 mod worker;
 
 pub use blanks::BlankReport;
+pub use instance::{HttpBody, HttpError};
 pub use launcher::{Launch, LaunchAhead, LaunchError, Launcher};
 pub use logs::{Follow, LogLine, Logs};
 pub use metrics::Metrics;

@@ -10,11 +10,12 @@ use hearth_types::{
     Answer, BlankKind, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, Reply, StartReason,
     WorkerId,
 };
+use http::{Request, Response};
 use tokio::sync::{Notify, mpsc};
 use tracing::Instrument;
 
 use crate::blanks::{BlankReport, Blanks};
-use crate::instance::{Instance, Parts};
+use crate::instance::{HttpBody, HttpError, Instance, Parts};
 use crate::launcher::Launcher;
 use crate::logs::Logs;
 use crate::metrics::{Counters, Metrics, count};
@@ -245,6 +246,24 @@ impl Worker {
     ) -> Result<Reply, InvokeError> {
         let answer = self.find(instance)?.invoke_streamed(invocation)?;
         answer.await.unwrap_or_else(|_| Err(InvokeError::Lost { reason: "its life broke off".to_owned() }))
+    }
+
+    /// Has an instance that is an HTTP service respond to a request. A dropped future, or a dropped body of its response, ends the
+    /// request.
+    ///
+    /// # Errors
+    /// When there is no response; the error says whether the service may have got the request.
+    pub async fn forward(
+        &self,
+        instance: InstanceId,
+        request: Request<HttpBody>,
+    ) -> Result<Response<HttpBody>, HttpError> {
+        match self.find(instance) {
+            Ok(instance) => instance.forward(request).await,
+            Err(error) => {
+                Err(HttpError::NotDelivered { reason: error.to_string(), request: Box::new(request) })
+            }
+        }
     }
 
     fn find(&self, instance: InstanceId) -> Result<Arc<Instance>, InvokeError> {

@@ -10,5 +10,6 @@ mod functions;
 mod invocations;
 mod scripted;
 mod server;
+mod services;
 mod tables;
 mod versions;

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hearth_frontend::{Backend, Body, LogLine, NotAccepted, Provisioned, full};
+use hearth_frontend::{Backend, Body, ForwardError, LogLine, NotAccepted, Provisioned, full};
 use hearth_store::{EventStore, NewEvent, SqliteEvents, StateReason, StoreError};
 use hearth_types::{
     AccountId, Answer, FunctionError, FunctionId, FunctionSpec, InstanceId, Invocation, InvokeError, Lease,
     LeaseId, LeaseOutcome, LeaseRequest, Piece, Refusal, Reply, RevisionId, StreamEnd, StreamError,
     StreamedAnswer, WorkerId,
 };
-use hyper::{Method, Response};
+use http_body_util::BodyExt;
+use hyper::{Method, Request, Response};
 use tokio::sync::Semaphore;
 
 /// Does what payloads say.
@@ -142,6 +143,24 @@ impl Backend for Scripted {
             _ => return self.invoke(lease, invocation).await.map(Reply::Whole),
         };
         Ok(Reply::Streamed(StreamedAnswer::new(None, Pieces(scripted.into_iter().collect()))))
+    }
+
+    async fn forward(&self, lease: &Lease, request: Request<Body>) -> Result<Response<Body>, ForwardError> {
+        let reason = String::from("scripted");
+        match request.uri().path() {
+            "/undelivered" => Err(ForwardError::NotDelivered { reason, request: Box::new(request) }),
+            "/undelivered-once" if lease.id.0.is_multiple_of(2) => {
+                Err(ForwardError::NotDelivered { reason, request: Box::new(request) })
+            }
+            "/failed" => Err(ForwardError::Failed { reason }),
+            "/late" => Err(ForwardError::TimedOut),
+            _ => {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                let text = format!("{} {}\n{:?}\n{}", head.method, head.uri, head.headers, body.len());
+                Ok(Response::new(full(Bytes::from(text))))
+            }
+        }
     }
 
     async fn prepare(&self, spec: Arc<FunctionSpec>) -> Result<(), StateReason> {

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use hearth_frontend::{Backend, Body, LogLine, NotAccepted, Provisioned};
+use hearth_frontend::{Backend, Body, ForwardError, LogLine, NotAccepted, Provisioned};
 use hearth_runtimes::Catalog;
 use hearth_store::{EventStore, NewEvent, StateReason, StoreError};
 use hearth_types::{
     AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
     Refusal, Reply, RevisionId,
 };
-use hearth_worker::SnapshotError;
-use http::{Method, Response};
+use hearth_worker::{HttpError, SnapshotError};
+use http::{Method, Request, Response};
 
 use crate::operator::Operator;
 use crate::role::{Events, ManagerShell, Workers};
@@ -80,6 +80,18 @@ impl Backend for LocalBackend {
             Some(worker) => worker.invoke_streamed(lease.instance, invocation).await,
             None => Err(InvokeError::NotDelivered { reason: format!("worker {} has gone", lease.worker) }),
         }
+    }
+
+    async fn forward(&self, lease: &Lease, request: Request<Body>) -> Result<Response<Body>, ForwardError> {
+        let Some(worker) = self.workers.get(&lease.worker) else {
+            let reason = format!("worker {} has gone", lease.worker);
+            return Err(ForwardError::NotDelivered { reason, request: Box::new(request) });
+        };
+        worker.forward(lease.instance, request).await.map_err(|error| match error {
+            HttpError::NotDelivered { reason, request } => ForwardError::NotDelivered { reason, request },
+            HttpError::Failed { reason } => ForwardError::Failed { reason },
+            HttpError::TimedOut => ForwardError::TimedOut,
+        })
     }
 
     async fn prepare(&self, spec: Arc<FunctionSpec>) -> Result<(), StateReason> {

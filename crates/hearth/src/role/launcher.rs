@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hearth_image::ImageStore;
 use hearth_runtimes::Catalog;
 use hearth_sandbox::{BoxFuture, ReadOnlyMount};
-use hearth_types::{BlankKind, FunctionSpec};
+use hearth_types::{BlankKind, FunctionSpec, RuntimeFamily};
 use hearth_worker::{Launch, LaunchAhead, LaunchError, Launcher};
 
 /// Where a function's code is, in its instance.
@@ -29,7 +29,14 @@ impl LocalLauncher {
 fn find(images: &ImageStore, catalog: &Catalog, spec: &FunctionSpec) -> Result<Launch, LaunchError> {
     let code = images.unpacked(spec.code).map_err(|error| LaunchError::new(&error))?;
     let program = catalog.resolve(&spec.runtime).map_err(|error| LaunchError::new(&error))?;
-    let argv = program.command(&spec.handler, spec.memory_mb, spec.snap_start);
+    let argv = match (&spec.http, spec.runtime.family()) {
+        // A server knows nothing of the runtime's client: the interpreter runs the file that the handler names.
+        (Some(_), RuntimeFamily::Python | RuntimeFamily::Node) => {
+            let interpreter = program.argv.first().cloned().into_iter();
+            interpreter.chain([format!("{TASK_ROOT}/{}", spec.handler)]).collect()
+        }
+        _ => program.command(&spec.handler, spec.memory_mb, spec.snap_start),
+    };
     let mut environment = program.environment;
     environment.insert("AWS_EXECUTION_ENV".to_owned(), program.execution_environment);
     let mut mounts = vec![ReadOnlyMount { source: code, target: PathBuf::from(TASK_ROOT) }];

@@ -48,6 +48,7 @@ fn spec(name: &str, number: u64) -> FunctionSpec {
         snap_start: false,
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,
+        http: None,
         queue: Queue::default(),
         reserved_concurrency: None,
     }

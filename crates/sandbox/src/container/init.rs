@@ -10,6 +10,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::protocol::{Clone, Order, Report};
 use super::setup::{self, step};
@@ -144,6 +145,15 @@ impl Init<'_> {
             Order::Terminate => {
                 sys::signal_all(libc::SIGTERM);
                 Ok(())
+            }
+            Order::Socket => {
+                let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+                match rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None) {
+                    Ok(socket) => channel::send(self.worker, &Report::Socket, &[socket.as_fd()]),
+                    Err(error) => {
+                        channel::send(self.worker, &Report::NoSocket { errno: error.raw_os_error() }, &[])
+                    }
+                }
             }
             Order::Attached | Order::Mapped => Err(io::ErrorKind::InvalidData.into()),
         }

@@ -67,6 +67,8 @@ pub(super) enum Order {
     Spawn { number: u64, argv: Vec<String>, environment: Vec<String>, directory: String },
     /// Send SIGTERM to everything.
     Terminate,
+    /// Make a socket, for a connection to what listens inside.
+    Socket,
 }
 
 /// From PID 1 to worker.
@@ -78,6 +80,10 @@ pub(super) enum Report {
     Ready,
     /// A step of the set-up failed.
     Failed { step: String, errno: i32 },
+    /// Comes with a socket.
+    Socket,
+    /// There is no socket.
+    NoSocket { errno: i32 },
     /// The program runs.
     Spawned { number: u64 },
     /// The program could not be executed.

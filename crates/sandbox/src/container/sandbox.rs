@@ -1,7 +1,8 @@
 //! A sandbox as the worker holds it: its control socket, its limits, and its end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,7 +13,7 @@ use hearth_types::Egress;
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::protocol::{Clone as CloneOrder, ImageLayers, Order, Report, Upper};
@@ -75,6 +76,8 @@ struct Processes {
     next: u64,
     starting: HashMap<u64, oneshot::Sender<Result<(), io::Error>>>,
     running: HashMap<u64, oneshot::Sender<Exit>>,
+    /// Who waits for a socket, in the order in which they asked.
+    sockets: VecDeque<oneshot::Sender<io::Result<OwnedFd>>>,
     gone: bool,
 }
 
@@ -202,7 +205,14 @@ impl Making {
                 Some((Report::Failed { step, errno }, _)) => {
                     return Err(CreateError::Step { step, source: io::Error::from_raw_os_error(errno) });
                 }
-                Some((Report::Spawned { .. } | Report::SpawnFailed { .. } | Report::Exited { .. }, _)) => {
+                Some((
+                    Report::Spawned { .. }
+                    | Report::SpawnFailed { .. }
+                    | Report::Exited { .. }
+                    | Report::Socket
+                    | Report::NoSocket { .. },
+                    _,
+                )) => {
                     return Err(broken("it spoke out of turn"));
                 }
                 None => return Err(broken("it ended early")),
@@ -320,14 +330,15 @@ pub(super) fn prepare_scratch(shared: &Arc<Shared>, bytes: u64) {
 
 /// Takes PID 1's reports until it is gone, and then tells all who wait.
 async fn follow(inner: Arc<Inner>) {
-    while let Ok(Some((report, _))) = channel::receive_async::<Report>(&inner.control).await {
-        if !inner.note(&report) {
+    while let Ok(Some((report, fds))) = channel::receive_async::<Report>(&inner.control).await {
+        if !inner.note(&report, fds) {
             break;
         }
     }
     let mut processes = lock(&inner.processes);
     processes.gone = true;
     processes.starting.clear();
+    processes.sockets.clear();
     for (_, exit) in processes.running.drain() {
         let _ = exit.send(Exit::SandboxGone);
     }
@@ -337,7 +348,7 @@ async fn follow(inner: Arc<Inner>) {
 
 impl Inner {
     /// Whether the report was one that PID 1 makes.
-    fn note(&self, report: &Report) -> bool {
+    fn note(&self, report: &Report, fds: Vec<OwnedFd>) -> bool {
         let mut processes = lock(&self.processes);
         match *report {
             Report::Spawned { number } => {
@@ -354,6 +365,17 @@ impl Inner {
             Report::Exited { number, status, signal } => {
                 if let Some(exit) = processes.running.remove(&number) {
                     let _ = exit.send(if signal { Exit::Signal(status) } else { Exit::Status(status) });
+                }
+            }
+            Report::Socket => {
+                let socket = fds.into_iter().next().ok_or_else(|| io::ErrorKind::InvalidData.into());
+                if let Some(asker) = processes.sockets.pop_front() {
+                    let _ = asker.send(socket);
+                }
+            }
+            Report::NoSocket { errno } => {
+                if let Some(asker) = processes.sockets.pop_front() {
+                    let _ = asker.send(Err(io::Error::from_raw_os_error(errno)));
                 }
             }
             Report::NeedsMap | Report::Ready | Report::Failed { .. } => return false,
@@ -419,6 +441,26 @@ impl Inner {
         }
     }
 
+    async fn connect(&self, port: u16) -> io::Result<Box<dyn Io>> {
+        let gone = || io::Error::from(io::ErrorKind::NotConnected);
+        let (asker, answer) = oneshot::channel();
+        {
+            // Asked and noted in one: answers come in the order of the questions.
+            let mut processes = lock(&self.processes);
+            if processes.gone || processes.sockets.len() >= MAX_CONNECTIONS {
+                return Err(gone());
+            }
+            channel::send(self.control.get_ref(), &Order::Socket, &[])?;
+            processes.sockets.push_back(asker);
+        }
+        let socket = answer.await.map_err(|_| gone())??;
+        // Whatever it is: it is spoken to as to any stranger.
+        let socket = TcpSocket::from_std_stream(std::net::TcpStream::from(socket));
+        let stream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+
     async fn accept(&self) -> io::Result<Box<dyn Io>> {
         let gone = || io::Error::from(io::ErrorKind::ConnectionAborted);
         let permit = Arc::clone(&self.connections).acquire_owned().await.map_err(|_| gone())?;
@@ -479,6 +521,10 @@ impl Inner {
 impl Sandbox for ContainerSandbox {
     fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
         Box::pin(self.inner.accept())
+    }
+
+    fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
+        Box::pin(self.inner.connect(port))
     }
 
     fn spawn(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, SpawnError>> {

@@ -318,7 +318,6 @@ impl Link {
     }
 
     /// A connection to a TCP port of the function.
-    #[expect(dead_code, reason = "for functions that are servers")]
     pub(crate) fn connect(&self, port: u16) -> io::Result<Stream> {
         let mut state = self.shared.lock();
         if state.gone || state.socket.is_none() {

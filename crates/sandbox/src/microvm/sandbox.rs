@@ -468,6 +468,10 @@ impl Sandbox for MicroVmSandbox {
         Box::pin(async move { Ok(Box::new(self.inner.link.accept().await?) as Box<dyn Io>) })
     }
 
+    fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
+        Box::pin(async move { Ok(Box::new(self.inner.link.connect(port)?) as Box<dyn Io>) })
+    }
+
     fn spawn(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, SpawnError>> {
         Box::pin(async move {
             let program = process.argv.first().cloned().unwrap_or_default();

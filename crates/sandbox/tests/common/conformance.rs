@@ -49,6 +49,31 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(output, "well\n");
             world
         }),
+        trial("what_listens_inside_is_reached_at_its_port", |world| async {
+            let sandbox = world.sandbox().await;
+            let script = "import socket\nlistener = socket.create_server(('0.0.0.0', 8080))\nprint('listens', flush=True)\nwhile True:\n    one, _ = listener.accept()\n    one.sendall(one.recv(100).upper()); one.close()";
+            // Nobody listens yet: that is said at once, or at the first read.
+            if let Ok(mut early) = sandbox.connect(8080).await {
+                let mut byte = [0; 1];
+                let read = early.read(&mut byte).await;
+                assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+            }
+            let server = sandbox.spawn(process(&["/usr/bin/python3", "-c", script])).await;
+            let Ok(server) = server else { return world };
+            let mut said = [0; 8];
+            let mut output = server.output;
+            output.read_exact(&mut said).await.unwrap();
+            for _ in 0..3 {
+                let mut stream = sandbox.connect(8080).await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut stream, b"hello").await.unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.unwrap();
+                assert_eq!(answer, "HELLO");
+            }
+            sandbox.destroy().await;
+            assert!(sandbox.connect(8080).await.is_err());
+            world
+        }),
         trial("a_memory_hog_is_killed_and_counted_and_its_neighbour_lives", |world| async {
             let (hog, neighbour) = (world.sandbox().await, world.sandbox().await);
             // One line without end, kept whole.

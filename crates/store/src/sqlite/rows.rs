@@ -168,6 +168,12 @@ pub(super) fn unfinished(connection: &Connection) -> Result<Vec<FunctionRecord>,
     select(connection, "WHERE unfinished = 1 ORDER BY account, name", [], "list unfinished functions")
 }
 
+pub(super) fn tagged(connection: &Connection, key: &str) -> Result<Vec<FunctionRecord>, StoreError> {
+    // A key without what a pattern or JSON gives another meaning; what is read more is sorted out.
+    let found = select(connection, "WHERE tags LIKE ?", [format!("%\"{key}\"%")], "list tagged functions")?;
+    Ok(found.into_iter().filter(|record| record.tags.contains_key(key)).collect())
+}
+
 pub(super) fn usage(connection: &Connection, account: &AccountId) -> Result<Usage, StoreError> {
     let sql = "SELECT count(*), coalesce(sum(code_size), 0) \
             + (SELECT coalesce(sum(code_size), 0) FROM version WHERE account = ?1), \

@@ -24,6 +24,8 @@ const EXTENSIONS_SHUTDOWN: Duration = Duration::from_millis(1_700);
 const AFTER_SIGTERM: Duration = Duration::from_millis(300);
 /// For processes after SIGTERM where there are internal extensions only.
 const INTERNAL_SHUTDOWN: Duration = Duration::from_millis(500);
+/// For an HTTP service after SIGTERM.
+const SERVICE_SHUTDOWN: Duration = Duration::from_secs(2);
 
 impl Instance {
     /// Lives from the making of the sandbox to its end. Sends one ready event, unless the last one, which it returns,
@@ -41,7 +43,7 @@ impl Instance {
             Err(reason) => return self.not_made(reason),
         };
         self.enter(Phase::Initializing);
-        let limit = if session.restored { limits::RESTORE_PHASE } else { limits::INIT_PHASE };
+        let limit = if session.restored { limits::RESTORE_PHASE } else { self.init_limit() };
         if !session.restored {
             began = Instant::now();
         }
@@ -85,6 +87,11 @@ impl Instance {
             None => self.wait_and_serve().await,
         };
         WorkerEvent::InstanceGone { instance, reason }
+    }
+
+    /// Servers take longer to start than functions, and nobody pays for that by the millisecond.
+    fn init_limit(&self) -> Duration {
+        if self.spec.http.is_some() { limits::INIT_PHASE.max(self.spec.timeout) } else { limits::INIT_PHASE }
     }
 
     fn not_made(&self, reason: String) -> WorkerEvent {
@@ -133,6 +140,9 @@ impl Instance {
             }
             self.until(|state| state.protocol.extensions.all_registered()).await?;
             session.start_runtime(self).await.map_err(Stop::Failed)?;
+            if let Some(service) = &self.spec.http {
+                return self.until_ready(session, service).await;
+            }
             self.until(|state| {
                 if state.is_saved { state.protocol.can_be_saved() } else { state.protocol.initialized() }
             })
@@ -145,7 +155,7 @@ impl Instance {
     }
 
     /// Waits until `done`, or until something says that it will not be.
-    async fn until(&self, done: impl Fn(&State) -> bool) -> Result<(), Stop> {
+    pub(super) async fn until(&self, done: impl Fn(&State) -> bool) -> Result<(), Stop> {
         loop {
             {
                 let state = lock(&self.state);
@@ -284,6 +294,11 @@ impl Instance {
             let mut state = lock(&self.state);
             (state.protocol.extensions.kinds(), state.protocol.close())
         };
+        if self.spec.http.is_some() && !any {
+            // What a service does not finish in this time it does not.
+            session.sandbox.terminate().await;
+            return self.processes_to_end(SERVICE_SHUTDOWN, |state| state.runtimes > 0).await;
+        }
         if !any {
             return;
         }

@@ -65,6 +65,7 @@ impl Session {
             return Ok(Self::begin(instance, launch, Arc::from(sandbox), purpose));
         }
         if spec.snap_start
+            && spec.http.is_none()
             && let Some(restored) = restore(instance, &launch, wanted.clone()).await
         {
             match Self::resume(instance, launch.clone(), restored) {
@@ -117,6 +118,7 @@ impl Session {
         (protocol, purpose): (Conversation, Purpose),
     ) -> Self {
         *lock(&instance.sandbox) = Some(Arc::clone(&sandbox));
+        instance.connections.clear();
         let generation = {
             let mut state = lock(&instance.state);
             state.generation += 1;
@@ -227,6 +229,7 @@ impl Session {
     /// Ends the sandbox and all that served it.
     pub(super) async fn destroy(mut self, instance: &Instance) {
         self.connections.abort();
+        instance.connections.clear();
         self.sandbox.destroy().await;
         // Their pipes have no writers any more: what is left in them is read, and then they end.
         let all = async { while self.processes.join_next().await.is_some() {} };

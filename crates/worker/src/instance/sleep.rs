@@ -56,14 +56,14 @@ impl Instance {
     fn begin_sleep(&self) -> Option<Arc<dyn Sandbox>> {
         let sandbox = lock(&self.sandbox).clone()?;
         let state = lock(&self.state);
-        let rests = state.phase == Phase::Serving && state.flights.is_empty() && state.end.is_none();
+        let rests = state.phase == Phase::Serving && state.is_idle() && state.end.is_none();
         (rests && !self.asleep.swap(true, Ordering::SeqCst)).then_some(sandbox)
     }
 
     /// Whether it has an invocation in hand, or is to end.
     fn is_wanted(&self) -> bool {
         let state = lock(&self.state);
-        !state.flights.is_empty() || state.end.is_some() || state.failure.is_some()
+        !state.is_idle() || state.end.is_some() || state.failure.is_some()
     }
 
     /// Wakes the instance if it sleeps or is about to. Returns at once.

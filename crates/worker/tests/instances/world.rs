@@ -249,6 +249,7 @@ pub(crate) fn spec(code: &Path) -> FunctionSpec {
         snap_start: false,
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,
+        http: None,
         queue: Queue::default(),
         reserved_concurrency: None,
     }

@@ -1,0 +1,243 @@
+//! HTTP services: functions that are servers of their own, reached by their name in `Host` or in the path.
+//!
+//! ```text
+//! NAME.localhost            a service of the default account
+//! NAME.ACCOUNT.localhost    of another
+//! any host                  that a service's tag hearth:hosts says is its own
+//! /_/NAME/...               of the account that signed, or the default one
+//! ```
+//!
+//! A request is passed on as it comes and its response as it is made, in both directions at the pace of who takes it. A client
+//! that goes away ends its request: the slot is free, and the service sees its connection close.
+
+mod headers;
+mod hosts;
+mod passing;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hearth_types::{FunctionId, FunctionSpec, LeaseRequest, RequestId};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, RETRY_AFTER};
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode, Uri};
+use serde_json::json;
+
+use self::passing::{Leased, switch};
+use crate::Backend;
+use crate::backend::ForwardError;
+use crate::body::{Body, json as document};
+use crate::core::Core;
+use crate::error::ApiError;
+use crate::invoke::ATTEMPTS;
+use crate::names::{Qualifier, account};
+use crate::tags::HOSTS;
+
+pub(crate) use hosts::{Hosts, of as hosts_of, read as read_hosts};
+
+/// What paths of services begin with.
+const PREFIX: &str = "/_/";
+/// The domain whose names lead to the machine itself.
+const LOCAL: &str = ".localhost";
+
+/// Which service a request is for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) function: FunctionId,
+    /// Bytes of the path that are Hearth's: `/_/NAME`.
+    prefix: usize,
+}
+
+/// What is known of a request besides what it says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client {
+    pub(crate) ip: IpAddr,
+    pub(crate) request_id: RequestId,
+    pub(crate) tls: bool,
+}
+
+impl Target {
+    /// All of the path is the service's.
+    pub(crate) fn of(function: FunctionId) -> Self {
+        Self { function, prefix: 0 }
+    }
+}
+
+impl<B: Backend> Core<B> {
+    /// The service that a request is for; nothing if it is for Hearth itself.
+    pub(crate) fn service(&self, host: Option<&str>, head: &Parts) -> Option<Target> {
+        if let Some(host) = host
+            && let Some(function) = self.service_at(host)
+        {
+            return Some(Target::of(function));
+        }
+        let name = head.uri.path().strip_prefix(PREFIX)?.split('/').next()?;
+        let query = head.uri.query().unwrap_or("");
+        let account = account(&head.headers, query, &self.config.default_account);
+        Some(Target {
+            function: FunctionId { account, name: name.into() },
+            prefix: PREFIX.len() + name.len(),
+        })
+    }
+
+    fn service_at(&self, host: &str) -> Option<FunctionId> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let is_local = host.len() > LOCAL.len()
+            && host.get(host.len() - LOCAL.len()..).is_some_and(|end| end.eq_ignore_ascii_case(LOCAL));
+        if !is_local {
+            return self.hosts.get(host);
+        }
+        let name = host.get(..host.len() - LOCAL.len())?;
+        let (name, account) = match name.rsplit_once('.') {
+            // An account that is none leads to a service that is none.
+            Some((name, account)) => (name, account.parse().ok()?),
+            None => (name, self.config.default_account.clone()),
+        };
+        Some(FunctionId { account, name: name.into() })
+    }
+
+    /// Gives a function the hosts that its tags are going to name.
+    ///
+    /// # Errors
+    /// Another function has one of them.
+    pub(crate) fn map_hosts(
+        &self,
+        function: &FunctionId,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), ApiError> {
+        self.hosts.set(function, &hosts_of(tags)).map_err(|host| {
+            ApiError::conflict(format!("The host {host:?} (tag {HOSTS}) is another function's"))
+        })
+    }
+
+    /// Answers a request for a service; there is always an answer.
+    pub(crate) async fn answer_service(
+        &self,
+        target: Target,
+        (head, body): (Parts, Incoming),
+        host: Option<String>,
+        client: Client,
+    ) -> Response<Body> {
+        let answered = self.pass(target, (head, body), host, client).await;
+        answered.unwrap_or_else(|error| refused(&error))
+    }
+
+    async fn pass(
+        &self,
+        target: Target,
+        (head, body): (Parts, Incoming),
+        host: Option<String>,
+        client: Client,
+    ) -> Result<Response<Body>, ApiError> {
+        let spec = self.serving(&target.function, &Qualifier::None).await?;
+        if spec.http.is_none() {
+            let name = &target.function.name;
+            return Err(ApiError::not_found(format!(
+                "{name} is no HTTP service: give it the tag hearth:http-port, or a function URL"
+            )));
+        }
+        let mut request = Request::from_parts(head, body);
+        let theirs = headers::wants_upgrade(&request).then(|| hyper::upgrade::on(&mut request));
+        let (mut head, body) = request.into_parts();
+        let request_id = headers::for_service(&mut head, host.as_deref(), target.prefix, client);
+        if let Some(path) = path_behind(&head.uri, target.prefix) {
+            head.uri = path;
+        }
+        let body = body.map_err(std::io::Error::other).boxed_unsync();
+        let (mut response, held) = self.send(&spec, Request::from_parts(head, body)).await?;
+        headers::for_client(&mut response, request_id);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(theirs) = theirs else {
+                return Err(bad_gateway("The service switched protocols without being asked to"));
+            };
+            switch(theirs, &mut response, held, spec.timeout);
+            return Ok(response);
+        }
+        Ok(response.map(|body| Leased::new(body, held).boxed_unsync()))
+    }
+
+    /// Gets slots until an instance has the request, and its response.
+    async fn send(
+        &self,
+        spec: &Arc<FunctionSpec>,
+        mut request: Request<Body>,
+    ) -> Result<(Response<Body>, crate::invoke::Held<B>), ApiError> {
+        let mut attempt = 1;
+        loop {
+            let acquired = self.backend.acquire(LeaseRequest { spec: Arc::clone(spec) }).await;
+            let lease = acquired.map_err(|refusal| ApiError::refused(&refusal, &spec.arn))?;
+            let mut held = self.hold(lease);
+            // Neither a client that goes away nor a response that breaks off says anything about what else is in the instance; if
+            // its process has ended, that is seen elsewhere.
+            held.reusable(true);
+            let Some(lease) = held.lease() else { return Err(bad_gateway("no lease")) };
+            match self.backend.forward(lease, request).await {
+                Ok(response) => return Ok((response, held)),
+                Err(ForwardError::NotDelivered { request: unsent, reason }) if attempt < ATTEMPTS => {
+                    tracing::info!(function = %spec.revision.version.function, reason, attempt, "tried again");
+                    held.lost();
+                    attempt += 1;
+                    request = *unsent;
+                }
+                Err(ForwardError::TimedOut) => {
+                    let text = "The service did not respond in time";
+                    return Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, "GatewayTimeout", text));
+                }
+                Err(error) => {
+                    tracing::info!(function = %spec.revision.version.function, %error, "a request is lost");
+                    return Err(bad_gateway("The service gave no response; its log may say why"));
+                }
+            }
+        }
+    }
+}
+
+fn bad_gateway(text: &str) -> ApiError {
+    ApiError::new(StatusCode::BAD_GATEWAY, "BadGateway", text)
+}
+
+/// What is left of a target when the first bytes of its path are taken away.
+fn path_behind(uri: &Uri, prefix: usize) -> Option<Uri> {
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let rest = target.get(prefix..)?;
+    let rest = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    rest.parse().ok()
+}
+
+/// An answer of Hearth's own.
+fn refused(error: &ApiError) -> Response<Body> {
+    let mut response = document(error.status, &json!({"message": error.message}));
+    let mut told = error.response();
+    for name in [RETRY_AFTER, CONNECTION] {
+        if let Some(value) = told.headers_mut().remove(&name) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_loses_what_is_hearths() {
+        for (target, prefix, expected) in [
+            ("/_/f/a/b?c=d", 4, "/a/b?c=d"),
+            ("/_/f", 4, "/"),
+            ("/_/f/", 4, "/"),
+            ("/_/f?x", 4, "/?x"),
+            ("http://f.localhost/a?b", 0, "/a?b"),
+            ("/_/f//evil.example/", 4, "//evil.example/"),
+        ] {
+            assert_eq!(
+                path_behind(&target.parse().unwrap(), prefix).unwrap().to_string(),
+                expected,
+                "{target}"
+            );
+        }
+    }
+}
