@@ -210,7 +210,7 @@ def test_an_invocation_type_or_log_type_that_does_not_exist(unchecked, steady):
         ("list_layers", {}),
         ("list_event_source_mappings", {}),
         ("create_function_url_config", {"FunctionName": "steady", "AuthType": "NONE"}),
-        ("get_policy", {"FunctionName": "steady"}),
+        ("list_capacity_providers", {}),
     ],
 )
 def test_an_operation_that_is_not_there_yet_is_named(lambda_client, steady, operation, arguments):

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::body::{Body, empty, json as answer};
 use crate::core::Core;
 use crate::error::ApiError;
-use crate::names::{Named, query_value};
+use crate::names::{Named, Qualifier, query_value};
 use crate::provisioned::UNPUBLISHED;
 use crate::request::Members;
 use crate::service::{Call, mark};
@@ -109,6 +109,7 @@ impl<B: Backend> Core<B> {
         deleted.map_err(|error| ApiError::store(&error, &self.arn(&named.id)))?;
         self.cache.forget_routes(&named.id);
         self.urls.forget(&named.id, Some(&call.detail));
+        self.forget_policy(&named, &Qualifier::Alias(call.detail)).await;
         self.provision(&named.id, &before).await?;
         Ok(empty(StatusCode::NO_CONTENT))
     }
@@ -195,9 +196,9 @@ fn named_alias(call: &Call, mut violations: Violations) -> Result<Named, ApiErro
 
 /// A version as the shape has it; nothing if there can be none of that name.
 fn read_version(text: &str) -> Option<Version> {
-    match crate::names::Qualifier::read(text) {
-        crate::names::Qualifier::Latest => Some(Version::Latest),
-        crate::names::Qualifier::Published(number) => Some(Version::Published(number)),
+    match Qualifier::read(text) {
+        Qualifier::Latest => Some(Version::Latest),
+        Qualifier::Published(number) => Some(Version::Published(number)),
         _ => None,
     }
 }

@@ -156,6 +156,7 @@ mod tests {
                     application_level: None,
                     system_level: None,
                 },
+                layers: Vec::new(),
                 passive: BTreeMap::new(),
             },
             code: CodeRef { digest: CodeDigest([0; 32]), size: 1 },

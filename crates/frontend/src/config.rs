@@ -15,11 +15,9 @@ const PASSIVE: [&str; 5] = [CAPACITY, "VpcConfig", "DeadLetterConfig", "KMSKeyAr
 const SNAP_START: &str = "SnapStart";
 const CAPACITY: &str = "CapacityProviderConfig";
 /// Settings without which a function would not do what its owner expects, so they are refused.
-const MISSING: [&str; 9] = [
-    "Layers",
+const MISSING: [&str; 7] = [
     "FileSystemConfigs",
     "ImageConfig",
-    "CodeSigningConfigArn",
     "TenancyConfig",
     "DurableConfig",
     "RuntimeConfig",
@@ -91,6 +89,7 @@ pub(crate) fn create(name: &str, members: &Members) -> Result<FunctionConfig, Ap
             application_level: None,
             system_level: None,
         },
+        layers: Vec::new(),
         passive: BTreeMap::new(),
     };
     change_architecture(&mut config, members)?;

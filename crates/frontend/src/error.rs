@@ -22,7 +22,12 @@ pub(crate) struct ApiError {
 }
 
 /// Error shapes of the model whose message member is spelled `Message`.
-const CAPITAL: [&str; 3] = ["ResourceNotFoundException", "ServiceException", "ResourceInUseException"];
+const CAPITAL: [&str; 4] = [
+    "ResourceNotFoundException",
+    "ServiceException",
+    "ResourceInUseException",
+    "CodeSigningConfigNotFoundException",
+];
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
@@ -55,6 +60,14 @@ impl ApiError {
 
     pub(crate) fn function_not_found(arn: &str) -> Self {
         Self::not_found(format!("Function not found: {arn}"))
+    }
+
+    pub(crate) fn denied(account: &hearth_types::AccountId, action: &str, resource: &str) -> Self {
+        let text = format!(
+            "User: arn:aws:iam::{account}:root is not authorized to perform: lambda:{action} on resource: {resource} \
+             because no resource-based policy allows the lambda:{action} action"
+        );
+        Self::new(StatusCode::FORBIDDEN, "AccessDeniedException", text)
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {

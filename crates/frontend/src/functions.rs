@@ -27,10 +27,10 @@ const PAGE: usize = 50;
 type Answer = Result<Response<Body>, ApiError>;
 
 impl<B: Backend> Core<B> {
-    pub(crate) async fn create_function(self: &Arc<Self>, call: Call) -> Answer {
+    pub(crate) async fn create_function(self: &Arc<Self>, mut call: Call) -> Answer {
         let mut members = Members::parse(&call.body)?;
-        let Call { scope, body, .. } = call;
-        drop(body);
+        call.body = bytes::Bytes::new();
+        let scope = &call.scope;
         let mut violations = Violations::default();
         let name = members.text("FunctionName").unwrap_or_default().to_owned();
         let named = scope.function(&name, &shapes::FUNCTION_NAME, &mut violations)?;
@@ -42,21 +42,30 @@ impl<B: Backend> Core<B> {
                 "A new function's name cannot have a qualifier: {name}"
             )));
         }
-        let config = config::create(&named.id.name, &members)?;
-        self.check_dead_letter(&scope, &members)?;
+        let mut config = config::create(&named.id.name, &members)?;
+        self.check_dead_letter(scope, &members)?;
         let tags = members.texts("Tags").unwrap_or_default();
         Settings::read(&tags)?;
         let found = self.store.function(&named.id).await.map_err(|error| ApiError::store(&error, &arn))?;
         if found.is_some() {
             return Err(ApiError::store(&StoreError::Exists(named.id), &arn));
         }
+        let signing = members.text("CodeSigningConfigArn").filter(|arn| !arn.is_empty()).map(str::to_owned);
+        if let Some(arn) = &signing {
+            self.check_code_signing(&call, arn).await?;
+        }
         let code = members.fields.get("Code").cloned().unwrap_or_default();
+        config.layers = self.layers_of(scope, &members).await?.unwrap_or_default();
         let code = self.take_code(&code, members.zip.take(), "CreateFunction").await?;
+        self.check_sizes(code.digest, &config.layers).await?;
         let new = NewFunction { id: named.id, config, code, tags, now_ms: now_ms() };
         let epoch = self.cache.epoch();
         self.map_hosts(&new.id, &new.tags)?;
         let kept = self.store.create_function(new).await.map_err(|error| ApiError::store(&error, &arn))?;
         self.cache.put(epoch, &kept, &self.region);
+        if let Some(arn) = &signing {
+            self.give_code_signing(&Named { id: kept.id.clone(), qualifier: None }, arn).await?;
+        }
         let document = match members.flag("Publish") {
             false => Ok(render::configuration(&kept, Version::Latest, &arn)),
             true => self.publish(&kept).await.map(|version| {
@@ -70,7 +79,7 @@ impl<B: Backend> Core<B> {
     }
 
     /// Unpacks and keeps the code of a request.
-    async fn take_code(
+    pub(crate) async fn take_code(
         &self,
         source: &Value,
         zip: Option<Vec<u8>>,
@@ -163,6 +172,7 @@ impl<B: Backend> Core<B> {
         config::change_architecture(&mut current.config, &members)?;
         let source = Value::Object(members.fields.clone());
         let code = self.take_code(&source, members.zip.take(), "UpdateFunctionCode").await?;
+        self.check_sizes(code.digest, &current.config.layers).await?;
         if members.flag("DryRun") {
             current.code = code;
             let arn = call.scope.arn(&named.id);
@@ -179,7 +189,18 @@ impl<B: Backend> Core<B> {
         let members = Members::parse(&call.body)?;
         let named = call.changed_function(&members, &shapes::UPDATE_FUNCTION_CONFIGURATION_REQUEST)?;
         self.check_dead_letter(&call.scope, &members)?;
-        self.replace(&call, &named, &members, |record| config::change(&mut record.config, &members)).await
+        let layers = self.layers_of(&call.scope, &members).await?;
+        if let Some(layers) = &layers {
+            let record = self.record(&named.id).await?;
+            self.check_sizes(record.code.digest, layers).await?;
+        }
+        self.replace(&call, &named, &members, |record| {
+            if let Some(layers) = &layers {
+                record.config.layers.clone_from(layers);
+            }
+            config::change(&mut record.config, &members)
+        })
+        .await
     }
 
     /// Makes a new revision, which serves when it is ready.
@@ -272,7 +293,7 @@ pub(crate) fn check_changeable(
 }
 
 /// Lambda's words for an archive that is not taken, and behind them what exactly is wrong.
-fn archive_error(error: &ArchiveError) -> ApiError {
+pub(crate) fn archive_error(error: &ArchiveError) -> ApiError {
     match error {
         ArchiveError::TooLarge { what: "bytes", .. } => ApiError::parameter(format!(
             "Unzipped size must be smaller than {} bytes ({error})",

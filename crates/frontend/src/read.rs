@@ -48,7 +48,9 @@ impl<B: Backend> Core<B> {
             return Ok((Bytes::new(), None));
         }
         let (bytes, seconds, code) = match operation {
-            "CreateFunction" | "UpdateFunctionCode" => (CODE_BYTES, 600, "RequestEntityTooLargeException"),
+            "CreateFunction" | "UpdateFunctionCode" | "PublishLayerVersion" => {
+                (CODE_BYTES, 600, "RequestEntityTooLargeException")
+            }
             "Invoke" if is_event(headers) => (limits::ASYNC_PAYLOAD_BYTES, 60, "RequestTooLargeException"),
             "InvokeAsync" => (limits::ASYNC_PAYLOAD_BYTES, 60, "RequestTooLargeException"),
             "Invoke" | "InvokeWithResponseStream" | "FunctionUrl" => {

@@ -64,6 +64,10 @@ fn add_optional(members: &mut Map<String, Value>, record: &FunctionRecord, versi
             }
         }
     }
+    if !config.layers.is_empty() {
+        let layers = config.layers.iter().map(|layer| json!({"Arn": layer.arn, "CodeSize": layer.size}));
+        members.insert("Layers".to_owned(), layers.collect());
+    }
     for (name, text) in &config.passive {
         let Ok(mut value) = serde_json::from_str::<Value>(text) else { continue };
         if let Value::Object(object) = &mut value {
@@ -112,7 +116,7 @@ const fn update_word(status: UpdateStatus) -> &'static str {
 }
 
 /// `2026-01-31T12:34:56.789+0000`.
-fn timestamp(unix_ms: u64) -> String {
+pub(crate) fn timestamp(unix_ms: u64) -> String {
     format!("{}.{:03}+0000", until_seconds(unix_ms), unix_ms % 1_000)
 }
 

@@ -15,7 +15,7 @@ use crate::error::ApiError;
 pub(crate) struct Members {
     /// All but the archive.
     pub(crate) fields: Map<String, Value>,
-    /// `ZipFile` or `Code.ZipFile`, decoded.
+    /// `ZipFile`, `Code.ZipFile` or `Content.ZipFile`, decoded.
     pub(crate) zip: Option<Vec<u8>>,
 }
 
@@ -32,7 +32,7 @@ impl Members {
         for (name, raw) in split(body)? {
             match name.as_ref() {
                 "ZipFile" => members.take_zip(raw)?,
-                "Code" => {
+                "Code" | "Content" => {
                     let mut code = Map::new();
                     for (inner, raw) in split(raw.get().as_bytes())? {
                         if inner == "ZipFile" {

@@ -13,8 +13,8 @@ pub(crate) struct Router {
 /// What a request is for.
 #[derive(Debug)]
 pub(crate) enum Route<'a> {
-    /// An operation, and the first two parameters of its path, still encoded.
-    Operation(&'static Operation, &'a str, &'a str),
+    /// An operation, and the first three parameters of its path, still encoded; empty where it has fewer.
+    Operation(&'static Operation, [&'a str; 3]),
     /// The path exists, but not with that method.
     WrongMethod,
     /// Nothing.
@@ -51,7 +51,7 @@ impl Router {
         match found.value.iter().find(fits) {
             Some(operation) => {
                 let mut values = found.params.iter().map(|(_, value)| value);
-                Route::Operation(operation, values.next().unwrap_or(""), values.next().unwrap_or(""))
+                Route::Operation(operation, [(); 3].map(|()| values.next().unwrap_or("")))
             }
             None => Route::WrongMethod,
         }
@@ -72,14 +72,15 @@ mod tests {
                 .map(|part| if part.starts_with('{') { "x" } else { part })
                 .collect();
             let path = path.join("/");
-            let Route::Operation(found, first, second) =
+            let Route::Operation(found, values) =
                 router.route(&operation.method, &path, operation.query.unwrap_or(""))
             else {
                 panic!("{} is not found", operation.name)
             };
             assert_eq!(found.name, operation.name);
             let parameters = operation.path.matches('{').count();
-            assert_eq!((first, second), (&"x"[..parameters.min(1)], if parameters > 1 { "x" } else { "" }));
+            let expected: Vec<_> = (0..3).map(|at| if at < parameters { "x" } else { "" }).collect();
+            assert_eq!(values.as_slice(), expected);
         }
     }
 
@@ -99,6 +100,6 @@ mod tests {
         let route = router.route(&Method::PATCH, "/2015-03-31/functions", "");
         assert!(matches!(route, Route::WrongMethod));
         let route = router.route(&Method::GET, "/2015-03-31/functions/", "");
-        assert!(matches!(route, Route::Operation(Operation { name: "ListFunctions", .. }, "", "")));
+        assert!(matches!(route, Route::Operation(Operation { name: "ListFunctions", .. }, ["", "", ""])));
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Call {
     pub(crate) name: String,
     /// The second parameter of the path, decoded: the name of an alias.
     pub(crate) detail: String,
+    /// The third parameter of the path, decoded: the name of a statement.
+    pub(crate) third: String,
     pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -50,7 +52,17 @@ impl Call {
     /// # Errors
     /// The name is malformed, somebody else's, or contradicted.
     pub(crate) fn qualified_function(&self) -> Result<(Named, Qualifier), ApiError> {
-        let mut violations = Violations::default();
+        self.checked_function(Violations::default())
+    }
+
+    /// The same, after a check of something else.
+    ///
+    /// # Errors
+    /// The name is malformed, somebody else's, or contradicted; or what else was checked is wrong.
+    pub(crate) fn checked_function(
+        &self,
+        mut violations: Violations,
+    ) -> Result<(Named, Qualifier), ApiError> {
         let named = self.scope.function(&self.name, &shapes::NAMESPACED_FUNCTION_NAME, &mut violations)?;
         let qualifier = query_value(&self.query, "Qualifier");
         if let Some(qualifier) = &qualifier {
@@ -212,14 +224,15 @@ impl<B: Backend> Core<B> {
                 drain(body, eager(&head.headers)).await;
                 (operation.name, Err(ApiError::unsupported(&format!("the operation {}", operation.name))))
             }
-            Route::Operation(operation, name, detail) => {
-                let (Some(name), Some(detail)) = (percent_decode(name), percent_decode(detail)) else {
+            Route::Operation(operation, values) => {
+                let [Some(name), Some(detail), Some(third)] = values.map(percent_decode) else {
                     let text = format!("The path is not percent-encoded UTF-8: {path}");
                     return (operation.name, Err(ApiError::content(text)));
                 };
                 let scope = Scope { region: Arc::clone(&self.region), account };
                 let (query, headers) = (query.to_owned(), head.headers);
-                let call = Call { scope, request_id, name, detail, query, headers, body: Bytes::new() };
+                let call =
+                    Call { scope, request_id, name, detail, third, query, headers, body: Bytes::new() };
                 (operation.name, self.call(operation.name, call, body).await)
             }
             Route::WrongMethod => ("Unknown", Err(unknown(StatusCode::METHOD_NOT_ALLOWED, &head))),
@@ -294,6 +307,46 @@ impl<B: Backend> Core<B> {
             "GetProvisionedConcurrencyConfig" => self.get_provisioned(call).await,
             "ListProvisionedConcurrencyConfigs" => self.list_provisioned(call).await,
             "DeleteProvisionedConcurrencyConfig" => self.delete_provisioned(call).await,
+            other => self.dispatch_layers_and_settings(other, call).await,
+        }
+    }
+
+    async fn dispatch_layers_and_settings(
+        self: Arc<Self>,
+        operation: &'static str,
+        call: Call,
+    ) -> Result<Response<Body>, ApiError> {
+        match operation {
+            "PublishLayerVersion" => self.publish_layer_version(call).await,
+            "GetLayerVersion" => self.get_layer_version(call).await,
+            "GetLayerVersionByArn" => self.get_layer_version_by_arn(call).await,
+            "ListLayers" => self.list_layers(call).await,
+            "ListLayerVersions" => self.list_layer_versions(call).await,
+            "DeleteLayerVersion" => self.delete_layer_version(call).await,
+            "AddLayerVersionPermission" => self.add_layer_permission(call).await,
+            "RemoveLayerVersionPermission" => self.remove_layer_permission(call).await,
+            "GetLayerVersionPolicy" => self.get_layer_policy(call).await,
+            "AddPermission" => self.add_permission(call).await,
+            "RemovePermission" => self.remove_permission(call).await,
+            "GetPolicy" => self.get_policy(call).await,
+            "PutResourcePolicy" => self.put_resource_policy(call).await,
+            "GetResourcePolicy" => self.get_resource_policy(call).await,
+            "DeleteResourcePolicy" => self.delete_resource_policy(call).await,
+            "PutRuntimeManagementConfig" => self.put_runtime_management(call).await,
+            "GetRuntimeManagementConfig" => self.get_runtime_management(call).await,
+            "PutFunctionRecursionConfig" => self.put_recursion(call).await,
+            "GetFunctionRecursionConfig" => self.get_recursion(call).await,
+            "PutFunctionScalingConfig" => self.put_scaling(call).await,
+            "GetFunctionScalingConfig" => self.get_scaling(call).await,
+            "CreateCodeSigningConfig" => self.create_code_signing(call).await,
+            "GetCodeSigningConfig" => self.get_code_signing(call).await,
+            "UpdateCodeSigningConfig" => self.update_code_signing(call).await,
+            "DeleteCodeSigningConfig" => self.delete_code_signing(call).await,
+            "ListCodeSigningConfigs" => self.list_code_signing(call).await,
+            "ListFunctionsByCodeSigningConfig" => self.list_functions_by_code_signing(call).await,
+            "PutFunctionCodeSigningConfig" => self.put_function_code_signing(call).await,
+            "GetFunctionCodeSigningConfig" => self.get_function_code_signing(call).await,
+            "DeleteFunctionCodeSigningConfig" => self.delete_function_code_signing(call).await,
             other => Err(ApiError::unsupported(&format!("the operation {other}"))),
         }
     }

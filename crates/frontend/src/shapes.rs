@@ -2,8 +2,11 @@
 //!
 //! Where Lambda's documented limits are narrower than the model's, the limits of `hearth_types` stand here.
 
+mod more;
+
 use hearth_types::limits;
 
+pub(crate) use self::more::*;
 use crate::validate::{Field, Shape};
 
 const fn may(name: &'static str, shape: &'static Shape) -> Field {
@@ -36,7 +39,7 @@ pub(crate) static FUNCTION_NAME: Shape = Shape::Text {
     secret: false,
 };
 #[rustfmt::skip]
-static RUNTIME: Shape = Shape::Enum(&[
+pub(crate) static RUNTIME: Shape = Shape::Enum(&[
     "nodejs", "nodejs4.3", "nodejs6.10", "nodejs8.10", "nodejs10.x", "nodejs12.x", "nodejs14.x",
     "nodejs16.x", "nodejs18.x", "nodejs20.x", "nodejs22.x", "nodejs24.x", "java8", "java8.al2",
     "java11", "java17", "java21", "java25", "python2.7", "python3.6", "python3.7", "python3.8",
@@ -103,7 +106,7 @@ static TRACING_CONFIG: Shape = Shape::Structure(&[may("Mode", &TRACING_MODE)]);
 pub(crate) static TAG_KEY: Shape = Shape::Tag { min: 1, max: 128 };
 static TAG_VALUE: Shape = Shape::Tag { min: 0, max: 256 };
 pub(crate) static TAGS: Shape = Shape::Map { key: &TAG_KEY, value: &TAG_VALUE, secret: false };
-static LAYER_VERSION_ARN: Shape = Shape::Text {
+pub(crate) static LAYER_VERSION_ARN: Shape = Shape::Text {
     min: 1,
     max: 2048,
     pattern: r"((arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+)|(arn:[a-zA-Z0-9-]+:lambda:::awslayer:[a-zA-Z0-9-_]+))",
@@ -126,7 +129,7 @@ static FILE_SYSTEM_CONFIG: Shape = Shape::Structure(&[
     may("S3FilesConfig", &S3_FILES_CONFIG),
 ]);
 static FILE_SYSTEM_CONFIG_LIST: Shape = Shape::List { min: 0, max: 1, member: &FILE_SYSTEM_CONFIG };
-static CODE_SIGNING_CONFIG_ARN: Shape = Shape::Text {
+pub(crate) static CODE_SIGNING_CONFIG_ARN: Shape = Shape::Text {
     min: 0,
     max: 200,
     pattern: r"arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:code-signing-config:csc-[a-z0-9]{17}",
@@ -139,7 +142,7 @@ static IMAGE_CONFIG: Shape = Shape::Structure(&[
     may("Command", &STRING_LIST),
     may("WorkingDirectory", &WORKING_DIRECTORY),
 ]);
-static ARCHITECTURE: Shape = Shape::Enum(&["x86_64", "arm64"]);
+pub(crate) static ARCHITECTURE: Shape = Shape::Enum(&["x86_64", "arm64"]);
 static ARCHITECTURES_LIST: Shape = Shape::List { min: 1, max: 1, member: &ARCHITECTURE };
 static EPHEMERAL_STORAGE_SIZE: Shape =
     Shape::Integer { min: limits::EPHEMERAL_MB.min as i64, max: limits::EPHEMERAL_MB.max as i64 };

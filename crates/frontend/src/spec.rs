@@ -80,6 +80,7 @@ pub(crate) fn of(
         environment: config.environment.clone().unwrap_or_default(),
         isolation: settings.isolation,
         egress: settings.egress,
+        layers: config.layers.iter().filter_map(hearth_store::LayerRef::digest).collect(),
         snap_start,
         concurrency,
         idle_timeout: settings.idle_timeout,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::body::{Body, empty, json as answer};
 use crate::core::{Core, now_ms};
 use crate::error::ApiError;
-use crate::names::{LATEST, Qualifier, Scope};
+use crate::names::{LATEST, Named, Qualifier, Scope};
 use crate::request::Members;
 use crate::route::{Branch, Route};
 use crate::service::{Call, mark};
@@ -237,6 +237,8 @@ impl<B: Backend> Core<B> {
         }
         let before = self.plan(id).await?;
         self.store.delete_version(id, number).await.map_err(failed)?;
+        let named = Named { id: id.clone(), qualifier: None };
+        self.forget_policy(&named, &Qualifier::Published(number)).await;
         self.cache.forget_routes(id);
         if before.contains_key(&number) {
             let record = self.record(id).await?;

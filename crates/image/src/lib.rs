@@ -5,6 +5,7 @@
 //! ```text
 //! root/archives/<sha256>.zip    what was uploaded: durable before it is answered
 //! root/unpacked/<sha256>/       made from it: complete from the moment it has its name, made again when missing
+//! root/merged/<sha256>/         several of those laid over each other, as links; made again when missing
 //! root/tmp/                     what is half made: removed by the next open
 //! root/boot                     the boot of the machine that `unpacked` was made in
 //! ```
@@ -13,6 +14,7 @@
 //! and where bytes end up by the kernel, asked in `tree`.
 
 mod error;
+mod merge;
 mod name;
 mod store;
 mod tree;

@@ -23,6 +23,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub struct ImageStore {
     archives: PathBuf,
     unpacked: PathBuf,
+    merged: PathBuf,
     scratch: PathBuf,
     /// Held while something gets or loses its final name, so that what was just added is not collected.
     names: Mutex<()>,
@@ -39,11 +40,12 @@ impl ImageStore {
         let store = Self {
             archives: root.join("archives"),
             unpacked: root.join("unpacked"),
+            merged: root.join("merged"),
             scratch: root.join("tmp"),
             names: Mutex::default(),
             turns: Default::default(),
         };
-        for directory in [&store.archives, &store.unpacked, &store.scratch] {
+        for directory in [&store.archives, &store.unpacked, &store.merged, &store.scratch] {
             fs::create_dir_all(directory)?;
         }
         fs::remove_dir_all(&store.scratch)?;
@@ -51,8 +53,10 @@ impl ImageStore {
         // What was unpacked is never synced: it is whole unless the machine itself went down since.
         let (boot, this_boot) = (root.join("boot"), fs::read(BOOT_ID).unwrap_or_default());
         if this_boot.is_empty() || fs::read(&boot).unwrap_or_default() != this_boot {
-            fs::remove_dir_all(&store.unpacked)?;
-            fs::create_dir(&store.unpacked)?;
+            for directory in [&store.unpacked, &store.merged] {
+                fs::remove_dir_all(directory)?;
+                fs::create_dir(directory)?;
+            }
             fs::write(&boot, this_boot)?;
         }
         sync(root)?;
@@ -123,7 +127,8 @@ impl ImageStore {
 
     /// Removes every archive, with its directory, that is not in `in_use` and is older than `grace`; answers how many.
     ///
-    /// `in_use` is to name what running instances see, too: their files would go away under them.
+    /// `in_use` is to name what running instances see, too: their files would go away under them. So would merged
+    /// directories, all of which go after `grace`: it is for the start of a process, when there are no instances.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -141,7 +146,21 @@ impl ImageStore {
         for digest in candidates {
             removed += usize::from(self.remove_if_old(digest, grace)?);
         }
+        self.remove_merged(grace)?;
         Ok(removed)
+    }
+
+    /// Removes what was merged more than `grace` ago: it is merged again where it is still asked for.
+    fn remove_merged(&self, grace: Duration) -> io::Result<()> {
+        for entry in fs::read_dir(&self.merged)? {
+            let entry = entry?;
+            if entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age >= grace) {
+                let doomed = TempDir::new_in(&self.scratch)?;
+                fs::rename(entry.path(), doomed.path().join("merged"))?;
+                doomed.close()?;
+            }
+        }
+        Ok(())
     }
 
     fn remove_if_old(&self, digest: CodeDigest, grace: Duration) -> io::Result<bool> {
@@ -167,7 +186,12 @@ impl ImageStore {
         doomed.close().map(|()| true)
     }
 
-    fn scratch_directory(&self) -> Result<TempDir, ArchiveError> {
+    /// Where merged directories are.
+    pub(crate) fn merged_folder(&self) -> &Path {
+        &self.merged
+    }
+
+    pub(crate) fn scratch_directory(&self) -> Result<TempDir, ArchiveError> {
         TempDir::new_in(&self.scratch)
             .map_err(|error| ArchiveError::io("make a directory to unpack in", error))
     }

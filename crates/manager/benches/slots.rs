@@ -93,6 +93,7 @@ fn spec(number: usize) -> Arc<FunctionSpec> {
         isolation: Some(Isolation::Container),
         egress: hearth_types::Egress::None,
         concurrency: Concurrency::default(),
+        layers: Vec::new(),
         snap_start: false,
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Learned,

@@ -131,6 +131,7 @@ fn spec(index: u32, function: &Function, policy: Policy) -> Option<FunctionSpec>
         isolation: Some(Isolation::Container),
         egress: hearth_types::Egress::None,
         concurrency: function.concurrency,
+        layers: Vec::new(),
         snap_start: false,
         idle_timeout: policy.idle_timeout,
         keep_alive: policy.keep_alive,

@@ -7,6 +7,7 @@
 
 mod documents;
 mod events;
+mod layers;
 mod record;
 mod sqlite;
 
@@ -14,6 +15,7 @@ pub use documents::{Document, DocumentId, Documents, Expect};
 pub use events::{
     EventContext, EventHead, EventRecord, EventStore, Expected, NewEvent, Setting, SettingKind, Target,
 };
+pub use layers::{LayerAbout, LayerFilter, LayerRef, LayerVersion, Layers};
 pub use record::{
     AliasRecord, Change, CodeRef, FunctionConfig, FunctionRecord, LastUpdate, LoggingConfig, NewFunction,
     NewVersion, ProvisionedRecord, Served, State, StateReason, UpdateStatus, UrlRecord, Usage, VersionRecord,
@@ -55,7 +57,7 @@ pub enum StoreError {
 }
 
 /// The durable part of Hearth. What a call has answered `Ok` survives a crash at any later moment.
-pub trait Store: Documents {
+pub trait Store: Documents + Layers {
     /// Keeps a new function: state Pending and last update InProgress, both because it is being created; a fresh
     /// revision.
     ///
@@ -112,7 +114,7 @@ pub trait Store: Documents {
     /// The store failed.
     fn usage<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Usage, StoreError>>;
 
-    /// Every archive that some function or version refers to; all others may be removed.
+    /// Every archive that some function, version or layer refers to; all others may be removed.
     ///
     /// # Errors
     /// The store failed.

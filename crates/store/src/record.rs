@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use hearth_types::{CodeDigest, FunctionId, Version};
 use serde::{Deserialize, Serialize};
 
+use crate::LayerRef;
+
 /// What a caller may configure of a function, in the words of Lambda's API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionConfig {
@@ -30,6 +32,9 @@ pub struct FunctionConfig {
     pub tracing_mode: String,
     /// `LoggingConfig`.
     pub logging: LoggingConfig,
+    /// `Layers`, in the order that they are laid over each other.
+    #[serde(default)]
+    pub layers: Vec<LayerRef>,
     /// Settings that Hearth keeps and gives back without acting on them (`VpcConfig`, `DeadLetterConfig`, `KMSKeyArn`, ...),
     /// by their name in the API, as JSON text.
     pub passive: BTreeMap<String, String>,

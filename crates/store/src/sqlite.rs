@@ -7,6 +7,7 @@
 mod aliases;
 mod documents;
 mod events;
+mod layers;
 mod open;
 mod rows;
 mod urls;
@@ -183,7 +184,13 @@ impl Store for SqliteStore {
     }
 
     fn code_in_use(&self) -> BoxFuture<'_, Result<Vec<CodeDigest>, StoreError>> {
-        Box::pin(self.run("list code in use", |connection| rows::code_in_use(connection)))
+        Box::pin(self.run("list code in use", |connection| {
+            let mut all = rows::code_in_use(connection)?;
+            all.extend(layers::code_in_use(connection)?);
+            all.sort();
+            all.dedup();
+            Ok(all)
+        }))
     }
 
     fn reservations(&self) -> BoxFuture<'_, Result<Vec<(FunctionId, u32)>, StoreError>> {

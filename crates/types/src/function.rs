@@ -172,6 +172,8 @@ pub struct FunctionSpec {
     pub handler: String,
     /// The zip archive with the code.
     pub code: CodeDigest,
+    /// The archives that are laid over each other in `/opt`, the last on top.
+    pub layers: Vec<CodeDigest>,
     /// Memory of an instance, MiB; the CPU share follows from it.
     pub memory_mb: u32,
     /// Time for one invocation.

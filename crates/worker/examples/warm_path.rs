@@ -196,6 +196,7 @@ fn spec() -> Result<FunctionSpec, Failure> {
         isolation: Some(Isolation::Container),
         egress: hearth_types::Egress::None,
         concurrency: Concurrency::default(),
+        layers: Vec::new(),
         snap_start: false,
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,

@@ -69,9 +69,9 @@ fn reserved_and_oversized_environments_are_refused() {
 
 #[test]
 fn settings_that_would_change_meaning_are_refused_by_name() {
-    let error = with(&json!({"Layers": ["arn:x"]})).unwrap_err();
-    assert_eq!(error.message, "Hearth does not have the setting Layers yet");
-    assert!(with(&json!({"Layers": [], "FileSystemConfigs": [], "ImageConfig": {}})).is_ok());
+    let error = with(&json!({"FileSystemConfigs": [{}]})).unwrap_err();
+    assert_eq!(error.message, "Hearth does not have the setting FileSystemConfigs yet");
+    assert!(with(&json!({"FileSystemConfigs": [], "ImageConfig": {}})).is_ok());
     assert!(with(&json!({"PackageType": "Image"})).is_err());
     let other = if architecture() == "arm64" { "x86_64" } else { "arm64" };
     assert!(with(&json!({"Architectures": [other]})).is_err());

@@ -12,11 +12,19 @@ use super::*;
 use crate::error::ApiError;
 
 /// What an operation that is there does otherwise than in Lambda, or not yet.
-const NOTES: [(&str, &str); 18] = [
+const NOTES: [(&str, &str); 24] = [
+    (
+        "AddLayerVersionPermission",
+        "a caller of another account is let in by its account; organizations let nobody in",
+    ),
+    (
+        "AddPermission",
+        "kept and given back; callers of other accounts cannot reach a function yet, whatever its policy says",
+    ),
     (
         "CreateFunction",
         "code as `ZipFile` only; settings without which a function would not do what its owner \
-         expects (`Layers`, `FileSystemConfigs`, `ImageConfig`, ...) are refused by name; `VpcConfig` \
+         expects (`FileSystemConfigs`, `ImageConfig`, ...) are refused by name; `VpcConfig` \
          and `KMSKeyArn` are kept and given back, and do nothing; `DeadLetterConfig` names what an event invoke \
          config may name; `SnapStart` saves versions where \
          instances are micro-VMs, for every runtime; of \
@@ -27,6 +35,11 @@ const NOTES: [(&str, &str); 18] = [
         "CreateFunctionUrlConfig",
         "of functions and aliases, at `ID.lambda-url.REGION.localhost`; `AWS_IAM` takes any signature that names the function's account",
     ),
+    (
+        "CreateCodeSigningConfig",
+        "kept and given back; a zip archive that is sent has no signature, so nothing is checked against it",
+    ),
+    ("DeleteLayerVersion", "functions that have the version keep it"),
     ("DeleteProvisionedConcurrencyConfig", "also answers 204 when there is nothing to end"),
     ("GetAccountSettings", "`TotalCodeSize` is told, not enforced"),
     (
@@ -59,6 +72,11 @@ const NOTES: [(&str, &str); 18] = [
         "PutProvisionedConcurrencyConfig",
         "of an alias whose weights are set later, each version gets its part, to the nearest whole",
     ),
+    (
+        "PutFunctionScalingConfig",
+        "kept and given back; `hearth:concurrency` and provisioned concurrency decide",
+    ),
+    ("PutRuntimeManagementConfig", "kept and given back; a runtime is the machine's"),
     ("TagResource", "of functions; tags `hearth:*` are settings and are checked"),
     ("UntagResource", "of functions"),
     ("UpdateAlias", "a `RoutingConfig` without weights takes them away; without `RoutingConfig` they stay"),

@@ -175,7 +175,7 @@ def mistakes(c):
     refused("UnsupportedOperationException", 501, lambda: create(c, "z", Code=s3), "S3")
     refused("ValidationException", 400, c.list_functions, "'maxItems'", MaxItems=0)
     refused(bad, 400, c.list_functions, Marker="!!")
-    refused("UnsupportedOperationException", 501, c.get_policy, "GetPolicy", FunctionName="f")
+    refused("UnsupportedOperationException", 501, c.list_capacity_providers, "ListCapacityProviders")
     refused("ResourceNotFoundException", 404, c.get_function, "function:f:3", FunctionName="f", Qualifier="3")
     refused("AccessDeniedException", 403, client("111122223333").get_function, FunctionName="000000000000:function:f")
     assert client("111122223333").list_functions()["Functions"] == []

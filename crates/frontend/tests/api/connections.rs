@@ -28,7 +28,7 @@ async fn hostile_requests_get_answers() {
         ("GET", "/", 404),
         ("GET", "/2015-03-31/functions/a/b/c", 404),
         ("PATCH", "/2015-03-31/functions", 405),
-        ("GET", "/2018-10-31/layers", 501),
+        ("GET", "/2025-11-30/capacity-providers", 501),
         ("GET", "/2015-03-31/functions/%ff", 400),
         ("GET", "/2015-03-31/functions/a%2Fb", 400),
         ("GET", "/_hearth/code/../../etc/passwd", 403),

@@ -1,6 +1,9 @@
 //! What to run for a function: its code from the image store, its interpreter and client from the runtime catalog.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hearth_image::ImageStore;
@@ -11,6 +14,10 @@ use hearth_worker::{Launch, LaunchAhead, LaunchError, Launcher};
 
 /// Where a function's code is, in its instance.
 const TASK_ROOT: &str = "/var/task";
+/// Where its layers are.
+const LAYERS: &str = "/opt";
+/// The folder of a layer whose programs are started beside the function.
+const EXTENSIONS: &str = "extensions";
 
 /// Finds what to run in the stores of this process.
 #[derive(Debug)]
@@ -41,8 +48,37 @@ fn find(images: &ImageStore, catalog: &Catalog, spec: &FunctionSpec) -> Result<L
     environment.insert("AWS_EXECUTION_ENV".to_owned(), program.execution_environment);
     let mut mounts = vec![ReadOnlyMount { source: code, target: PathBuf::from(TASK_ROOT) }];
     mounts.extend(program.mounts.into_iter().map(|(source, target)| ReadOnlyMount { source, target }));
+    let mut extensions = Vec::new();
+    if let Some(layers) = images.merged(&spec.layers).map_err(|error| LaunchError::new(&error))? {
+        extensions = find_extensions(&layers).map_err(|error| LaunchError::new(&error))?;
+        mounts.push(ReadOnlyMount { source: layers, target: PathBuf::from(LAYERS) });
+    }
     let working_directory = PathBuf::from(TASK_ROOT);
-    Ok(Launch { mounts, argv, working_directory, environment, ..Launch::default() })
+    Ok(Launch { mounts, argv, working_directory, environment, extensions, ..Launch::default() })
+}
+
+/// The programs in `/opt/extensions`, in order of their names: files that may be executed, and nothing in folders.
+fn find_extensions(layers: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(layers.join(EXTENSIONS)) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_file()
+            && metadata.permissions().mode() & 0o111 != 0
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            found.push(format!("{LAYERS}/{EXTENSIONS}/{name}"));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// What of it can be started before the function is known.

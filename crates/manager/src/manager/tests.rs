@@ -45,6 +45,7 @@ fn spec(name: &str, number: u64) -> FunctionSpec {
         isolation: Some(Isolation::Container),
         egress: hearth_types::Egress::None,
         concurrency: Concurrency::default(),
+        layers: Vec::new(),
         snap_start: false,
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,

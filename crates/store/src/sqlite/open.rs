@@ -23,6 +23,7 @@ pub(super) const FUNCTIONS: Migrations = &[
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
 ];
 /// The schema of events.
 pub(super) const EVENTS: Migrations = &[include_str!("schema/events-1.sql")];

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod documents;
+mod layers;
 mod model;
 mod sqlite_crash;
 mod sqlite_damage;
@@ -23,6 +24,7 @@ struct Fresh<G> {
 /// All questions of the suite.
 mod questions {
     pub(super) use super::documents::*;
+    pub(super) use super::layers::*;
     pub(super) use super::suite::*;
     pub(super) use super::versions::*;
 }
@@ -88,5 +90,8 @@ conformance!(
         a_document_is_written_by_who_expects_what_is_there,
         documents_are_listed_by_kind_in_order_of_their_names,
         a_document_of_a_function_goes_with_it,
+        versions_of_a_layer_count_up_and_never_repeat,
+        layers_are_listed_by_their_newest_version_that_fits,
+        a_deleted_layer_stays_in_use_while_a_function_has_it,
     ]
 );

@@ -35,6 +35,7 @@ pub(crate) fn new_function(id: FunctionId, code: u8) -> NewFunction {
                 application_level: None,
                 system_level: None,
             },
+            layers: Vec::new(),
             passive: BTreeMap::from([("KMSKeyArn".to_owned(), "\"\"".to_owned())]),
         },
         id,

@@ -246,6 +246,7 @@ pub(crate) fn spec(code: &Path) -> FunctionSpec {
         isolation: Some(Isolation::Container),
         egress: hearth_types::Egress::None,
         concurrency: Concurrency::default(),
+        layers: Vec::new(),
         snap_start: false,
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,
