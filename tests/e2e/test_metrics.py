@@ -4,7 +4,8 @@ import json
 import re
 
 from harness import archives
-from harness.server import invoke
+from harness.server import ACCOUNT, invoke
+from harness.wait import wait_for
 
 
 def test_metrics_are_prometheus_text_and_count_what_happens(shared, lambda_client, name, python):
@@ -25,3 +26,19 @@ def test_metrics_are_prometheus_text_and_count_what_happens(shared, lambda_clien
 
 def test_health_is_told(shared):
     assert json.loads(shared.get("/_hearth/health")) == {"status": "ok"}
+
+
+def test_every_line_about_an_invocation_says_which_request_function_and_instance(own, python):
+    server = own(environment={"HEARTH_LOG": "hearth=debug"})
+    client = server.client()
+    server.create(client, "traced", archives.function("python-echo"), python)
+    _, answer = invoke(client, "traced")
+    request = answer["ResponseMetadata"]["RequestId"]
+
+    def lines(message):
+        return [line for line in server.log().splitlines() if message in line and request in line]
+
+    for message in ["leased", "invocation finished"]:
+        wait_for(lambda: lines(message), f"{message} is logged")
+        (line,) = lines(message)
+        assert f"function={ACCOUNT}/traced" in line and "instance=" in line, line

@@ -162,6 +162,8 @@ impl<B: Backend> Core<B> {
                 "The function is an HTTP service (tag hearth:http-port): it takes HTTP requests, not invocations",
             ));
         }
+        let span = tracing::Span::current();
+        span.record("function", tracing::field::display(&spec.revision.version.function));
         let mut attempt = 1;
         loop {
             let request = LeaseRequest { spec: Arc::clone(&spec) };
@@ -170,7 +172,8 @@ impl<B: Backend> Core<B> {
                 .acquire(request)
                 .await
                 .map_err(|refusal| ApiError::refused(&refusal, &spec.arn))?;
-            tracing::debug!(instance = %lease.instance, cold = lease.cold, "leased");
+            span.record("instance", tracing::field::display(lease.instance));
+            tracing::debug!(cold = lease.cold, "leased");
             let held = self.hold(lease);
             match self.attempt(held, invocation.clone(), taken).await {
                 Ok(done) => return Ok(done),

@@ -11,6 +11,7 @@ use hyper::header::{HOST, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use crate::Backend;
 use crate::body::{Body, drain};
@@ -153,7 +154,7 @@ impl<B: Backend> Core<B> {
             Ok(response) => return response,
             Err(request) => request,
         };
-        let span = tracing::info_span!("request", %request_id, operation = tracing::field::Empty);
+        let span = tracing::info_span!("request", %request_id, operation = Empty, function = Empty, instance = Empty);
         let (operation, result) =
             Arc::clone(&self).route(request, Client { request_id, ..client }).instrument(span.clone()).await;
         span.record("operation", operation);

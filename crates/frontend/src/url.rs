@@ -31,7 +31,6 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde_json::json;
-use tracing::Instrument;
 
 use self::answer::Malformed;
 use self::cors::Cors;
@@ -45,6 +44,7 @@ use crate::invoke::{Held, Taken, error_outcome, new_trace, whole};
 use crate::invoke_streamed::Taking;
 use crate::names::Qualifier;
 use crate::services::{Client, Target};
+use crate::to_end::ToEnd;
 
 /// Says that a stream begins with metadata.
 const WITH_METADATA: &str = "application/vnd.awslambda.http-integration-response";
@@ -189,10 +189,10 @@ impl<B: Backend> Core<B> {
             response
         };
         // A client that goes away does not end it.
-        let done = tokio::spawn(work.in_current_span()).await;
+        let done = ToEnd::new(work).await;
         drop(permit);
-        done.unwrap_or_else(|error| {
-            tracing::error!(%error, "a request to a function URL broke down");
+        done.unwrap_or_else(|_| {
+            tracing::error!("a request to a function URL broke down");
             said(StatusCode::INTERNAL_SERVER_ERROR, "Hearth failed to answer; its log says why")
         })
     }
