@@ -375,7 +375,7 @@ async fn pump(shared: Arc<Shared>, socket: Arc<UnixStream>, conversation: u64) {
             ready = socket.ready(interest) => if ready.is_err() { break None },
             () = shared.unwritten.notified() => {}
         }
-        shared.flush(&mut shared.lock());
+        Shared::write(&mut shared.lock());
         let count = match socket.try_read(&mut buffer) {
             Ok(0) => break None,
             Ok(count) => count,
@@ -395,7 +395,7 @@ async fn pump(shared: Arc<Shared>, socket: Arc<UnixStream>, conversation: u64) {
         if let Err(violation) = received {
             break Some(violation);
         }
-        shared.flush(&mut shared.lock());
+        Shared::write(&mut shared.lock());
         if shared.lock().quiesced {
             return;
         }
@@ -414,6 +414,15 @@ impl Shared {
 
     /// Writes what the socket takes, and leaves the rest to the task.
     fn flush(&self, state: &mut State) {
+        Self::write(state);
+        if !state.mux.output().is_empty() {
+            self.unwritten.notify_one();
+        }
+    }
+
+    /// Writes what the socket takes. The task, which then waits until it takes more, must not ring for itself: it would never
+    /// wait again, nor let the others of its thread.
+    fn write(state: &mut State) {
         let Some(socket) = state.socket.clone() else { return };
         if state.mux.output().is_empty() {
             return;
@@ -435,7 +444,7 @@ impl Shared {
                     }
                 }
                 // A broken one is seen by the task when it reads.
-                Err(_) => return self.unwritten.notify_one(),
+                Err(_) => return,
             }
         }
     }

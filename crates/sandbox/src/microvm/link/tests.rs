@@ -271,6 +271,22 @@ async fn output_that_nobody_reads_is_thrown_away_and_holds_nothing_up() {
 }
 
 #[tokio::test]
+async fn a_guest_that_does_not_read_holds_nobody_else_up() {
+    let (link, mut guest) = greeted().await;
+    let environment = vec![format!("BIG={}", "x".repeat(30_000))];
+    let most = 32;
+    let waiting: Vec<_> =
+        (0..most).map(|_| link.spawn(vec!["/x".into()], environment.clone(), "/".into()).unwrap()).collect();
+    assert!(!link.shared.lock().mux.output().is_empty(), "it is more than the socket takes");
+    // With one thread for all tasks: a link that is at work without end would let this one never come back.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for number in 1..=most {
+        assert!(matches!(guest.hear().await, HostMessage::Spawn { number: heard, .. } if heard == number));
+    }
+    drop(waiting);
+}
+
+#[tokio::test]
 async fn what_does_not_fit_into_a_message_is_told() {
     let (link, _guest) = greeted().await;
     let long = link.spawn(vec!["x".repeat(70_000)], Vec::new(), "/".into());
