@@ -4,7 +4,7 @@ mod world;
 
 use std::time::Duration;
 
-use hearth_types::{InstanceId, LeaseId, LeaseOutcome, RevisionId, WorkerId};
+use hearth_types::{InstanceId, LeaseId, LeaseOutcome, RevisionId, Time, WorkerId};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -37,6 +37,7 @@ enum Step {
     Ask { pick: usize, what: usize },
     Room,
     Pass { millis: u64 },
+    Jump { seconds: u64, back: bool },
     Sleep,
     Repeat { pick: usize },
     Nonsense { pick: usize, kind: usize },
@@ -66,6 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (worker.clone(), any::<bool>()).prop_map(|(worker, evict)| Step::Press { worker, evict }),
         1 => (function, prop::option::of(0..5_u32)).prop_map(|(function, limit)| Step::Reserve { function, limit }),
         4 => (0..4_000_u64).prop_map(|millis| Step::Pass { millis }),
+        1 => (0..100_000_u64, any::<bool>()).prop_map(|(seconds, back)| Step::Jump { seconds: seconds / if back { 10_000 } else { 1 }, back }),
         2 => Just(Step::Sleep),
         3 => pick.prop_map(|pick| Step::Repeat { pick }),
         2 => (pick, 0..7_usize).prop_map(|(pick, kind)| Step::Nonsense { pick, kind }),
@@ -127,6 +129,7 @@ fn apply(world: &mut World, step: &Step) {
             world.now = world.now + Duration::from_millis(millis);
             world.event(Event::TimePassed);
         }
+        Step::Jump { seconds, back } => jump(world, seconds, back),
         Step::Sleep => {
             world.now = world.manager.next_deadline().unwrap_or(world.now).max(world.now);
             world.event(Event::TimePassed);
@@ -145,6 +148,18 @@ fn apply(world: &mut World, step: &Step) {
         | Step::FailStart { .. }
         | Step::Die { .. }
         | Step::Confirm { .. } => apply_to_instance(world, step),
+    }
+}
+
+/// A clock that was set: the next look may come much later than what is due, or long before.
+fn jump(world: &mut World, seconds: u64, back: bool) {
+    if back && !world.clock_goes_back {
+        return;
+    }
+    let (now, by) = (world.now.as_nanos(), seconds * 1_000_000_000);
+    world.now = Time::from_nanos(if back { now.saturating_sub(by) } else { now.saturating_add(by) });
+    if seconds.is_multiple_of(2) {
+        world.event(Event::TimePassed);
     }
 }
 
@@ -194,6 +209,7 @@ fn apply_to_instance(world: &mut World, step: &Step) {
         | Step::Blank { .. }
         | Step::Room
         | Step::Pass { .. }
+        | Step::Jump { .. }
         | Step::Sleep
         | Step::Repeat { .. }
         | Step::Nonsense { .. } => {}
@@ -230,8 +246,9 @@ proptest! {
     fn nothing_is_given_twice_lost_or_remembered_for_ever(
         steps in prop::collection::vec(step(), 1..300),
         by_stopping in any::<bool>(),
+        clock_goes_back in any::<bool>(),
     ) {
-        let mut world = World::new();
+        let mut world = World::new(clock_goes_back);
         for step in &steps {
             apply(&mut world, step);
             world.check();
@@ -261,7 +278,7 @@ fn long_lives_keep_the_same_promises() {
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
         let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-        let (steps, mut world) = (step(), World::new());
+        let (steps, mut world) = (step(), World::new(seed % 4 > 1));
         for _ in 0..LIFE {
             apply(&mut world, &steps.new_tree(&mut runner).unwrap().current());
             world.check();

@@ -89,10 +89,12 @@ pub(super) struct World {
     births: usize,
     past: Vec<Event>,
     stopping: bool,
+    /// Whether the clock may go back: what is to be in time is so only by one that does not.
+    pub(super) clock_goes_back: bool,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(clock_goes_back: bool) -> Self {
         let config = Config {
             account_concurrency: ACCOUNT_LIMIT,
             start_deadline: Duration::from_secs(5),
@@ -115,6 +117,7 @@ impl World {
             births: 0,
             past: Vec::new(),
             stopping: false,
+            clock_goes_back,
         }
     }
 

@@ -62,7 +62,7 @@ impl World {
                     self.manager.next_deadline().is_none_or(|at| at > self.now),
                     "a deadline in the past"
                 );
-                for view in idle {
+                for view in idle.filter(|_| !self.clock_goes_back) {
                     let spec = &self.instances[&view.id].spec;
                     if spec.keep_alive == KeepAlive::Learned || self.provisioned.contains_key(&spec.revision)
                     {
