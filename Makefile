@@ -56,6 +56,7 @@ bench: build kernel
 	.cache/venv/bin/python bench/scale
 	.cache/venv/bin/python bench/cold
 	.cache/venv/bin/python bench/microvms
+	.cache/venv/bin/python bench/events
 
 clean:
 	cargo clean

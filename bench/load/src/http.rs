@@ -14,7 +14,7 @@ pub(crate) enum HttpError {
     Io(io::Error),
     /// Not HTTP, or not as much of it as is known here.
     Malformed(String),
-    /// Not a 200, or the function failed.
+    /// Not the status that is good, or the function failed.
     Refused(String),
     /// The answer is not the request.
     WrongBody(String),
@@ -52,6 +52,7 @@ struct Head {
 pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
     host: String,
+    good: u16,
     request: Vec<u8>,
     line: String,
     body: Vec<u8>,
@@ -65,10 +66,16 @@ impl Connection {
         Ok(Self {
             stream: BufReader::with_capacity(64 * 1024, stream),
             host: address.to_owned(),
+            good: 200,
             request: Vec::new(),
             line: String::new(),
             body: Vec::new(),
         })
+    }
+
+    /// The same, for which another status is good.
+    pub(crate) fn expecting(self, good: u16) -> Self {
+        Self { good, ..self }
     }
 
     /// Posts `body` and gives the body of the answer, if that is a success.
@@ -84,7 +91,7 @@ impl Connection {
         self.stream.get_mut().write_all(&self.request)?;
         let head = self.read_head()?;
         self.read_body(&head)?;
-        if head.status == 200 && !head.function_error {
+        if head.status == self.good && !head.function_error {
             return Ok(&self.body);
         }
         let body: String = String::from_utf8_lossy(&self.body).chars().take(300).collect();

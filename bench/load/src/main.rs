@@ -17,6 +17,7 @@ use http::Connection;
 
 const USAGE: &str = "\
 usage: load requests ADDRESS PATH CONNECTIONS SECONDS   post for a while over kept connections
+       load events ADDRESS PATH CONNECTIONS SECONDS BYTES  likewise, events of a size, each answered with 202
        load burst ADDRESS PATH CONNECTIONS              post once over each of so many connections, all at once
        load each ADDRESS PATH FIRST COUNT               post once to each PATH, its {n} counting from FIRST
        load command COUNT PROGRAM [ARGUMENT]...         run to the end, an argument's {n} counting from 0";
@@ -41,6 +42,10 @@ fn run(words: &[&str]) -> Result<String, Box<dyn Error>> {
         ["requests", address, path, connections, seconds] => {
             let time = Duration::from_secs_f64(seconds.parse()?);
             requests(address, path, connections.parse()?, Loop::For(time))
+        }
+        ["events", address, path, connections, seconds, bytes] => {
+            let time = Duration::from_secs_f64(seconds.parse()?);
+            events(address, path, connections.parse()?, time, bytes.parse()?)
         }
         ["burst", address, path, connections] => {
             requests(address, path, connections.parse()?, Loop::Once)
@@ -101,6 +106,38 @@ fn post_all(
         times.push(began.elapsed());
     }
     Ok(times)
+}
+
+/// Posts events over `connections` connections; each must be accepted.
+fn events(
+    address: &str,
+    path: &str,
+    connections: usize,
+    time: Duration,
+    bytes: usize,
+) -> Result<String, Box<dyn Error>> {
+    let body = format!("\"{}\"", "x".repeat(bytes.saturating_sub(2)));
+    let began = Instant::now();
+    let threads: Vec<_> = (0..connections)
+        .map(|_| {
+            let (address, path, body) = (address.to_owned(), path.to_owned(), body.clone());
+            thread::spawn(move || {
+                let mut connection = Connection::open(&address)?.expecting(202);
+                let mut times = Vec::with_capacity(1 << 16);
+                while began.elapsed() < time {
+                    let sent = Instant::now();
+                    connection.post(&path, body.as_bytes())?;
+                    times.push(sent.elapsed());
+                }
+                Ok::<_, http::HttpError>(times)
+            })
+        })
+        .collect();
+    let mut times = Vec::new();
+    for thread in threads {
+        times.extend(thread.join().map_err(|_| "a thread panicked")??);
+    }
+    Ok(report(times, began.elapsed()))
 }
 
 /// Posts once to each of `count` paths, one after the other.

@@ -80,6 +80,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Why nothing can be sent to what an ARN names, as the end of a sentence that begins with it.
     fn undeliverable(&self, arn: &str) -> Option<String>;
 
+    /// A schedule was made, changed or deleted.
+    fn schedules_changed(&self);
+
     /// Answers the operator's own paths: `/metrics` and what is below `/_hearth/`.
     fn operator(
         &self,

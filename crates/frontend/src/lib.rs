@@ -35,6 +35,7 @@ mod render;
 mod request;
 mod route;
 mod router;
+mod scheduler;
 mod server;
 mod service;
 mod services;
@@ -59,6 +60,7 @@ pub use backend::{Backend, ForwardError, LogLine, NotAccepted, Provisioned};
 pub use body::{Body, full, stream};
 pub use events::{EventCall, EventPolicy, EventRun};
 pub use metrics::FrontendMetrics;
+pub use scheduler::schedule_of;
 
 use crate::core::Core;
 

@@ -23,6 +23,7 @@ use crate::neighbours;
 use crate::read::eager;
 use crate::request::Members;
 use crate::router::Route;
+use crate::scheduler;
 use crate::services::Client;
 use crate::to_end::ToEnd;
 use crate::validate::{Shape, Violations};
@@ -219,6 +220,10 @@ impl<B: Backend> Core<B> {
         if neighbours::is_for(&head.method, path) {
             let (service, response) = self.neighbour(&head.headers, body, account, request_id).await;
             return (service, Ok(response));
+        }
+        if scheduler::is_for(path) {
+            let answered = self.scheduler(&head.method, path, query, &head.headers, account, body).await;
+            return ("Scheduler", answered);
         }
         match self.router.route(&head.method, path, query) {
             Route::Operation(operation, ..) if !operation.answered => {

@@ -7,6 +7,7 @@ mod functions;
 mod instance;
 pub(crate) mod kernel;
 pub(crate) mod runtime;
+mod schedule;
 mod sim;
 
 use std::io;
@@ -53,6 +54,9 @@ enum Command {
     /// Suspend, wake or end one instance
     #[command(subcommand)]
     Instance(instance::InstanceCommand),
+    /// Run functions at times: add, list and remove schedules
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// Empty a worker: no new instances, idle ones end, busy ones finish
     Drain(functions::DrainArgs),
     /// Delete a function, its logs and its instances
@@ -107,6 +111,7 @@ impl Cli {
             Command::Ps(args) => functions::ps(&args),
             Command::Events(args) => events::run(&args),
             Command::Instance(command) => instance::run(&command),
+            Command::Schedule(command) => schedule::run(&command),
             Command::Drain(args) => functions::drain(&args),
             Command::Rm(args) => functions::rm(&args),
             Command::Doctor(args) => doctor::run(&args),

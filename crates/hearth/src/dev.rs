@@ -289,6 +289,10 @@ async fn begin_events(
     if waiting > 0 {
         tracing::info!(waiting, "events are taken up again");
     }
+    tokio::spawn({
+        let (events, frontend) = (Arc::clone(events), Arc::clone(frontend));
+        async move { events.schedules.run(&events, &frontend).await }
+    });
     let (events, frontend) = (Arc::clone(events), Arc::clone(frontend));
     tokio::spawn(async move { events.dispatch(&frontend).await });
     Ok(())

@@ -9,6 +9,7 @@ pub(crate) mod events;
 mod launcher;
 mod manager;
 pub(crate) mod pressure;
+mod schedules;
 mod workers;
 
 pub(crate) use backend::LocalBackend;

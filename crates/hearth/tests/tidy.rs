@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 600;
 
 /// What each crate may use: the arrows of ARCHITECTURE.md.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("types", &[]),
     ("wire", &[]),
     ("agent", &["wire"]),
     ("manager", &["types"]),
     ("placement", &["types"]),
     ("events", &["types"]),
+    ("schedules", &[]),
     ("kernel", &[]),
     ("rootfs", &[]),
     ("network", &["types"]),
@@ -25,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("runtimes", &["types"]),
     ("store", &["types"]),
     ("worker", &["types", "sandbox"]),
-    ("frontend", &["types", "store", "image"]),
+    ("frontend", &["types", "store", "image", "schedules"]),
     ("sim", &["types", "manager", "placement"]),
 ];
 

@@ -240,6 +240,10 @@ impl Backend for Scripted {
         (!arn.starts_with("arn:aws:sqs:")).then(|| "is scripted to be nowhere".to_owned())
     }
 
+    fn schedules_changed(&self) {
+        self.told.lock().unwrap().push("schedules changed".to_owned());
+    }
+
     async fn operator(&self, method: &Method, path: &str, query: &str, account: AccountId) -> Response<Body> {
         Response::new(full(Bytes::from(format!("{method} {path} {query} {account}"))))
     }

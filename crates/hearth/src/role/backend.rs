@@ -159,6 +159,10 @@ impl Backend for LocalBackend {
         self.events.undeliverable(arn)
     }
 
+    fn schedules_changed(&self) {
+        self.events.schedules.changed();
+    }
+
     async fn operator(&self, method: &Method, path: &str, query: &str, account: AccountId) -> Response<Body> {
         self.operator.answer(method, path, query, account).await
     }

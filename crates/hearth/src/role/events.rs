@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 
 use crate::role::LocalBackend;
 use crate::role::destinations::Destinations;
+use crate::role::schedules::Schedules;
 
 /// The longest that the dispatcher sleeps, in case that somebody sets the clock.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
@@ -60,6 +61,7 @@ pub(crate) struct Events {
     over: Notify,
     runner: OnceLock<Weak<Frontend<LocalBackend>>>,
     pub(crate) counts: Counts,
+    pub(crate) schedules: Schedules,
 }
 
 struct State {
@@ -88,6 +90,7 @@ impl Events {
             over: Notify::new(),
             runner: OnceLock::new(),
             counts: Counts::default(),
+            schedules: Schedules::default(),
         }
     }
 
@@ -144,10 +147,15 @@ impl Events {
         self.wake.notify_one();
     }
 
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
     /// Takes no more events and starts none; returns when those that run are over, or after `grace`.
     pub(crate) async fn stop(&self, grace: Duration) {
         self.lock().stopping = true;
         self.wake.notify_one();
+        self.schedules.changed();
         let drained = async {
             loop {
                 let over = self.over.notified();

@@ -2,7 +2,7 @@
 
 use hearth_events::{Full, Lane};
 use hearth_frontend::NotAccepted;
-use hearth_store::{NewEvent, StoreError};
+use hearth_store::{NewEvent, Setting, StoreError};
 use hearth_types::FunctionId;
 
 use super::{Events, FRESH_BYTES, count, lane};
@@ -34,6 +34,24 @@ impl Events {
         let id = self.store.accept(event.clone()).await.map_err(|error| not_kept(&error))?;
         drop(place);
         self.admit_fresh(id, event);
+        Ok(())
+    }
+
+    /// Keeps the event that a schedule brings, and that it has brought it, unless it has.
+    pub(crate) async fn fire(
+        &self,
+        setting: &Setting,
+        at_ms: u64,
+        event: NewEvent,
+    ) -> Result<(), NotAccepted> {
+        let place = self.reserve(&event)?;
+        let fired = self.store.fire(setting, at_ms, Some(event.clone())).await;
+        let ids = fired.map_err(|error| not_kept(&error))?;
+        drop(place);
+        if let Some([id]) = ids.as_deref() {
+            count(&self.counts.accepted);
+            self.admit_fresh(*id, event);
+        }
         Ok(())
     }
 
