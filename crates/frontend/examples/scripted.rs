@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use hearth_frontend::{Frontend, FrontendConfig};
 use hearth_image::ImageStore;
+use hearth_oci::{Images, PullConfig, Puller};
 use hearth_store::SqliteStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -25,7 +26,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let store = Arc::new(SqliteStore::open(&data.path().join("hearth.db"))?);
     let images = Arc::new(ImageStore::open(data.path())?);
-    let frontend = Arc::new(Frontend::new(config, store, images, Arc::new(scripted::Scripted::new())));
+    let containers = Arc::new(Images::open(&data.path().join("images"))?);
+    let puller = Arc::new(Puller::new(containers, PullConfig::default())?);
+    let backend = Arc::new(scripted::Scripted::new());
+    let frontend = Arc::new(Frontend::new(config, store, images, puller, backend));
     frontend.resume().await?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let (stop, stopped) = watch::channel(false);

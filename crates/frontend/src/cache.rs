@@ -142,6 +142,7 @@ mod tests {
             config: FunctionConfig {
                 description: String::new(),
                 role: String::new(),
+                image: None,
                 runtime: "provided.al2023".to_owned(),
                 handler: "h".to_owned(),
                 memory_mb: 128,

@@ -7,6 +7,7 @@ use hearth_types::limits;
 use serde_json::Value;
 
 use crate::error::ApiError;
+use crate::image;
 use crate::request::{Members, text_map};
 
 /// Settings that are kept and given back but do nothing here; of the first, the requests at once in an instance count, and the last
@@ -15,9 +16,8 @@ const PASSIVE: [&str; 5] = [CAPACITY, "VpcConfig", "DeadLetterConfig", "KMSKeyAr
 const SNAP_START: &str = "SnapStart";
 const CAPACITY: &str = "CapacityProviderConfig";
 /// Settings without which a function would not do what its owner expects, so they are refused.
-const MISSING: [&str; 7] = [
+const MISSING: [&str; 6] = [
     "FileSystemConfigs",
-    "ImageConfig",
     "TenancyConfig",
     "DurableConfig",
     "RuntimeConfig",
@@ -64,10 +64,8 @@ pub(crate) const fn architecture() -> &'static str {
 /// # Errors
 /// A combination that the model allows and Lambda or Hearth does not.
 pub(crate) fn create(name: &str, members: &Members) -> Result<FunctionConfig, ApiError> {
-    if members.text("PackageType") == Some("Image") {
-        return Err(ApiError::unsupported("container images (PackageType Image)"));
-    }
-    if members.given("Runtime").is_none() || members.given("Handler").is_none() {
+    let is_image = members.text("PackageType") == Some("Image");
+    if !is_image && (members.given("Runtime").is_none() || members.given("Handler").is_none()) {
         return Err(ApiError::parameter(
             "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
         ));
@@ -75,6 +73,7 @@ pub(crate) fn create(name: &str, members: &Members) -> Result<FunctionConfig, Ap
     let mut config = FunctionConfig {
         description: String::new(),
         role: String::new(),
+        image: is_image.then(image::empty),
         runtime: String::new(),
         handler: String::new(),
         memory_mb: limits::MEMORY_MB.default,
@@ -113,6 +112,7 @@ pub(crate) fn change(config: &mut FunctionConfig, members: &Members) -> Result<(
     {
         return Err(ApiError::unsupported(&format!("the setting {name}")));
     }
+    image::change(config, members)?;
     for (name, target) in [
         ("Description", &mut config.description),
         ("Role", &mut config.role),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hearth_image::ImageStore;
+use hearth_oci::Puller;
 use hearth_store::{Change, FunctionRecord, LastUpdate, State, StateReason, Store, StoreError, UpdateStatus};
 use hearth_types::{FunctionId, FunctionSpec};
 use tokio::sync::{Mutex, Semaphore};
@@ -13,6 +14,7 @@ use crate::download::Signer;
 use crate::error::ApiError;
 use crate::names::Scope;
 use crate::read::{CODE_UPLOADS, MEMORY_KIB};
+use crate::registry::Uploads;
 use crate::router::Router;
 use crate::services::{Hosts, hosts_of};
 use crate::spec::{self, Source};
@@ -29,6 +31,10 @@ pub(crate) struct Core<B> {
     pub(crate) region: Arc<str>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) images: Arc<ImageStore>,
+    /// Brings container images from other registries, and has those that are here.
+    pub(crate) puller: Arc<Puller>,
+    /// Content that is being pushed.
+    pub(crate) registry_uploads: Uploads,
     pub(crate) backend: Arc<B>,
     pub(crate) cache: Cache,
     pub(crate) signer: Signer,
@@ -56,6 +62,7 @@ impl<B: Backend> Core<B> {
         config: FrontendConfig,
         store: Arc<dyn Store>,
         images: Arc<ImageStore>,
+        puller: Arc<Puller>,
         backend: Arc<B>,
     ) -> Self {
         Self {
@@ -63,6 +70,8 @@ impl<B: Backend> Core<B> {
             config,
             store,
             images,
+            puller,
+            registry_uploads: Uploads::default(),
             backend,
             cache: Cache::default(),
             signer: Signer::random(),

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use hearth_image::ArchiveError;
 use hearth_store::{
-    Change, CodeRef, FunctionRecord, LastUpdate, NewFunction, Served, State, StateReason, StoreError,
-    UpdateStatus,
+    Change, CodeRef, FunctionConfig, FunctionRecord, LastUpdate, NewFunction, Served, State, StateReason,
+    StoreError, UpdateStatus,
 };
-use hearth_types::{Version, limits};
+use hearth_types::{AccountId, Version, limits};
+use hyper::header::HeaderMap;
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::body::{Body, empty, json as answer};
 use crate::core::{Core, now_ms};
 use crate::error::ApiError;
+use crate::image::{self, Found};
 use crate::names::{Named, Qualifier, Scope, query_value};
 use crate::request::Members;
 use crate::service::{Call, mark};
@@ -56,8 +58,8 @@ impl<B: Backend> Core<B> {
         }
         let code = members.fields.get("Code").cloned().unwrap_or_default();
         config.layers = self.layers_of(scope, &members).await?.unwrap_or_default();
-        let code = self.take_code(&code, members.zip.take(), "CreateFunction").await?;
-        self.check_sizes(code.digest, &config.layers).await?;
+        let (code, found) = self.take_program(&call, &config, &code, &mut members, "CreateFunction").await?;
+        image::set(&mut config, found);
         let new = NewFunction { id: named.id, config, code, tags, now_ms: now_ms() };
         let epoch = self.cache.epoch();
         self.map_hosts(&new.id, &new.tags)?;
@@ -88,7 +90,7 @@ impl<B: Backend> Core<B> {
         let given = |name: &str| source.get(name).is_some_and(|value| !value.is_null());
         let Some(zip) = zip else {
             return Err(if given("ImageUri") {
-                ApiError::unsupported("container images (ImageUri)")
+                ApiError::parameter("Please don't provide ImageUri when the function's PackageType is Zip.")
             } else if given("S3Bucket") || given("S3Key") {
                 ApiError::unsupported("code from S3 (S3Bucket, S3Key; send the archive as ZipFile instead)")
             } else {
@@ -114,13 +116,56 @@ impl<B: Backend> Core<B> {
         Ok(CodeRef { digest, size })
     }
 
+    /// Takes what a function of this configuration runs: an archive that is unpacked and kept, or an image that is found.
+    async fn take_program(
+        &self,
+        call: &Call,
+        config: &FunctionConfig,
+        source: &Value,
+        members: &mut Members,
+        operation: &str,
+    ) -> Result<(CodeRef, Option<Found>), ApiError> {
+        if config.image.is_some() {
+            return self.take_image(source, members.zip.is_some(), &call.scope.account, &call.headers).await;
+        }
+        let code = self.take_code(source, members.zip.take(), operation).await?;
+        self.check_sizes(code.digest, &config.layers).await?;
+        Ok((code, None))
+    }
+
+    /// Finds the image of a request.
+    async fn take_image(
+        &self,
+        source: &Value,
+        has_zip: bool,
+        account: &AccountId,
+        headers: &HeaderMap,
+    ) -> Result<(CodeRef, Option<Found>), ApiError> {
+        let given = |name: &str| source.get(name).is_some_and(|value| !value.is_null());
+        if has_zip || given("S3Bucket") || given("S3Key") {
+            return Err(ApiError::parameter(
+                "Please don't provide ZipFile, S3Bucket or S3Key when the function's PackageType is Image.",
+            ));
+        }
+        let Some(uri) = source.get("ImageUri").and_then(Value::as_str) else {
+            return Err(ApiError::parameter(
+                "Please provide ImageUri when the function's PackageType is Image.",
+            ));
+        };
+        let found = self.find_image(uri, account, headers).await?;
+        Ok((found.code, Some(found)))
+    }
+
     pub(crate) async fn get_function(&self, call: Call) -> Answer {
         let (named, qualifier) = call.qualified_function()?;
         let (record, version) = self.resolve(&named.id, &qualifier).await?;
         let arn = qualifier.behind(&call.scope.arn(&named.id));
         let mut document = json!({
             "Configuration": render::configuration(&record, version, &arn),
-            "Code": {"RepositoryType": "S3", "Location": self.location(record.code.digest)},
+            "Code": match &record.config.image {
+                Some(image) => image::location(image),
+                None => json!({"RepositoryType": "S3", "Location": self.location(record.code.digest)}),
+            },
         });
         if !record.tags.is_empty() {
             document["Tags"] = json!(record.tags);
@@ -171,15 +216,18 @@ impl<B: Backend> Core<B> {
         check_changeable(&current, &members, &call.scope.arn(&named.id))?;
         config::change_architecture(&mut current.config, &members)?;
         let source = Value::Object(members.fields.clone());
-        let code = self.take_code(&source, members.zip.take(), "UpdateFunctionCode").await?;
-        self.check_sizes(code.digest, &current.config.layers).await?;
+        let operation = "UpdateFunctionCode";
+        let (code, found) =
+            self.take_program(&call, &current.config, &source, &mut members, operation).await?;
         if members.flag("DryRun") {
             current.code = code;
+            image::set(&mut current.config, found);
             let arn = call.scope.arn(&named.id);
             return Ok(answer(StatusCode::OK, &render::configuration(&current, Version::Latest, &arn)));
         }
         self.replace(&call, &named, &members, |record| {
             record.code = code;
+            image::set(&mut record.config, found.clone());
             config::change_architecture(&mut record.config, &members)
         })
         .await

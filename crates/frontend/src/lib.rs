@@ -18,6 +18,7 @@ mod event_config;
 mod events;
 mod functions;
 mod hop;
+mod image;
 mod invoke;
 mod invoke_streamed;
 mod layers;
@@ -31,6 +32,7 @@ mod policy;
 mod properties;
 mod provisioned;
 mod read;
+mod registry;
 mod render;
 mod request;
 mod route;
@@ -51,6 +53,7 @@ mod versions;
 use std::sync::Arc;
 
 use hearth_image::ImageStore;
+use hearth_oci::Puller;
 use hearth_store::{Store, StoreError};
 use hearth_types::{AccountId, FunctionId};
 use tokio::net::TcpListener;
@@ -84,15 +87,17 @@ pub struct Frontend<B: Backend> {
 }
 
 impl<B: Backend> Frontend<B> {
-    /// A frontend that keeps functions in `store` and `images` and has them run by `backend`.
+    /// A frontend that keeps functions in `store`, their archives in `images` and container images where `puller` puts them, and has
+    /// functions run by `backend`.
     #[must_use]
     pub fn new(
         config: FrontendConfig,
         store: Arc<dyn Store>,
         images: Arc<ImageStore>,
+        puller: Arc<Puller>,
         backend: Arc<B>,
     ) -> Self {
-        Self { core: Arc::new(Core::new(config, store, images, backend)) }
+        Self { core: Arc::new(Core::new(config, store, images, puller, backend)) }
     }
 
     /// Takes up again what a stop interrupted, functions that are being created or updated, and tells the backend

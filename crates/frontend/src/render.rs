@@ -87,6 +87,9 @@ fn add_optional(members: &mut Map<String, Value>, record: &FunctionRecord, versi
             members.insert(name.clone(), value);
         }
     }
+    if let Some(image) = &config.image {
+        crate::image::show(image, record.code, members);
+    }
     add_reason(members, "StateReason", record.state_reason.as_ref());
     add_reason(members, "LastUpdateStatusReason", record.last_update.reason.as_ref());
 }

@@ -21,6 +21,7 @@ use crate::error::ApiError;
 use crate::names::{Named, Qualifier, Scope, account, percent_decode, query_value};
 use crate::neighbours;
 use crate::read::eager;
+use crate::registry;
 use crate::request::Members;
 use crate::router::Route;
 use crate::scheduler;
@@ -213,6 +214,9 @@ impl<B: Backend> Core<B> {
         let account = account(&head.headers, query, &self.config.default_account);
         if let Some(name) = path.strip_prefix(download::PREFIX) {
             return ("Download", self.download(name, query).await);
+        }
+        if registry::is_mine(path) {
+            return ("Registry", Ok(self.registry(head, body, account).await));
         }
         if path == "/metrics" || path.starts_with("/_hearth/") {
             return ("Operator", Ok(self.backend.operator(&head.method, path, query, account).await));

@@ -53,9 +53,12 @@ pub(crate) fn of(
 ) -> Result<Arc<FunctionSpec>, StateReason> {
     let Source { version, revision, config, code } = source;
     let reason = |code: &str, text: String| StateReason { code: code.to_owned(), text };
-    let runtime: Runtime = config.runtime.parse().map_err(|error: hearth_types::ParseRuntimeError| {
-        reason("InvalidRuntime", format!("Hearth cannot run this function: {error}"))
-    })?;
+    let runtime = match &config.image {
+        Some(_) => Ok(Runtime::image()),
+        None => config.runtime.parse::<Runtime>(),
+    };
+    let runtime = runtime
+        .map_err(|error| reason("InvalidRuntime", format!("Hearth cannot run this function: {error}")))?;
     let settings =
         Settings::read(&record.tags).map_err(|error| reason("InvalidConfiguration", error.message))?;
     // Hearth's own tag says more, so it is the one that holds.
@@ -74,6 +77,7 @@ pub(crate) fn of(
         runtime,
         handler: config.handler.clone(),
         code,
+        image: config.image.clone(),
         memory_mb: config.memory_mb,
         timeout: Duration::from_secs(u64::from(config.timeout_seconds)),
         ephemeral_mb: config.ephemeral_mb,

@@ -384,7 +384,10 @@ fn check_publishable(record: &FunctionRecord, members: &Members, arn: &str) -> R
             "The operation cannot be performed at this time. The last update failed for resource: {arn}"
         )));
     }
-    let digest = STANDARD.encode(record.code.digest.0);
+    let digest = match &record.config.image {
+        Some(_) => record.code.digest.to_string(),
+        None => STANDARD.encode(record.code.digest.0),
+    };
     match members.text("CodeSha256").filter(|wanted| !wanted.is_empty() && *wanted != digest) {
         None => Ok(()),
         Some(wanted) => Err(ApiError::parameter(format!(

@@ -6,6 +6,7 @@ mod events;
 mod functions;
 mod instance;
 pub(crate) mod kernel;
+mod push;
 pub(crate) mod runtime;
 mod schedule;
 mod sim;
@@ -41,7 +42,7 @@ Examples:
 enum Command {
     /// Run every role in this process: a whole Hearth on this machine
     Dev(dev::DevArgs),
-    /// Make or update a function from a directory or a zip archive
+    /// Make or update a function from a directory, a zip archive or a container image
     Deploy(deploy::DeployArgs),
     /// Call a function and print its answer
     Invoke(functions::InvokeArgs),

@@ -42,8 +42,8 @@ impl Reply {
     pub(crate) fn error_text(&self) -> String {
         let kind = self.header("x-amzn-errortype").unwrap_or("error").to_owned();
         let document: Value = serde_json::from_slice(&self.body).unwrap_or(Value::Null);
-        let message =
-            ["message", "Message"].iter().find_map(|key| document[key].as_str()).unwrap_or("no message");
+        let message = ["message", "Message"].iter().find_map(|key| document[key].as_str());
+        let message = message.or_else(|| document["errors"][0]["message"].as_str()).unwrap_or("no message");
         format!("{kind}: {message} (HTTP {})", self.status.as_u16())
     }
 
@@ -91,6 +91,29 @@ impl Client {
             request = request.header(*name, *value);
         }
         read(self.reached(request.send(body))?)
+    }
+
+    /// Whether something is there: an answer without its body.
+    pub(crate) fn head(&self, path: &str) -> anyhow::Result<Reply> {
+        read(self.reached(self.authorized(self.agent.head(self.url(path))).call())?)
+    }
+
+    pub(crate) fn put(&self, path: &str, media_type: &str, body: &[u8]) -> anyhow::Result<Reply> {
+        let request = self.authorized(self.agent.put(self.url(path))).content_type(media_type);
+        read(self.reached(request.send(body))?)
+    }
+
+    /// Sends content that need not fit into memory.
+    pub(crate) fn put_stream(&self, path: &str, mut content: impl Read, size: u64) -> anyhow::Result<Reply> {
+        let request = self.authorized(self.agent.put(self.url(path)));
+        let request =
+            request.content_type("application/octet-stream").header("content-length", size.to_string());
+        read(self.reached(request.send(ureq::SendBody::from_reader(&mut content)))?)
+    }
+
+    /// The server's name and port, as they are part of an image's name.
+    pub(crate) fn authority(&self) -> &str {
+        self.endpoint.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default()
     }
 
     pub(crate) fn put_json(&self, path: &str, body: &Value) -> anyhow::Result<Reply> {

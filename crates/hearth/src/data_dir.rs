@@ -127,6 +127,10 @@ impl DataDir {
         self.path.join("code")
     }
 
+    pub(crate) fn images(&self) -> PathBuf {
+        self.path.join("images")
+    }
+
     pub(crate) fn logs(&self) -> PathBuf {
         self.path.join("logs")
     }

@@ -173,18 +173,21 @@ fn contains_word(text: &str, word: &str) -> bool {
 }
 
 /// A function's name from a path: its last part, in the characters that names have.
-fn function_name(path: &Path) -> anyhow::Result<String> {
+pub(crate) fn function_name(path: &Path) -> anyhow::Result<String> {
     let full = fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()))?;
     let last = if full.is_dir() { full.file_name() } else { full.file_stem() };
-    let name: String = last
-        .unwrap_or_default()
-        .to_string_lossy()
+    word_as_name(&last.unwrap_or_default().to_string_lossy(), &path.display().to_string())
+}
+
+/// The same from a word, which is of `whole`.
+pub(crate) fn word_as_name(word: &str, whole: &str) -> anyhow::Result<String> {
+    let name: String = word
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
         .take(64)
         .collect();
     if name.trim_matches('-').is_empty() {
-        bail!("{} gives the function no name: say --name NAME", path.display());
+        bail!("{whole} gives the function no name: say --name NAME");
     }
     Ok(name)
 }

@@ -15,6 +15,7 @@ use anyhow::Context;
 use clap::Args;
 use hearth_frontend::{Frontend, FrontendConfig};
 use hearth_image::ImageStore;
+use hearth_oci::{PullConfig, Puller};
 use hearth_placement::{Capacity, Oversubscription};
 use hearth_runtimes::Catalog;
 use hearth_sandbox::Driver;
@@ -102,6 +103,9 @@ pub(crate) struct DevArgs {
     #[arg(long, env = "HEARTH_LOG_MB", value_name = "MB", default_value_t = 64,
           value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     log_mb: u64,
+    /// A registry to pull images from without TLS, as HOST or HOST:PORT; may be given several times. The loopback needs none
+    #[arg(long, env = "HEARTH_INSECURE_REGISTRY", value_name = "HOST", value_delimiter = ',')]
+    insecure_registry: Vec<String>,
     /// The AWS region that functions believe they are in
     #[arg(long, env = "HEARTH_REGION", default_value = "us-east-1")]
     region: String,
@@ -214,7 +218,9 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
     let images = Arc::new(ImageStore::open(&data.code()).context("cannot open the code store")?);
     let catalog = Arc::new(Catalog::open(runtimes_home(args.runtimes.home.as_ref())));
     let (events, received) = mpsc::channel(EVENT_QUEUE);
-    let launcher = Arc::new(LocalLauncher::new(Arc::clone(&images), Arc::clone(&catalog)));
+    let puller = open_puller(args, data)?;
+    let launcher =
+        Arc::new(LocalLauncher::new(Arc::clone(&images), Arc::clone(&puller), Arc::clone(&catalog)));
     let logs = Logs::open(data.logs(), args.log_mb << 20).context("cannot open the folder of logs")?;
     let workers = (0..args.workers).map(|number| {
         let id =
@@ -259,10 +265,17 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
         Arc::clone(&store),
         Arc::clone(&metrics),
     );
-    let backend =
-        LocalBackend::new(Arc::clone(&manager), workers.clone(), catalog, Arc::clone(&events), operator);
-    collect_code(store.as_ref(), &images).await;
-    let frontend = Arc::new(Frontend::new(frontend_config, Arc::clone(&store), images, Arc::new(backend)));
+    let backend = LocalBackend::new(
+        Arc::clone(&manager),
+        workers.clone(),
+        catalog,
+        Arc::clone(&events),
+        Arc::clone(&puller),
+        operator,
+    );
+    begin_to_collect(&store, &images, &puller).await;
+    let frontend =
+        Arc::new(Frontend::new(frontend_config, Arc::clone(&store), images, puller, Arc::new(backend)));
     let mut registry = Registry::with_prefix("hearth");
     frontend.metrics().register(&mut registry);
     metrics.show(registry);
@@ -345,17 +358,44 @@ fn machine_memory_mb() -> anyhow::Result<u64> {
     kib.map(|kib: u64| kib / 1024).context("/proc/meminfo has no MemTotal")
 }
 
-/// Removes archives that no function refers to. A failure costs disk, nothing else.
-async fn collect_code(store: &dyn Store, images: &Arc<ImageStore>) {
+/// Where container images are, and how they come from other registries.
+fn open_puller(args: &DevArgs, data: &DataDir) -> anyhow::Result<Arc<Puller>> {
+    let images = hearth_oci::Images::open(&data.images()).context("cannot open the store of images")?;
+    let config = PullConfig { insecure: args.insecure_registry.clone(), ..PullConfig::default() };
+    let puller = Puller::new(Arc::new(images), config).context("cannot read this machine's certificates")?;
+    Ok(Arc::new(puller))
+}
+
+/// Removes archives and images that no function refers to; with `is_start`, while no instance runs, unpacked layers too. A
+/// failure costs disk, nothing else.
+async fn collect_code(store: &dyn Store, images: &Arc<ImageStore>, puller: &Arc<Puller>, is_start: bool) {
     let in_use = match store.code_in_use().await {
         Ok(in_use) => in_use,
         Err(error) => return tracing::warn!(%error, "cannot tell which archives are in use"),
     };
-    let images = Arc::clone(images);
-    let collected = tokio::task::spawn_blocking(move || images.collect(&in_use, CODE_GRACE)).await;
-    if let Ok(Err(error)) = collected {
-        tracing::warn!(%error, "cannot remove unused archives");
+    let (images, puller) = (Arc::clone(images), Arc::clone(puller));
+    let collected = tokio::task::spawn_blocking(move || {
+        // An instance may see the directory of a function that is deleted.
+        let archives = if is_start { images.collect(&in_use, CODE_GRACE)? } else { 0 };
+        Ok::<_, io::Error>(archives + puller.images().collect(&in_use, CODE_GRACE, is_start)?)
+    });
+    match collected.await {
+        Ok(Ok(0)) | Err(_) => {}
+        Ok(Ok(removed)) => tracing::info!(removed, "removed archives and images that nothing refers to"),
+        Ok(Err(error)) => tracing::warn!(%error, "cannot remove unused archives and images"),
     }
+}
+
+/// Does that now, and then from time to time.
+async fn begin_to_collect(store: &Arc<dyn Store>, images: &Arc<ImageStore>, puller: &Arc<Puller>) {
+    collect_code(store.as_ref(), images, puller, true).await;
+    let (store, images, puller) = (Arc::clone(store), Arc::clone(images), Arc::clone(puller));
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(CODE_GRACE).await;
+            collect_code(store.as_ref(), &images, &puller, false).await;
+        }
+    });
 }
 
 fn announce(args: &DevArgs, data: &DataDir, isolation: Isolation, endpoint: &str) -> anyhow::Result<()> {

@@ -8,6 +8,7 @@ mod dev;
 mod doctor;
 mod drivers;
 mod event_args;
+mod local_image;
 mod operator;
 mod role;
 mod table;

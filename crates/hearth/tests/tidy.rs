@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 600;
 
 /// What each crate may use: the arrows of ARCHITECTURE.md.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("types", &[]),
     ("wire", &[]),
     ("agent", &["wire"]),
@@ -23,10 +23,11 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("network", &["types"]),
     ("sandbox", &["types", "network", "wire", "kernel", "rootfs"]),
     ("image", &["types"]),
+    ("oci", &["types", "image"]),
     ("runtimes", &["types"]),
     ("store", &["types"]),
     ("worker", &["types", "sandbox"]),
-    ("frontend", &["types", "store", "image", "schedules"]),
+    ("frontend", &["types", "store", "image", "oci", "schedules"]),
     ("sim", &["types", "manager", "placement"]),
 ];
 

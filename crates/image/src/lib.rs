@@ -21,4 +21,5 @@ mod tree;
 mod unpack;
 
 pub use error::ArchiveError;
+pub use name::EntryPath;
 pub use store::ImageStore;

@@ -13,16 +13,19 @@ const DEPTH: usize = 100;
 
 /// Where an entry goes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct EntryPath {
+pub struct EntryPath {
     /// Components joined by single slashes, none of them `.` or `..`; empty for the root itself.
-    pub(crate) path: Vec<u8>,
+    pub path: Vec<u8>,
     /// Whether the name ended in a slash.
-    pub(crate) directory: bool,
+    pub directory: bool,
 }
 
 impl EntryPath {
     /// Reads a name; `windows` is whether the archive was made there.
-    pub(crate) fn parse(name: &[u8], windows: bool) -> Result<Self, &'static str> {
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(name: &[u8], windows: bool) -> Result<Self, &'static str> {
         let mut name = name.to_vec();
         if windows && !name.contains(&b'/') {
             name.iter_mut().filter(|byte| **byte == b'\\').for_each(|byte| *byte = b'/');

@@ -86,6 +86,7 @@ fn spec(number: usize) -> Arc<FunctionSpec> {
         runtime: "provided.al2023".parse().unwrap(),
         handler: String::new(),
         code: CodeDigest([0; 32]),
+        image: None,
         memory_mb: 128,
         timeout: Duration::from_secs(3),
         ephemeral_mb: 512,

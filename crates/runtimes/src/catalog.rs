@@ -167,7 +167,7 @@ impl Catalog {
     pub fn state(&self, runtime: &Runtime) -> RuntimeState {
         let add = format!("run `hearth runtime add {runtime}`");
         match runtime.family() {
-            RuntimeFamily::Provided => RuntimeState::Ready { interpreter: None },
+            RuntimeFamily::Provided | RuntimeFamily::Image => RuntimeState::Ready { interpreter: None },
             RuntimeFamily::Python => match interpreters::python(runtime) {
                 None => RuntimeState::NoInterpreter {
                     fix: format!(
@@ -217,7 +217,7 @@ impl Catalog {
                 RuntimeFamily::Node => node::program(&self.home, runtime, &interpreter).map_err(|error| {
                     missing(format!("its client cannot be written: {}", with_cause(&error)))
                 })?,
-                RuntimeFamily::Python | RuntimeFamily::Provided => {
+                RuntimeFamily::Python | RuntimeFamily::Provided | RuntimeFamily::Image => {
                     python::program(&self.home, runtime, &interpreter).map_err(|error| {
                         missing(format!("{} does not run: {error}", interpreter.display()))
                     })?

@@ -124,6 +124,7 @@ fn spec(index: u32, function: &Function, policy: Policy) -> Option<FunctionSpec>
         runtime,
         handler: String::new(),
         code,
+        image: None,
         memory_mb: function.memory_mb,
         timeout: Duration::from_nanos(crate::workload::LONGEST_RUN_NANOS),
         ephemeral_mb: 512,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hearth_types::{CodeDigest, FunctionId, Version};
+use hearth_types::{CodeDigest, FunctionId, ImageSource, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::LayerRef;
@@ -14,6 +14,9 @@ pub struct FunctionConfig {
     pub description: String,
     /// `Role`, an ARN; kept and given back, not used.
     pub role: String,
+    /// The image, if `PackageType` is `Image`; such a function has neither runtime nor handler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageSource>,
     /// `Runtime`, an identifier that the API's model knows; whether Hearth runs it is decided when it is prepared.
     pub runtime: String,
     /// `Handler`.
@@ -53,12 +56,12 @@ pub struct LoggingConfig {
     pub system_level: Option<String>,
 }
 
-/// The archive that a function's code is.
+/// The archive or image that a function's code is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeRef {
-    /// SHA-256 of the archive.
+    /// SHA-256 of the archive, or of the image's manifest.
     pub digest: CodeDigest,
-    /// Size of the archive, bytes.
+    /// Size of the archive, or of the image's layers as they came, bytes.
     pub size: u64,
 }
 

@@ -20,7 +20,7 @@ impl FunctionSpec {
     pub fn blank_kind(&self) -> BlankKind {
         let memory_mb = match self.runtime.family() {
             RuntimeFamily::Node => self.memory_mb,
-            RuntimeFamily::Provided | RuntimeFamily::Python => limits::MEMORY_MB.min,
+            RuntimeFamily::Provided | RuntimeFamily::Python | RuntimeFamily::Image => limits::MEMORY_MB.min,
         };
         BlankKind { runtime: self.runtime.clone(), memory_mb }
     }

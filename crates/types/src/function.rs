@@ -63,6 +63,21 @@ pub struct RevisionId {
     pub number: u64,
 }
 
+/// The image that a function is, and how it is started otherwise than its maker says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSource {
+    /// Where it was, as its owner said.
+    pub uri: String,
+    /// The same place with the digest of the manifest that it meant.
+    pub resolved: String,
+    /// Instead of the image's entry point.
+    pub entry_point: Option<Vec<String>>,
+    /// Instead of the image's command.
+    pub command: Option<Vec<String>>,
+    /// Instead of the image's working directory.
+    pub working_directory: Option<String>,
+}
+
 /// The SHA-256 of a zip archive or layer: what its stored form is called.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CodeDigest(pub [u8; 32]);
@@ -170,10 +185,12 @@ pub struct FunctionSpec {
     pub runtime: Runtime,
     /// Handler, as the runtime's client understands it.
     pub handler: String,
-    /// The zip archive with the code.
+    /// The zip archive with the code, or the manifest of the image.
     pub code: CodeDigest,
     /// The archives that are laid over each other in `/opt`, the last on top.
     pub layers: Vec<CodeDigest>,
+    /// The image, if it is one.
+    pub image: Option<ImageSource>,
     /// Memory of an instance, MiB; the CPU share follows from it.
     pub memory_mb: u32,
     /// Time for one invocation.

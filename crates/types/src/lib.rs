@@ -19,8 +19,8 @@ mod time;
 pub use blank::BlankKind;
 pub use egress::{Egress, EgressRule, ParseEgressError};
 pub use function::{
-    CodeDigest, Concurrency, FunctionId, FunctionSpec, InvalidDigest, KeepAlive, Queue, RevisionId, Version,
-    VersionId,
+    CodeDigest, Concurrency, FunctionId, FunctionSpec, ImageSource, InvalidDigest, KeepAlive, Queue,
+    RevisionId, Version, VersionId,
 };
 pub use http::HttpService;
 pub use id::{AccountId, InstanceId, InvalidAccountId, LeaseId, RequestId, WorkerId};

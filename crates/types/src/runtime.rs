@@ -14,6 +14,8 @@ pub enum RuntimeFamily {
     Python,
     /// `nodejsNN.x`: Node.js with a runtime interface client.
     Node,
+    /// None: an image brings all that it needs.
+    Image,
 }
 
 /// A runtime identifier such as `python3.12`, checked for its form; whether this machine has it is the
@@ -30,7 +32,16 @@ pub struct Runtime {
 #[error("runtime {0:?} is not one of provided.al2, provided.al2023, python3.N, nodejsN.x")]
 pub struct ParseRuntimeError(String);
 
+/// What a function that is an image has instead of a runtime, as `AWS_EXECUTION_ENV` says it.
+const IMAGE: &str = "Image";
+
 impl Runtime {
+    /// That of a function that is an image, which no identifier stands for.
+    #[must_use]
+    pub fn image() -> Self {
+        Self { family: RuntimeFamily::Image, name: IMAGE.to_owned() }
+    }
+
     /// What kind of program it is.
     #[must_use]
     pub const fn family(&self) -> RuntimeFamily {
@@ -48,7 +59,7 @@ impl Runtime {
     #[must_use]
     pub fn language_version(&self) -> Option<&str> {
         match self.family {
-            RuntimeFamily::Provided => None,
+            RuntimeFamily::Provided | RuntimeFamily::Image => None,
             RuntimeFamily::Python => self.name.strip_prefix("python"),
             RuntimeFamily::Node => self.name.strip_prefix("nodejs").and_then(|v| v.strip_suffix(".x")),
         }

@@ -189,6 +189,7 @@ fn spec() -> Result<FunctionSpec, Failure> {
         runtime: "provided.al2023".parse()?,
         handler: "bootstrap".to_owned(),
         code: CodeDigest([0; 32]),
+        image: None,
         memory_mb: 128,
         timeout: Duration::from_secs(3),
         ephemeral_mb: 512,

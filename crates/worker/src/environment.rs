@@ -49,6 +49,10 @@ pub(crate) fn for_runtime(
     epoch_ms: u64,
 ) -> BTreeMap<String, String> {
     let mut all = defaults();
+    // An image says for itself where its things are.
+    if spec.image.is_some() {
+        all.retain(|name, _| name == "TZ");
+    }
     all.extend(launch.environment.clone());
     all.extend(spec.environment.clone());
     all.remove(WAIT);
@@ -106,6 +110,10 @@ fn reserved(
     let version = spec.revision.version.version;
     let (year, month, day) = date(epoch_ms);
     let runtime_dir = launch.environment.get("LAMBDA_RUNTIME_DIR").map_or("/var/runtime", String::as_str);
+    let handler = match &spec.image {
+        Some(_) => launch.environment.get("_HANDLER").cloned().unwrap_or_default(),
+        None => spec.handler.clone(),
+    };
     let mut all: BTreeMap<String, String> = [
         ("AWS_LAMBDA_FUNCTION_NAME", name.to_string()),
         ("AWS_LAMBDA_FUNCTION_VERSION", version.to_string()),
@@ -123,7 +131,7 @@ fn reserved(
         ("AWS_SESSION_TOKEN", "hearth-placeholder-no-real-token".to_owned()),
         ("LAMBDA_TASK_ROOT", "/var/task".to_owned()),
         ("LAMBDA_RUNTIME_DIR", runtime_dir.to_owned()),
-        ("_HANDLER", spec.handler.clone()),
+        ("_HANDLER", handler),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))

@@ -23,8 +23,8 @@ const NOTES: [(&str, &str); 24] = [
     ),
     (
         "CreateFunction",
-        "code as `ZipFile` only; settings without which a function would not do what its owner \
-         expects (`FileSystemConfigs`, `ImageConfig`, ...) are refused by name; `VpcConfig` \
+        "code as `ZipFile`, or `ImageUri` in any registry (docs/IMAGES.md); settings without which a function would not do \
+         what its owner expects (`FileSystemConfigs`, ...) are refused by name; `VpcConfig` \
          and `KMSKeyArn` are kept and given back, and do nothing; `DeadLetterConfig` names what an event invoke \
          config may name; `SnapStart` saves versions where \
          instances are micro-VMs, for every runtime; of \

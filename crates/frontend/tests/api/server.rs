@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hearth_frontend::{Frontend, FrontendConfig};
 use hearth_image::ImageStore;
+use hearth_oci::{Images, PullConfig, Puller};
 use hearth_store::SqliteStore;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -66,7 +67,9 @@ impl Server {
         let store = Arc::new(SqliteStore::open(&data.path().join("hearth.db")).unwrap());
         let images = Arc::new(ImageStore::open(&data.path().join("code")).unwrap());
         let backend = Arc::new(Scripted::new());
-        let frontend = Arc::new(Frontend::new(config, store, images, Arc::clone(&backend)));
+        let containers = Arc::new(Images::open(&data.path().join("images")).unwrap());
+        let puller = Arc::new(Puller::new(containers, PullConfig::default()).unwrap());
+        let frontend = Arc::new(Frontend::new(config, store, images, puller, Arc::clone(&backend)));
         frontend.resume().await.unwrap();
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(frontend.serve(listener, stopped));

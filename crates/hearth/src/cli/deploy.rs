@@ -1,8 +1,8 @@
-//! `hearth deploy`: a directory or archive becomes a function, or its next revision.
+//! `hearth deploy`: a directory, archive or image becomes a function, or its next revision.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,8 +15,10 @@ use hearth_types::{Runtime, RuntimeFamily};
 use serde_json::{Map, Value, json};
 
 use crate::cli::ServerArgs;
+use crate::cli::push::push;
 use crate::client::{Client, Reply, segment};
-use crate::deploy::{Bundle, Guess, read};
+use crate::deploy::{Bundle, Guess, function_name, read, word_as_name};
+use crate::local_image::{LocalImage, Named};
 
 /// The runtime that a bundle with a bootstrap gets.
 const PROVIDED: &str = "provided.al2023";
@@ -33,11 +35,15 @@ Examples:
   hearth deploy .                                       the directory's name becomes the function's
   hearth deploy target/lambda/thumbnailer               what `cargo lambda build` made
   hearth deploy bundle.zip --name api --runtime python3.12 --handler app.main
+  hearth deploy localhost:9000/app:v1                   an image that was pushed here, or in any registry
+  hearth deploy app.tar --name app                      what `docker save` wrote; or oci:DIRECTORY
   hearth deploy . --memory 512 --env LEVEL=debug --tag hearth:idle-timeout=60")]
 pub(crate) struct DeployArgs {
-    /// A directory or a zip archive
-    path: PathBuf,
-    /// The function's name [default: the path's last part]
+    /// A directory, a zip archive, or an image: HOST/REPOSITORY:TAG, what `docker save` wrote, oci:DIRECTORY[:TAG],
+    /// oci-archive:FILE[:TAG] or docker-archive:FILE[:TAG]
+    #[arg(value_name = "PATH|IMAGE")]
+    what: Named,
+    /// The function's name [default: the last part of the path or repository]
     #[arg(long)]
     name: Option<String>,
     /// Its runtime, such as python3.12 [default: guessed]
@@ -46,6 +52,15 @@ pub(crate) struct DeployArgs {
     /// Its handler, such as app.handler [default: guessed]
     #[arg(long)]
     handler: Option<String>,
+    /// What an image runs instead of its own entry point; several times for its arguments
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    entrypoint: Vec<String>,
+    /// The image's command instead of its own; several times for its arguments
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    command: Vec<String>,
+    /// Where the image's program starts instead of the image's own place
+    #[arg(long, value_name = "DIR")]
+    workdir: Option<String>,
     /// Its memory, MiB; 1769 is one vCPU [default: 128]
     #[arg(long, value_name = "MB")]
     memory: Option<u32>,
@@ -73,11 +88,63 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 pub(crate) fn run(args: &DeployArgs) -> anyhow::Result<ExitCode> {
-    let bundle = read(&args.path)?;
+    match &args.what {
+        Named::Code(path) => deploy_code(args, path),
+        Named::Image(path, tag) => {
+            let image = LocalImage::open(path, tag.as_deref())?;
+            let name = args.name.clone().map_or_else(|| function_name(path), Ok)?;
+            let client = args.server.client()?;
+            let uri = push(&client, &image, &name, &say)?;
+            deploy_image(args, &client, &name, &uri)
+        }
+        Named::Remote(uri) => {
+            let repository = uri.parse::<hearth_oci::Reference>()?.repository;
+            let last = repository.rsplit('/').next().unwrap_or_default();
+            let name = args.name.clone().map_or_else(|| word_as_name(last, &repository), Ok)?;
+            deploy_image(args, &args.server.client()?, &name, uri)
+        }
+    }
+}
+
+fn deploy_image(args: &DeployArgs, client: &Client, name: &str, uri: &str) -> anyhow::Result<ExitCode> {
+    if args.runtime.is_some() || args.handler.is_some() {
+        bail!("an image has no --runtime and no --handler: it brings all that it runs; see --command");
+    }
+    let existing = configuration(client, name)?;
+    say(&format!("{} {name}: image {uri}", if existing.is_some() { "updating" } else { "creating" }));
+    let mut config = common(args);
+    let mut image = Map::new();
+    for (member, words) in [("EntryPoint", &args.entrypoint), ("Command", &args.command)] {
+        if !words.is_empty() {
+            image.insert(member.into(), json!(words));
+        }
+    }
+    if let Some(directory) = &args.workdir {
+        image.insert("WorkingDirectory".into(), json!(directory));
+    }
+    if !image.is_empty() {
+        config.insert("ImageConfig".into(), Value::Object(image));
+    }
+    let code = Map::from_iter([("ImageUri".to_owned(), json!(uri))]);
+    let settled = match existing {
+        None => {
+            config.insert("PackageType".into(), json!("Image"));
+            create(client, name, args, code, config)?
+        }
+        Some(_) => update(client, name, args, code, config)?,
+    };
+    report(name, &settled, args)
+}
+
+fn deploy_code(args: &DeployArgs, path: &Path) -> anyhow::Result<ExitCode> {
+    if !args.entrypoint.is_empty() || !args.command.is_empty() || args.workdir.is_some() {
+        bail!("--entrypoint, --command and --workdir are for images, and {} is none", path.display());
+    }
+    let bundle = read(path)?;
     let client = args.server.client()?;
     let name = args.name.clone().unwrap_or_else(|| bundle.name.clone());
     let existing = configuration(&client, &name)?;
-    let (runtime, handler) = program(args, &bundle, existing.as_ref(), &client)?;
+    let (runtime, handler) = program(args, path, &bundle, existing.as_ref(), &client)?;
     say(&format!(
         "{} {name}: {runtime}, handler {handler}, {} files, {} KiB",
         if existing.is_some() { "updating" } else { "creating" },
@@ -85,9 +152,10 @@ pub(crate) fn run(args: &DeployArgs) -> anyhow::Result<ExitCode> {
         bundle.archive.len().div_ceil(1024),
     ));
     let configured = configured(args, &runtime, &handler, existing.is_none());
+    let code = Map::from_iter([("ZipFile".to_owned(), json!(BASE64.encode(&bundle.archive)))]);
     let settled = match existing {
-        None => create(&client, &name, args, &bundle, configured)?,
-        Some(_) => update(&client, &name, args, &bundle, configured)?,
+        None => create(&client, &name, args, code, configured)?,
+        Some(_) => update(&client, &name, args, code, configured)?,
     };
     report(&name, &settled, args)
 }
@@ -95,6 +163,7 @@ pub(crate) fn run(args: &DeployArgs) -> anyhow::Result<ExitCode> {
 /// The runtime and handler: as told, else as the function has them, else as guessed.
 fn program(
     args: &DeployArgs,
+    path: &Path,
     bundle: &Bundle,
     existing: Option<&Value>,
     client: &Client,
@@ -113,7 +182,7 @@ fn program(
         (None, None) => bail!(
             "cannot tell what {} is: no bootstrap, no Python or Node file with a handler that is known by its name; \
              say --runtime and --handler",
-            args.path.display()
+            path.display()
         ),
     };
     let family = runtime.parse::<Runtime>().map(|runtime| runtime.family());
@@ -121,7 +190,7 @@ fn program(
         (Some(handler), _) => handler,
         (None, Some(guess)) if family == Ok(guess.family) => guess.handler.clone(),
         (None, _) if family == Ok(RuntimeFamily::Provided) => "bootstrap".to_owned(),
-        (None, _) => bail!("cannot find the handler of {}: say --handler FILE.FUNCTION", args.path.display()),
+        (None, _) => bail!("cannot find the handler of {}: say --handler FILE.FUNCTION", path.display()),
     };
     if let Some(guess) = guess.filter(|_| args.runtime.is_none() || args.handler.is_none()) {
         say(&format!("guessed {runtime} and handler {handler}: {}", guess.because));
@@ -156,11 +225,17 @@ fn version_numbers(version: &str) -> Vec<u32> {
 
 /// The configuration that was told, in the API's words. A new function gets the program too.
 fn configured(args: &DeployArgs, runtime: &str, handler: &str, new: bool) -> Map<String, Value> {
-    let mut config = Map::new();
+    let mut config = common(args);
     if new || args.runtime.is_some() || args.handler.is_some() {
         config.insert("Runtime".into(), json!(runtime));
         config.insert("Handler".into(), json!(handler));
     }
+    config
+}
+
+/// The configuration that was told and that code and images both have.
+fn common(args: &DeployArgs) -> Map<String, Value> {
+    let mut config = Map::new();
     if let Some(memory) = args.memory {
         config.insert("MemorySize".into(), json!(memory));
     }
@@ -185,12 +260,12 @@ fn create(
     client: &Client,
     name: &str,
     args: &DeployArgs,
-    bundle: &Bundle,
+    code: Map<String, Value>,
     mut config: Map<String, Value>,
 ) -> anyhow::Result<Value> {
     config.insert("FunctionName".into(), json!(name));
     config.insert("Role".into(), json!(ROLE));
-    config.insert("Code".into(), json!({ "ZipFile": BASE64.encode(&bundle.archive) }));
+    config.insert("Code".into(), Value::Object(code));
     if !args.tag.is_empty() {
         config.insert("Tags".into(), json!(tags(args)));
     }
@@ -202,7 +277,7 @@ fn update(
     client: &Client,
     name: &str,
     args: &DeployArgs,
-    bundle: &Bundle,
+    code: Map<String, Value>,
     config: Map<String, Value>,
 ) -> anyhow::Result<Value> {
     let path = format!("/2015-03-31/functions/{}", segment(name));
@@ -220,9 +295,7 @@ fn update(
             .into_success("set the tags")?;
         settle(client, name)?;
     }
-    client
-        .put_json(&format!("{path}/code"), &json!({ "ZipFile": BASE64.encode(&bundle.archive) }))?
-        .into_success("update the code")?;
+    client.put_json(&format!("{path}/code"), &Value::Object(code))?.into_success("update the code")?;
     settle(client, name)
 }
 

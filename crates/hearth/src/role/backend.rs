@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use hearth_frontend::{Backend, Body, ForwardError, LogLine, NotAccepted, Provisioned};
+use hearth_oci::{OciError, PullError, Puller};
 use hearth_runtimes::Catalog;
 use hearth_store::{EventStore, NewEvent, StateReason, StoreError};
 use hearth_types::{
     AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
     Refusal, Reply, RevisionId,
 };
-use hearth_worker::{HttpError, SnapshotError};
+use hearth_worker::{HttpError, LaunchError, SnapshotError};
 use http::{Method, Request, Response};
 
 use crate::operator::Operator;
-use crate::role::{Events, ManagerShell, Workers};
+use crate::role::{Events, ManagerShell, Workers, launcher};
 
 /// The manager and the workers of this process.
 pub(crate) struct LocalBackend {
@@ -21,6 +22,7 @@ pub(crate) struct LocalBackend {
     workers: Workers,
     catalog: Arc<Catalog>,
     events: Arc<Events>,
+    puller: Arc<Puller>,
     operator: Operator,
 }
 
@@ -30,9 +32,10 @@ impl LocalBackend {
         workers: Workers,
         catalog: Arc<Catalog>,
         events: Arc<Events>,
+        puller: Arc<Puller>,
         operator: Operator,
     ) -> Self {
-        Self { manager, workers, catalog, events, operator }
+        Self { manager, workers, catalog, events, puller, operator }
     }
 }
 
@@ -47,6 +50,17 @@ fn snapshot_reason(error: SnapshotError) -> StateReason {
         _ => "FunctionError",
     };
     StateReason { code: code.to_owned(), text: error.reason }
+}
+
+/// What a function whose image is not ready says of that.
+fn image_reason(error: &PullError) -> StateReason {
+    let code = match error {
+        PullError::Denied { .. } | PullError::Credentials { .. } => "ImageAccessDenied",
+        PullError::NotFound { .. } | PullError::Image(OciError::Missing(_)) => "ImageDeleted",
+        PullError::Image(OciError::Io { .. } | OciError::DiskFull) => "InternalError",
+        _ => "InvalidImage",
+    };
+    StateReason { code: code.to_owned(), text: LaunchError::new(error).to_string() }
 }
 
 impl LocalBackend {
@@ -95,6 +109,12 @@ impl Backend for LocalBackend {
     }
 
     async fn prepare(&self, spec: Arc<FunctionSpec>) -> Result<(), StateReason> {
+        if spec.image.is_some() {
+            return match launcher::ready(&self.puller, &spec).await {
+                Ok(_) => self.take_snapshot(&spec).await,
+                Err(error) => Err(image_reason(&error)),
+            };
+        }
         let (catalog, for_snapshot) = (Arc::clone(&self.catalog), Arc::clone(&spec));
         // Asks interpreters and may write a client: not for an async thread.
         let resolved = tokio::task::spawn_blocking(move || catalog.resolve(&spec.runtime)).await;

@@ -1,4 +1,5 @@
-//! What to run for a function: its code from the image store, its interpreter and client from the runtime catalog.
+//! What to run for a function: its code from the image store, its interpreter and client from the runtime catalog; or all of it from a
+//! container image.
 
 use std::fs;
 use std::io;
@@ -7,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hearth_image::ImageStore;
+use hearth_oci::{Digest, OciError, PullError, Puller, ReadyImage, Reference};
 use hearth_runtimes::Catalog;
-use hearth_sandbox::{BoxFuture, ReadOnlyMount};
+use hearth_sandbox::{BoxFuture, ImageRoot, ReadOnlyMount, Root};
 use hearth_types::{BlankKind, FunctionSpec, RuntimeFamily};
 use hearth_worker::{Launch, LaunchAhead, LaunchError, Launcher};
 
@@ -19,18 +21,73 @@ const LAYERS: &str = "/opt";
 /// The folder of a layer whose programs are started beside the function.
 const EXTENSIONS: &str = "extensions";
 
+/// Where programs are looked for in an image that does not say.
+const IMAGE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Finds what to run in the stores of this process.
 #[derive(Debug)]
 pub(crate) struct LocalLauncher {
     images: Arc<ImageStore>,
+    puller: Arc<Puller>,
     catalog: Arc<Catalog>,
 }
 
 impl LocalLauncher {
-    pub(crate) fn new(images: Arc<ImageStore>, catalog: Arc<Catalog>) -> Self {
-        Self { images, catalog }
+    pub(crate) fn new(images: Arc<ImageStore>, puller: Arc<Puller>, catalog: Arc<Catalog>) -> Self {
+        Self { images, puller, catalog }
     }
 }
+
+/// Makes an image's layers ready, which are brought from its registry if they are not here.
+pub(crate) async fn ready(puller: &Arc<Puller>, spec: &FunctionSpec) -> Result<ReadyImage, PullError> {
+    let digest = Digest(spec.code);
+    let unpack = || {
+        let images = Arc::clone(puller.images());
+        async move {
+            let ready = tokio::task::spawn_blocking(move || images.ready(digest)).await;
+            let step = "unpack the image".to_owned();
+            ready.unwrap_or_else(|error| Err(OciError::Io { step, source: io::Error::other(error) }))
+        }
+    };
+    match (unpack().await, &spec.image) {
+        (Err(OciError::Missing(missing)), Some(image)) => {
+            // What was pushed here and has gone is nowhere else.
+            let reference = image.resolved.parse::<Reference>().map_err(|_| OciError::Missing(missing))?;
+            puller.fetch(&reference).await?;
+            Ok(unpack().await?)
+        }
+        (ready, _) => Ok(ready?),
+    }
+}
+
+/// How an image is started: as its maker says, unless the function says otherwise.
+fn start_image(image: ReadyImage, spec: &FunctionSpec) -> Result<Launch, LaunchError> {
+    let told = spec.image.as_ref();
+    let run = image.config.config;
+    let mut environment = run.environment();
+    environment.entry("PATH".to_owned()).or_insert_with(|| IMAGE_PATH.to_owned());
+    let or = |told: Option<&Vec<String>>, made: Vec<String>| told.cloned().unwrap_or(made);
+    let mut argv = or(told.and_then(|told| told.entry_point.as_ref()), run.entrypoint);
+    let command = or(told.and_then(|told| told.command.as_ref()), run.cmd);
+    if let Some(handler) = command.first() {
+        environment.insert("_HANDLER".to_owned(), handler.clone());
+    }
+    argv.extend(command);
+    if argv.is_empty() {
+        return Err(LaunchError::new(&NothingToRun));
+    }
+    let directory = told.and_then(|told| told.working_directory.clone()).unwrap_or(run.working_dir);
+    let working_directory = PathBuf::from(if directory.is_empty() { "/" } else { &directory });
+    // As on Lambda, a function writes to /tmp only; a server of its own may write where its image lets it.
+    let writable_bytes = spec.http.is_some().then_some(u64::from(spec.ephemeral_mb) << 20);
+    let root = Root::Image(ImageRoot { layers: image.layers, writable_bytes });
+    Ok(Launch { root, argv, working_directory, environment, ..Launch::default() })
+}
+
+/// An image without a command.
+#[derive(Debug, thiserror::Error)]
+#[error("the image has neither an ENTRYPOINT nor a CMD: set ImageConfig's Command or EntryPoint")]
+struct NothingToRun;
 
 /// Blocks: the code may have to be unpacked again, and the interpreter asked where it lives.
 fn find(images: &ImageStore, catalog: &Catalog, spec: &FunctionSpec) -> Result<Launch, LaunchError> {
@@ -93,6 +150,12 @@ fn find_ahead(catalog: &Catalog, kind: &BlankKind) -> Result<LaunchAhead, Launch
 
 impl Launcher for LocalLauncher {
     fn launch<'a>(&'a self, spec: &'a FunctionSpec) -> BoxFuture<'a, Result<Launch, LaunchError>> {
+        if spec.image.is_some() {
+            return Box::pin(async move {
+                let image = ready(&self.puller, spec).await.map_err(|error| LaunchError::new(&error))?;
+                start_image(image, spec)
+            });
+        }
         let (images, catalog, spec) = (Arc::clone(&self.images), Arc::clone(&self.catalog), spec.clone());
         Box::pin(async move {
             let found = tokio::task::spawn_blocking(move || find(&images, &catalog, &spec)).await;

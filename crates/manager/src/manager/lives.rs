@@ -36,7 +36,8 @@ impl Manager {
         let key = self.insert(instance);
         self.arm(key, now + self.config.start_deadline);
         let spec = Arc::clone(&self.pools[pool].spec);
-        if self.config.blanks > 0 {
+        // Nothing of an image is the same for another function.
+        if self.config.blanks > 0 && spec.image.is_none() {
             self.blank_wanted(now, spec.blank_kind());
         }
         actions.push(Action::StartInstance { instance: id, spec, reason });

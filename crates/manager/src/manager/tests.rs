@@ -38,6 +38,7 @@ fn spec(name: &str, number: u64) -> FunctionSpec {
         runtime: "provided.al2023".parse().unwrap(),
         handler: String::new(),
         code: CodeDigest([0; 32]),
+        image: None,
         memory_mb: 128,
         timeout: Duration::from_secs(3),
         ephemeral_mb: 512,

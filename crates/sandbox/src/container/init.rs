@@ -215,8 +215,31 @@ impl Init<'_> {
             self.filter.apply().map_err(io::Error::other)
         };
         match prepare() {
-            Ok(()) => sys::exec(argv, environment),
+            Ok(()) => exec_found(argv, environment),
             Err(error) => error,
         }
     }
+}
+
+/// Executes a program, looked for on its own PATH if its name is without a slash, as images have it.
+fn exec_found(argv: &[CString], environment: &[CString]) -> io::Error {
+    let Some((program, arguments)) = argv.split_first() else { return io::ErrorKind::InvalidInput.into() };
+    if program.as_bytes().contains(&b'/') {
+        return sys::exec(argv, environment);
+    }
+    let path = environment.iter().find_map(|variable| variable.as_bytes().strip_prefix(b"PATH="));
+    let mut worst = io::Error::from_raw_os_error(libc::ENOENT);
+    for directory in path.unwrap_or_default().split(|byte| *byte == b':').filter(|part| !part.is_empty()) {
+        let Ok(found) = CString::new([directory, b"/", program.as_bytes()].concat()) else { continue };
+        let mut all = vec![found];
+        all.extend_from_slice(arguments);
+        let error = sys::exec(&all, environment);
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => {}
+            // Another directory may have one that can be executed.
+            Some(libc::EACCES) => worst = error,
+            _ => return error,
+        }
+    }
+    worst
 }

@@ -21,6 +21,7 @@ pub(crate) fn new_function(id: FunctionId, code: u8) -> NewFunction {
         config: FunctionConfig {
             description: "with \"quotes\", a \u{0} and 日本語".to_owned(),
             role: "arn:aws:iam::123456789012:role/r".to_owned(),
+            image: None,
             runtime: "python3.12".to_owned(),
             handler: "app.handler".to_owned(),
             memory_mb: 128,

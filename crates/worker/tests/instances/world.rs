@@ -239,6 +239,7 @@ pub(crate) fn spec(code: &Path) -> FunctionSpec {
         runtime: "provided.al2023".parse().unwrap(),
         handler: "app.handler".to_owned(),
         code: CodeDigest([0; 32]),
+        image: None,
         memory_mb: 128,
         timeout: Duration::from_secs(10),
         ephemeral_mb: 512,
