@@ -153,6 +153,8 @@ def test_a_python_function_gets_an_interpreter_of_its_own_where_only_that_is_rig
         environment={"PYTHONOPTIMIZE": "1", "TZ": "Asia/Tokyo"},
     )
     assert "optimize=1" in value["arguments"][3] and value["zone"][0] == ["JST", "JST"]
+    # A library that the loader would have found before the system's.
+    compare(with_and_without, "library", {"app.py": PYTHON, "lib/libown.so.1": "none"}, python, False)
     # A module of the function's that the client would have loaded instead of its own.
     files = {"app.py": PYTHON, "simplejson/__init__.py": "WHOSE = 'of the function'\nfrom json import *\n"
              "import json\nraw_json = None\nclass JSONEncoder(json.JSONEncoder):\n"

@@ -9,11 +9,12 @@
 //! there are of each kind is the manager's to say.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hearth_sandbox::{Driver, Exit, Process, ProcessSpec, Root, Sandbox, SandboxSpec};
+use hearth_sandbox::{Driver, Exit, Process, ProcessSpec, ReadOnlyMount, Root, Sandbox, SandboxSpec};
 use hearth_types::{BlankKind, Egress, InstanceId, limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -269,7 +270,11 @@ impl Waiting {
                 Err(_) => tracing::warn!("an interpreter started ahead does not answer"),
             }
         }
-        // The end of its input, before it was told all.
+        self.leave().await
+    }
+
+    /// Has the client end: it reads the end of its input before it was told all.
+    pub(crate) async fn leave(self) -> Option<Process> {
         drop(self.socket);
         let _ = timeout(LEAVE_DEADLINE, self.process.exit).await;
         None
@@ -282,6 +287,21 @@ impl Waiting {
         sandbox.restate(wanted)?;
         self.socket.write_u8(b'\n').await
     }
+}
+
+/// Whether a function brings shared libraries where the loader looks before the system's own (`LD_LIBRARY_PATH`): one that is
+/// loaded already could be another then. Blocks.
+pub(crate) fn brings_libraries(mounts: &[ReadOnlyMount]) -> bool {
+    let of_function =
+        |mount: &&ReadOnlyMount| ["/var/task", "/opt"].iter().any(|root| mount.target.as_os_str() == *root);
+    let places =
+        mounts.iter().filter(of_function).flat_map(|mount| [mount.source.clone(), mount.source.join("lib")]);
+    let mut entries = places.flat_map(|place| fs::read_dir(place).into_iter().flatten().flatten());
+    entries.any(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("lib") && name.contains(".so")
+    })
 }
 
 /// What a client is told: the length of the rest in eight digits, then how many arguments, the arguments, the variables; each of

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{Conversation, Instance, lock};
 use crate::api::{self, Caller};
-use crate::blanks::{Blank, Waiting};
+use crate::blanks::{self, Blank, Waiting};
 use crate::clock::epoch_ms;
 use crate::environment;
 use crate::failure::{Failure, entrypoint_reason};
@@ -167,7 +167,7 @@ impl Session {
             working_directory: self.launch.working_directory.clone(),
         };
         if let Some(waiting) = self.waiting.take()
-            && let Some(process) = waiting.become_runtime(&self.sandbox, &process).await
+            && let Some(process) = self.take_over(waiting, &process).await
         {
             count(&instance.counters.instances_started_ahead);
             self.follow(instance, process, None);
@@ -189,6 +189,18 @@ impl Session {
             SpawnError::Gone => Failure::RuntimeExited(Exit::SandboxGone),
             SpawnError::Exec { .. } => Failure::Entrypoint(entrypoint_reason(&error, searched)),
         })
+    }
+
+    /// The interpreter that was started ahead, if it is as one that was started for the function.
+    async fn take_over(&self, waiting: Waiting, wanted: &ProcessSpec) -> Option<Process> {
+        let mounts = self.launch.mounts.clone();
+        let own = tokio::task::spawn_blocking(move || blanks::brings_libraries(&mounts)).await;
+        // One that cannot tell starts anew.
+        if own.unwrap_or(true) {
+            waiting.leave().await
+        } else {
+            waiting.become_runtime(&self.sandbox, wanted).await
+        }
     }
 
     async fn spawn(
