@@ -45,6 +45,7 @@ mod settings;
 mod shapes;
 mod spec;
 mod tags;
+mod tls;
 mod to_end;
 mod url;
 mod validate;
@@ -64,6 +65,7 @@ pub use body::{Body, full, stream};
 pub use events::{EventCall, EventPolicy, EventRun};
 pub use metrics::FrontendMetrics;
 pub use scheduler::schedule_of;
+pub use tls::{Certificates, TlsError};
 
 use crate::core::Core;
 
@@ -112,7 +114,17 @@ impl<B: Backend> Frontend<B> {
     /// Answers connections until `stop` becomes true or its sender is gone; returns when every request in flight
     /// has its answer.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: watch::Receiver<bool>) {
-        server::serve(Arc::clone(&self.core), listener, stop).await;
+        server::serve(Arc::clone(&self.core), (listener, None), stop).await;
+    }
+
+    /// The same over TLS.
+    pub async fn serve_tls(
+        self: Arc<Self>,
+        listener: TcpListener,
+        certificates: Arc<Certificates>,
+        stop: watch::Receiver<bool>,
+    ) {
+        server::serve(Arc::clone(&self.core), (listener, Some(certificates)), stop).await;
     }
 
     /// Runs a function with an event, once.

@@ -20,6 +20,7 @@ use crate::Backend;
 use crate::core::Core;
 use crate::service::HEAD_BYTES;
 use crate::services::Client;
+use crate::tls::Certificates;
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 10_000;
@@ -40,7 +41,7 @@ const BREATH: Duration = Duration::from_millis(50);
 
 pub(crate) async fn serve<B: Backend>(
     core: Arc<Core<B>>,
-    listener: TcpListener,
+    (listener, certificates): (TcpListener, Option<Arc<Certificates>>),
     mut stop: watch::Receiver<bool>,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -52,7 +53,8 @@ pub(crate) async fn serve<B: Backend>(
         };
         match accepted {
             Ok((stream, client, place)) => {
-                let connection = connection(Arc::clone(&core), (stream, client), stop.clone());
+                let connection =
+                    connection(Arc::clone(&core), (stream, client, certificates.clone()), stop.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -85,7 +87,7 @@ async fn accept(
 
 async fn connection<B: Backend>(
     core: Arc<Core<B>>,
-    (stream, client): (TcpStream, IpAddr),
+    (stream, client, certificates): (TcpStream, IpAddr, Option<Arc<Certificates>>),
     mut stop: watch::Receiver<bool>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -94,7 +96,23 @@ async fn connection<B: Backend>(
     if let Err(error) = set_tcp_user_timeout(&stream, DEAF_MILLIS) {
         tracing::debug!(%error, "cannot bound how long a client may leave its answer unread");
     }
-    let client = Client { ip: client, request_id: RequestId::random(), tls: false };
+    let client = Client { ip: client, request_id: RequestId::random(), tls: certificates.is_some() };
+    if let Some(certificates) = certificates {
+        let shaken = tokio::select! {
+            shaken = timeout(HEAD, certificates.acceptor().accept(stream)) => shaken,
+            () = stopped(&mut stop) => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => {
+                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
+                speak(core, (stream, client), protocol, &mut stop).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "a client and the server did not come to terms"),
+            Err(_late) => {}
+        }
+        return;
+    }
     let protocol = tokio::select! {
         protocol = protocol(&stream) => protocol,
         () = stopped(&mut stop) => None,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use hearth_frontend::{Frontend, FrontendConfig};
+use hearth_frontend::{Certificates, Frontend, FrontendConfig};
 use hearth_image::ImageStore;
 use hearth_oci::{PullConfig, Puller};
 use hearth_placement::{Capacity, Oversubscription};
@@ -62,6 +62,15 @@ pub(crate) struct DevArgs {
     /// Where to listen; port 0 takes any free one
     #[arg(long, env = "HEARTH_LISTEN", default_value_t = default_listen())]
     listen: SocketAddr,
+    /// Where to listen for HTTPS besides, with --tls-cert and --tls-key
+    #[arg(long, env = "HEARTH_TLS_LISTEN", value_name = "ADDR", requires_all = ["tls_cert", "tls_key"])]
+    tls_listen: Option<SocketAddr>,
+    /// The certificate with its chain, PEM; read again when it changes, and at SIGHUP
+    #[arg(long, env = "HEARTH_TLS_CERT", value_name = "FILE", requires = "tls_listen")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, env = "HEARTH_TLS_KEY", value_name = "FILE", requires = "tls_listen")]
+    tls_key: Option<PathBuf>,
     /// The folder that keeps functions, code and logs [default: throw-away]
     #[arg(long, env = "HEARTH_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
@@ -189,9 +198,21 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
         format!("cannot listen on {}: is another hearth there? Choose another with --listen", args.listen)
     })?;
+    let secure = listen_securely(args).await?;
     let server = assemble(args, data, listener.local_addr()?).await?;
     let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(Arc::clone(&server.frontend).serve(listener, stopped));
+    let plain = Arc::clone(&server.frontend).serve(listener, stopped.clone());
+    let frontend = Arc::clone(&server.frontend);
+    let serving = tokio::spawn(async move {
+        match secure {
+            None => plain.await,
+            Some((listener, certificates)) => {
+                let reading = tokio::spawn(read_certificates(Arc::clone(&certificates)));
+                tokio::join!(plain, frontend.serve_tls(listener, certificates, stopped));
+                reading.abort();
+            }
+        }
+    });
     announce(args, data, server.driver.isolation(), &server.endpoint)?;
     stop_signals.next().await;
     let grace = DRAIN_GRACE.as_secs();
@@ -211,6 +232,35 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
     ending.join_all().await;
     server.driver.close().await;
     Ok(())
+}
+
+/// The listener for HTTPS and what it serves with, if it is asked for.
+async fn listen_securely(args: &DevArgs) -> anyhow::Result<Option<(TcpListener, Arc<Certificates>)>> {
+    let (Some(address), Some(cert), Some(key)) = (args.tls_listen, &args.tls_cert, &args.tls_key) else {
+        return Ok(None);
+    };
+    let certificates = Certificates::open(cert.clone(), key.clone())?;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}: is something else there? Choose another with --tls-listen")
+    })?;
+    Ok(Some((listener, Arc::new(certificates))))
+}
+
+/// Has certificates read again when their files change, and when the process is told to (SIGHUP).
+async fn read_certificates(certificates: Arc<Certificates>) {
+    let told = async {
+        let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+        while hangups.recv().await.is_some() {
+            match certificates.reload() {
+                Ok(()) => tracing::info!("read the certificate again"),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "the certificate is not used; the one before serves on");
+                }
+            }
+        }
+    };
+    tokio::join!(told, certificates.follow());
 }
 
 async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow::Result<Server> {
