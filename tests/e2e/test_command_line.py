@@ -250,3 +250,24 @@ def test_a_plain_chroot_is_refused_with_what_to_do(tmp_path):
     found = json.loads(run(tmp_path / "two", "doctor", "--json").stdout)
     root = next(one for one in found if one["what"] == "root")
     assert root["verdict"] == "missing" and "mount --bind" in root["advice"], root
+
+
+def test_auto_asks_for_no_proof_where_machines_cannot_be_made(own, tmp_path):
+    # Neither what the suite runs on nor the answer of another start decides: there is no kernel here.
+    environment = {"HEARTH_KERNELS": str(tmp_path / "none"), "HEARTH_CACHE": str(tmp_path / "cache")}
+    server = own("--isolation", "auto", environment=environment)
+    assert "no kernel for them" in server.log()
+    assert not (tmp_path / "cache/emulated-kvm").exists()
+
+
+@pytest.mark.skipif(not os.environ.get("HEARTH_KERNELS"), reason="needs a kernel for machines")
+def test_auto_remembers_that_guests_are_emulated_until_the_machine_restarts(own, tmp_path):
+    environment = {"HEARTH_CACHE": str(tmp_path / "cache")}
+    own("--isolation", "auto", environment=environment).stop()
+    note = tmp_path / "cache/emulated-kvm"
+    if not note.exists():
+        pytest.skip("KVM runs guests here, is not there, or did not answer in time")
+    noted = note.read_text()
+    note.write_text(noted.replace(noted.split()[0], "another-boot"))
+    own("--isolation", "auto", environment=environment)
+    assert note.read_text() == noted

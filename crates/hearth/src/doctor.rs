@@ -4,7 +4,7 @@
 
 mod checks;
 
-pub(crate) use checks::{KVM_ARGUMENT, kvm_guest, kvm_runs};
+pub(crate) use checks::{KVM_ARGUMENT, kvm_guest, kvm_runs, kvm_runs_as_noted};
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;

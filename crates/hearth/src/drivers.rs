@@ -114,7 +114,13 @@ impl DriverArgs {
     /// Machines where the hardware runs them, Firecracker's first; else containers: emulated machines are ten times slower, and
     /// who wants them says so.
     async fn open_strongest(&self, data: &DataDir) -> anyhow::Result<(Arc<dyn Driver>, Recovered)> {
-        let kvm = tokio::task::spawn_blocking(doctor::kvm_runs).await.unwrap_or(false);
+        if !self.has_machines() {
+            tracing::info!("micro-VMs not chosen: there is no kernel for them, or no VMM");
+            return open_container(data, self.resolvers()).await;
+        }
+        let note = self.cache().join("emulated-kvm");
+        let proof = tokio::task::spawn_blocking(move || doctor::kvm_runs_as_noted(&note)).await;
+        let kvm = proof.unwrap_or(false);
         let choices = [self.firecracker(FIRST_MACHINE_OF_AUTO), self.qemu(true, false)];
         for vmm in choices.into_iter().filter(|_| kvm) {
             match self.open_machines(data, vmm).await {
@@ -129,6 +135,18 @@ impl DriverArgs {
             tracing::info!("micro-VMs not chosen: KVM runs no guests here");
         }
         open_container(data, self.resolvers()).await
+    }
+
+    /// Whether there is what machines are made with, which costs less to find out than whether they would run.
+    fn has_machines(&self) -> bool {
+        let (firecracker, jailer) = self.firecracker_pair();
+        let qemu = self.qemu.clone().unwrap_or_else(|| find(QEMU));
+        let vmm = qemu.is_file() || firecracker.is_file() && jailer.is_file();
+        vmm && self.kernels.open().and_then(|kernels| Ok(kernels.newest()?)).is_ok()
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.cache.clone().unwrap_or_else(default_cache)
     }
 
     fn resolvers(&self) -> Vec<Ipv4Addr> {
@@ -159,7 +177,7 @@ impl DriverArgs {
         data: &DataDir,
         vmm: VmmConfig,
     ) -> anyhow::Result<(Arc<dyn Driver>, Recovered)> {
-        let cache = self.cache.clone().unwrap_or_else(default_cache);
+        let cache = self.cache();
         let images =
             Images::open(cache.join("images"), CACHE_BYTES).context("cannot open the disk images")?;
         let name = match &vmm {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -71,6 +72,30 @@ fn kvm() -> Finding {
 /// Whether a guest runs on this machine's hardware.
 pub(crate) fn kvm_runs() -> bool {
     run_guest_process().is_ok_and(|line| line.starts_with("runs "))
+}
+
+/// The same, without trying again what took long and came to nothing: that its guests are emulated is noted in the file `note`
+/// for as long as the machine is up and the device is the same.
+pub(crate) fn kvm_runs_as_noted(note: &Path) -> bool {
+    let Some(device) = kvm_device() else { return false };
+    if std::fs::read_to_string(note).is_ok_and(|noted| noted == device) {
+        return false;
+    }
+    let line = run_guest_process().unwrap_or_default();
+    if line.starts_with("emulated ") {
+        let folder = note.parent().map_or(Ok(()), std::fs::create_dir_all);
+        if let Err(error) = folder.and_then(|()| std::fs::write(note, device)) {
+            tracing::debug!(%error, note = %note.display(), "cannot note that guests are emulated");
+        }
+    }
+    line.starts_with("runs ")
+}
+
+/// What tells this life of the machine and this `/dev/kvm`, which comes anew with its modules, from others.
+fn kvm_device() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let device = std::fs::metadata("/dev/kvm").ok()?;
+    Some(format!("{} {} {}.{}\n", boot.trim(), device.rdev(), device.ctime(), device.ctime_nsec()))
 }
 
 /// What micro-VMs need besides KVM.
