@@ -207,9 +207,8 @@ def test_an_invocation_type_or_log_type_that_does_not_exist(unchecked, steady):
 @pytest.mark.parametrize(
     "operation, arguments",
     [
-        ("list_layers", {}),
+        ("list_durable_executions_by_function", {"FunctionName": "steady"}),
         ("list_event_source_mappings", {}),
-        ("create_function_url_config", {"FunctionName": "steady", "AuthType": "NONE"}),
         ("list_capacity_providers", {}),
     ],
 )
