@@ -261,7 +261,7 @@ impl Wanted {
             event: invocation_type == "Event",
             log_tail: log_type == "Tail",
             client_context: text("x-amz-client-context").map(|text| client_context(&text)).transpose()?,
-            trace: headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok()).map(str::to_owned),
+            trace: given_trace(headers),
         })
     }
 }
@@ -298,6 +298,12 @@ pub(crate) fn payload(body: Bytes) -> Result<Bytes, ApiError> {
     let text = std::str::from_utf8(&body).map_err(|error| wrong(error.to_string()))?;
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| wrong(error.to_string()))?;
     Ok(body)
+}
+
+/// The trace that a request is part of: X-Ray's header, or else W3C's, in X-Ray's form.
+pub(crate) fn given_trace(headers: &HeaderMap) -> Option<String> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    text("x-amzn-trace-id").map(str::to_owned).or_else(|| text("traceparent").and_then(hearth_types::xray_of))
 }
 
 /// A trace header for a request that came without one; its random part is that of the request's id.

@@ -40,7 +40,7 @@ use crate::access::{Signed, signed};
 use crate::body::{Body, full, json as document};
 use crate::core::{Core, now_ms};
 use crate::error::ApiError;
-use crate::invoke::{Held, Taken, error_outcome, new_trace, whole};
+use crate::invoke::{Held, Taken, error_outcome, given_trace, new_trace, whole};
 use crate::invoke_streamed::Taking;
 use crate::names::Qualifier;
 use crate::services::{Client, Target};
@@ -206,13 +206,13 @@ impl<B: Backend> Core<B> {
             let limit = limits::SYNC_PAYLOAD_BYTES;
             return Err(ApiError::too_large("RequestTooLargeException", limit, "InvokeFunction"));
         }
-        let trace = request.head.headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok());
+        let trace = given_trace(&request.head.headers);
         let invocation = Invocation {
             request_id: request.client.request_id,
             payload,
             invoked_arn: qualifier.behind(&spec.arn),
             client_context: None,
-            trace: Some(trace.map_or_else(|| new_trace(request.client.request_id), str::to_owned)),
+            trace: Some(trace.unwrap_or_else(|| new_trace(request.client.request_id))),
             wants_log_tail: false,
         };
         let taken = if url.streamed { Taken::Streamed } else { Taken::Whole };

@@ -15,6 +15,7 @@ pub mod limits;
 mod runtime;
 mod stream;
 mod time;
+mod trace;
 
 pub use blank::BlankKind;
 pub use egress::{Egress, EgressRule, ParseEgressError};
@@ -30,3 +31,4 @@ pub use lease::{EndReason, InstanceState, Lease, LeaseOutcome, LeaseRequest, Ref
 pub use runtime::{ParseRuntimeError, Runtime, RuntimeFamily};
 pub use stream::{Piece, Pieces, Reply, StreamEnd, StreamError, StreamedAnswer};
 pub use time::Time;
+pub use trace::{traceparent_of, xray_of};

@@ -101,6 +101,10 @@ fn deliver(event: NextEvent) -> Reply {
     set("lambda-runtime-deadline-ms", event.deadline_ms.to_string());
     set("lambda-runtime-invoked-function-arn", invocation.invoked_arn);
     if let Some(trace) = invocation.trace {
+        // The same for those who know it by W3C's name.
+        if let Some(parent) = hearth_types::traceparent_of(&trace) {
+            set("traceparent", parent);
+        }
         set("lambda-runtime-trace-id", trace);
     }
     if let Some(context) = invocation.client_context {

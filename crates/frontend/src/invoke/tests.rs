@@ -45,6 +45,16 @@ fn headers_say_what_is_wanted() {
 }
 
 #[test]
+fn a_trace_of_w3c_is_one_of_x_ray_unless_there_is_one() {
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let xray = "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=b7ad6b7169203331;Sampled=1";
+    assert_eq!(given_trace(&headers(&[("traceparent", parent)])).as_deref(), Some(xray));
+    let both = headers(&[("traceparent", parent), ("x-amzn-trace-id", "Root=1-2-3")]);
+    assert_eq!(given_trace(&both).as_deref(), Some("Root=1-2-3"));
+    assert_eq!(given_trace(&headers(&[("traceparent", "00-0-0-0")])), None);
+}
+
+#[test]
 fn client_contexts_are_small_json_objects_in_base64() {
     let filler = "x".repeat(2_687 - r#"{"a":""}"#.len());
     let largest = STANDARD.encode(format!(r#"{{"a":"{filler}"}}"#));

@@ -82,7 +82,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             spec.environment.insert("AWS_LAMBDA_FUNCTION_NAME".into(), "forged".into());
             let id = world.ready(spec).await;
             let mut request = invocation("{}");
-            request.trace = Some("Root=1-2-3".to_owned());
+            request.trace =
+                Some("Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=b7ad6b7169203331;Sampled=1".to_owned());
             request.client_context = Some("{\"custom\":1}".to_owned());
             let answer = document(&world.worker.invoke(id, request).await.unwrap());
             let (env, headers) = (&answer[0], &answer[1]);
@@ -103,7 +104,11 @@ pub(crate) fn trials() -> Vec<Trial> {
                 env["AWS_LAMBDA_LOG_STREAM_NAME"].as_str().unwrap().ends_with(&format!("/[$LATEST]{id}"))
             );
             assert!(env.get("AWS_LAMBDA_MAX_CONCURRENCY").is_none());
-            assert_eq!(headers["lambda-runtime-trace-id"], "Root=1-2-3");
+            assert_eq!(
+                headers["lambda-runtime-trace-id"],
+                "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=b7ad6b7169203331;Sampled=1"
+            );
+            assert_eq!(headers["traceparent"], "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
             assert_eq!(headers["lambda-runtime-client-context"], "{\"custom\":1}");
             assert!(headers.get("lambda-runtime-cognito-identity").is_none());
             world
