@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearth_frontend::{Backend, Body, Frontend, FrontendConfig, Provisioned, full};
 use hearth_image::ImageStore;
+use hearth_oci::{Images, PullConfig, Puller};
 use hearth_store::{SqliteStore, StateReason};
 use hearth_types::{
     AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
@@ -96,7 +97,9 @@ fn make_world() -> World {
     };
     let store = Arc::new(SqliteStore::open(&folder.path().join("hearth.db")).expect("a store"));
     let images = Arc::new(ImageStore::open(&folder.path().join("code")).expect("an image store"));
-    let frontend = Arc::new(Frontend::new(config, store, images, Arc::new(Empty)));
+    let containers = Arc::new(Images::open(&folder.path().join("images")).expect("a store of images"));
+    let puller = Arc::new(Puller::new(containers, PullConfig::default()).expect("a puller"));
+    let frontend = Arc::new(Frontend::new(config, store, images, puller, Arc::new(Empty)));
     let (stop, stopped) = watch::channel(false);
     runtime.spawn(frontend.serve(listener, stopped));
     World { address, _folder: folder, _runtime: runtime, _stop: stop }

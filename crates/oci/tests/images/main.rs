@@ -9,6 +9,7 @@
 
 mod kept;
 mod layers;
+mod random;
 mod refused;
 
 use std::io::Write;
