@@ -31,7 +31,7 @@ def pytest_configure(config):
 def shared(tmp_path_factory):
     """The server of all tests that do it no harm."""
     directory = tmp_path_factory.mktemp("shared")
-    with Hearth(directory, data=directory / "data") as server:
+    with Hearth(directory, "--service-domain", "example.com", data=directory / "data") as server:
         yield server.ready()
 
 

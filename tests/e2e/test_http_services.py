@@ -110,7 +110,8 @@ def test_a_host_is_its_services_own_until_it_lets_go(service, shared, lambda_cli
     other = shared.client("210987654321")
     with pytest.raises(other.exceptions.ResourceConflictException, match="another function's"):
         shared.create(other, name, archives.function("http-lab"), python, "server.py", Tags={"hearth:http-port": "80", "hearth:hosts": host})
-    for wrong in ["localhost", "127.0.0.1", "a.localhost", "x.lambda-url.com"]:
+    # Whoever had any other host would get what is sent to it, Hearth's own included.
+    for wrong in ["localhost", "127.0.0.1", "a.localhost", "x.lambda-url.com", "hearth.test", "example.com.test"]:
         with pytest.raises(lambda_client.exceptions.InvalidParameterValueException):
             lambda_client.tag_resource(Resource=arn, Tags={"hearth:hosts": wrong})
     lambda_client.untag_resource(Resource=arn, TagKeys=["hearth:hosts"])
@@ -353,3 +354,36 @@ def test_a_function_that_is_no_service_says_what_to_do(shared, lambda_client, py
     shared.create(lambda_client, name, archives.function("python-echo"), python)
     status, _, body = Service(shared, name).ask("/")
     assert status == 404 and b"hearth:http-port" in body
+
+
+def test_a_client_that_takes_nothing_loses_its_slot(service, shared):
+    """One that takes a byte now and then is no dead connection, and would hold its slot for ever."""
+    lab = service(timeout=3)
+    assert lab.seen("/")["served"] == 1
+    taker = lab.raw(f"GET /large?mb=50 HTTP/1.1\r\nHost: {lab.host}\r\n\r\n")
+    with taker:
+        assert taker.recv(1).startswith(b"H")
+        wait_for(lambda: lab.states() == ["busy"], "the slot is taken")
+
+        def is_free():
+            taker.recv(1)
+            return lab.states() == ["idle"]
+
+        wait_for(is_free, "the slot is free", every=0.25)
+    assert lab.seen("/")["served"] > 1
+
+
+def test_pages_of_other_origins_cannot_use_the_api(service, shared, name):
+    """A developer's browser would, for any page that is open in it: no key is asked for."""
+    lab = service()
+    host = f"{shared.address[0]}:{shared.address[1]}"
+    for path in ["/2015-03-31/functions", "/_hearth/ps", "/metrics"]:
+        assert lab.ask(path, headers={"Host": host})[0] == 200
+        for origin in ["http://elsewhere.example", "null", f"http://{lab.host}"]:
+            assert lab.ask(path, headers={"Host": host, "Origin": origin})[0] == 403, (path, origin)
+        assert lab.ask(path, headers={"Host": host, "Origin": f"http://{host}"})[0] == 200
+    # Below a path a service is at the API's own origin: its pages are of none.
+    signed = {"Authorization": f"AWS4-HMAC-SHA256 Credential={ACCOUNT}/x, Signature=y", "Host": host}
+    policy = lab.ask(f"/_/{name}/", headers=signed)[1]["Content-Security-Policy"]
+    assert policy.startswith("sandbox ") and "allow-same-origin" not in policy
+    assert "Content-Security-Policy" not in lab.ask("/")[1]

@@ -16,7 +16,7 @@ use crate::names::Scope;
 use crate::read::{CODE_UPLOADS, MEMORY_KIB};
 use crate::registry::Uploads;
 use crate::router::Router;
-use crate::services::{Hosts, hosts_of};
+use crate::services::Hosts;
 use crate::spec::{self, Source};
 use crate::tags::HOSTS;
 use crate::url::Urls;
@@ -99,8 +99,8 @@ impl<B: Backend> Core<B> {
         }
         self.read_urls().await?;
         for record in self.store.tagged_functions(HOSTS).await? {
-            if let Err(host) = self.hosts.set(&record.id, &hosts_of(&record.tags)) {
-                tracing::warn!(function = %record.id, host, "its host is another's");
+            if let Err(error) = self.map_hosts(&record.id, &record.tags) {
+                tracing::warn!(function = %record.id, reason = error.message, "it does not get its hosts");
             }
         }
         for (function, reserved) in self.store.reservations().await? {

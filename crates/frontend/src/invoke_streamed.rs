@@ -71,7 +71,7 @@ impl<B: Backend> Core<B> {
                 let outcome = if answer.error.is_some() { "function_error" } else { "success" };
                 (outcome, Events::Whole(framed(answer)?))
             }
-            Reply::Streamed(answer) => ("success", Events::Streamed(Taking(Some((answer, held))))),
+            Reply::Streamed(answer) => ("success", Events::Streamed(Taking::new(answer, held))),
         };
         let mut response = Response::new(events.boxed_unsync());
         let headers = response.headers_mut();
@@ -81,45 +81,42 @@ impl<B: Backend> Core<B> {
     }
 }
 
-/// A stream, and the slot that it comes from.
-pub(crate) struct Taking<B: Backend>(pub(crate) Option<(StreamedAnswer, Held<B>)>);
+/// A stream that is being taken.
+pub(crate) struct Taking(Option<StreamedAnswer>);
 
-impl<B: Backend> Taking<B> {
+impl Taking {
+    /// The slot is free when the function has ended, not when its client has taken everything: a slow one, or one that has gone,
+    /// holds a few pieces and no instance.
+    pub(crate) fn new<B: Backend>(mut answer: StreamedAnswer, mut held: Held<B>) -> Self {
+        if let Some(over) = answer.take_over() {
+            tokio::spawn(async move { held.reusable(over.await) });
+        }
+        Self(Some(answer))
+    }
+
     /// The next piece; nothing after the end.
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Piece>> {
-        let Some((answer, held)) = &mut self.0 else { return Poll::Ready(None) };
+        let Some(answer) = &mut self.0 else { return Poll::Ready(None) };
         let Poll::Ready(piece) = answer.poll_next(context) else { return Poll::Pending };
-        if let Piece::End(end) = &piece {
-            held.reusable(end.reusable);
+        if let Piece::End(_) = &piece {
             self.0 = None;
         }
         Poll::Ready(Some(piece))
     }
-}
 
-impl<B: Backend> Taking<B> {
     /// The next piece; nothing after the end.
     pub(crate) async fn next(&mut self) -> Option<Piece> {
         poll_fn(|context| self.poll_next(context)).await
     }
 }
 
-impl<B: Backend> Drop for Taking<B> {
-    fn drop(&mut self) {
-        if let Some((answer, mut held)) = self.0.take() {
-            // The client has gone, and the function goes on: its slot is free when it has ended.
-            tokio::spawn(async move { held.reusable(answer.end().await.reusable) });
-        }
-    }
-}
-
 /// The body of an answer.
-enum Events<B: Backend> {
+enum Events {
     Whole(Bytes),
-    Streamed(Taking<B>),
+    Streamed(Taking),
 }
 
-impl<B: Backend> HttpBody for Events<B> {
+impl HttpBody for Events {
     type Data = Bytes;
     type Error = io::Error;
 

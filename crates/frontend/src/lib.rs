@@ -78,6 +78,8 @@ pub struct FrontendConfig {
     pub default_account: AccountId,
     /// How clients reach it, without a slash at the end: `http://127.0.0.1:9000`.
     pub public_endpoint: String,
+    /// Domains below which services may have hosts of their own (`hearth:hosts`), in lower case; none without.
+    pub service_domains: Vec<String>,
     /// Requests in flight at once that an account may have; told by GetAccountSettings, enforced by the manager.
     pub account_concurrency: u32,
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use hearth_types::RequestId;
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderMap, HeaderValue};
+use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use tracing::Instrument;
@@ -210,6 +210,13 @@ impl<B: Backend> Core<B> {
             let host = host.to_owned();
             return ("FunctionUrl", Ok(self.answer_url((head, body), host, client).await));
         }
+        if is_of_another_origin(&head) {
+            let text = "A page of another origin asked a browser for this, and none may use this API";
+            return (
+                "Unknown",
+                Err(ApiError::new(StatusCode::FORBIDDEN, "AccessDeniedException", text).closing()),
+            );
+        }
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or(""));
         let account = account(&head.headers, query, &self.config.default_account);
         if let Some(name) = path.strip_prefix(download::PREFIX) {
@@ -376,6 +383,16 @@ fn check_head(head: &Parts) -> Result<(), ApiError> {
         );
     }
     Ok(())
+}
+
+/// Whether a browser sends this for a page that did not come from here. A key is not asked for by `hearth dev`, so any page in
+/// the developer's browser could otherwise make functions. Browsers name the page's origin wherever that matters.
+fn is_of_another_origin(head: &Parts) -> bool {
+    let Some(origin) = head.headers.get(ORIGIN) else { return false };
+    let authority = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| head.uri.authority().map(hyper::http::uri::Authority::as_str));
+    authority.is_none() || authority != host
 }
 
 /// About how much a request's head takes; hyper's own limit is on what it reads at once, which may be some more.

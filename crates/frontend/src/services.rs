@@ -21,9 +21,9 @@ use std::sync::Arc;
 use hearth_types::{FunctionId, FunctionSpec, LeaseRequest, RequestId};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, RETRY_AFTER};
+use hyper::header::{CONNECTION, CONTENT_SECURITY_POLICY, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::{Request, Response, StatusCode, Uri, Version};
 use serde_json::json;
 
 use self::passing::{Leased, switch};
@@ -36,10 +36,13 @@ use crate::invoke::ATTEMPTS;
 use crate::names::{Qualifier, account};
 use crate::tags::HOSTS;
 
-pub(crate) use hosts::{Hosts, of as hosts_of, read as read_hosts};
+pub(crate) use hosts::{Hosts, read as read_hosts};
 
 /// What paths of services begin with.
 const PREFIX: &str = "/_/";
+/// Has browsers treat a page as of no origin: below a path it would have that of the API, and its scripts all that the API allows.
+const NO_ORIGIN: HeaderValue =
+    HeaderValue::from_static("sandbox allow-downloads allow-forms allow-modals allow-popups allow-scripts");
 /// The domain whose names lead to the machine itself.
 const LOCAL: &str = ".localhost";
 
@@ -102,13 +105,24 @@ impl<B: Backend> Core<B> {
     /// Gives a function the hosts that its tags are going to name.
     ///
     /// # Errors
-    /// Another function has one of them.
+    /// Another function has one of them, or it is not below a domain that the operator has for services: whoever has a host gets
+    /// all that is sent to it, and nobody but the operator knows which names lead here for other reasons.
     pub(crate) fn map_hosts(
         &self,
         function: &FunctionId,
         tags: &BTreeMap<String, String>,
     ) -> Result<(), ApiError> {
-        self.hosts.set(function, &hosts_of(tags)).map_err(|host| {
+        let hosts = hosts::of(tags);
+        let (domains, own) = (&self.config.service_domains, own_host(&self.config.public_endpoint));
+        if let Some(host) = hosts.iter().find(|host| !is_below(host, domains) || host.as_str() == own) {
+            let domains = if domains.is_empty() { "none".to_owned() } else { domains.join(", ") };
+            let text = format!(
+                "The host {host:?} (tag {HOSTS}) is not below a domain that is for services here; those are: {domains}. \
+                 The server's operator sets them with --service-domain"
+            );
+            return Err(ApiError::parameter(text));
+        }
+        self.hosts.set(function, &hosts).map_err(|host| {
             ApiError::conflict(format!("The host {host:?} (tag {HOSTS}) is another function's"))
         })
     }
@@ -142,6 +156,7 @@ impl<B: Backend> Core<B> {
         let mut request = Request::from_parts(head, body);
         let theirs = headers::wants_upgrade(&request).then(|| hyper::upgrade::on(&mut request));
         let (mut head, body) = request.into_parts();
+        let is_buffered = head.version <= Version::HTTP_11;
         let request_id = headers::for_service(&mut head, host.as_deref(), target.prefix, client);
         if let Some(path) = path_behind(&head.uri, target.prefix) {
             head.uri = path;
@@ -149,6 +164,9 @@ impl<B: Backend> Core<B> {
         let body = body.map_err(std::io::Error::other).boxed_unsync();
         let (mut response, held) = self.send(&spec, Request::from_parts(head, body)).await?;
         headers::for_client(&mut response, request_id);
+        if target.prefix > 0 {
+            response.headers_mut().append(CONTENT_SECURITY_POLICY, NO_ORIGIN);
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(theirs) = theirs else {
                 return Err(bad_gateway("The service switched protocols without being asked to"));
@@ -156,7 +174,7 @@ impl<B: Backend> Core<B> {
             switch(theirs, &mut response, held, spec.timeout);
             return Ok(response);
         }
-        Ok(response.map(|body| Leased::new(body, held).boxed_unsync()))
+        Ok(response.map(|body| Leased::new(body, held, spec.timeout, is_buffered).boxed_unsync()))
     }
 
     /// Gets slots until an instance has the request, and its response.
@@ -195,6 +213,18 @@ impl<B: Backend> Core<B> {
     }
 }
 
+/// The host that the server says it is.
+fn own_host(endpoint: &str) -> &str {
+    let authority = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    authority.rsplit_once(':').map_or(authority, |(host, _)| host)
+}
+
+fn is_below(host: &str, domains: &[String]) -> bool {
+    domains.iter().any(|domain| {
+        host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
+}
+
 fn bad_gateway(text: &str) -> ApiError {
     ApiError::new(StatusCode::BAD_GATEWAY, "BadGateway", text)
 }
@@ -222,6 +252,15 @@ fn refused(error: &ApiError) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_are_below_the_operators_domains() {
+        let domains = ["apps.example".to_owned()];
+        assert!(is_below("apps.example", &domains) && is_below("a.apps.example", &domains));
+        assert!(!is_below("xapps.example", &domains) && !is_below("example", &domains));
+        assert!(!is_below("a.apps.example", &[]));
+        assert_eq!(own_host("http://hearth.example:9000"), "hearth.example");
+    }
 
     #[test]
     fn a_path_loses_what_is_hearths() {

@@ -104,8 +104,9 @@ impl Urls {
 
 /// The id in a host name of a URL.
 pub(crate) fn id_in(host: &str) -> Option<&str> {
+    const PART: &str = "lambda-url.";
     let (id, rest) = host.split_once('.')?;
-    rest.starts_with("lambda-url.").then_some(id)
+    rest.get(..PART.len()).is_some_and(|part| part.eq_ignore_ascii_case(PART)).then_some(id)
 }
 
 /// A request to a URL, read to its end.
@@ -219,10 +220,8 @@ impl<B: Backend> Core<B> {
         let (reply, held) = self.run(spec, invocation, taken).await?;
         Ok(match reply {
             Reply::Streamed(answer) => {
-                let with_metadata = answer.content_type.as_deref() == Some(WITH_METADATA);
                 let kind = answer.content_type.clone();
-                let taking = Taking(Some((answer, held)));
-                ("success", streamed(taking, kind.filter(|_| !with_metadata)).await)
+                ("success", streamed(Taking::new(answer, held), kind).await)
             }
             Reply::Whole(answer) => {
                 drop::<Held<B>>(held);
@@ -271,13 +270,13 @@ fn buffered(answer: Answer, as_it_is: bool) -> (&'static str, Response<Body>) {
     }
 }
 
-/// The response to a stream, as soon as its head is there: from its metadata, or with this type.
-async fn streamed<B: Backend>(mut taking: Taking<B>, kind: Option<String>) -> Response<Body> {
-    if let Some(kind) = kind {
+/// The response to a stream, as soon as its head is there: with this type, or from the metadata that the type says it begins with.
+async fn streamed(mut taking: Taking, kind: Option<String>) -> Response<Body> {
+    if kind.as_deref() != Some(WITH_METADATA) {
         let mut response = Response::new(());
-        if let Ok(kind) = HeaderValue::try_from(kind) {
-            response.headers_mut().insert(CONTENT_TYPE, kind);
-        }
+        let kind = kind.and_then(|kind| HeaderValue::try_from(kind).ok());
+        let kind = kind.unwrap_or(HeaderValue::from_static("application/octet-stream"));
+        response.headers_mut().insert(CONTENT_TYPE, kind);
         return response.map(|()| Streaming { start: Bytes::new(), taking }.boxed_unsync());
     }
     let mut start = BytesMut::new();
@@ -300,12 +299,12 @@ async fn streamed<B: Backend>(mut taking: Taking<B>, kind: Option<String>) -> Re
 }
 
 /// The body of a streamed response. It breaks off where the function failed, so that no client takes it for whole.
-struct Streaming<B: Backend> {
+struct Streaming {
     start: Bytes,
-    taking: Taking<B>,
+    taking: Taking,
 }
 
-impl<B: Backend> HttpBody for Streaming<B> {
+impl HttpBody for Streaming {
     type Data = Bytes;
     type Error = io::Error;
 

@@ -78,6 +78,9 @@ pub(crate) struct DevArgs {
     drivers: DriverArgs,
     #[command(flatten)]
     runtimes: HomeArgs,
+    /// Domains below which services may have hosts of their own (the tag hearth:hosts), with commas between
+    #[arg(long, env = "HEARTH_SERVICE_DOMAINS", value_name = "DOMAIN", value_delimiter = ',')]
+    service_domain: Vec<String>,
     /// Requests in flight at once, for each account
     #[arg(long, env = "HEARTH_ACCOUNT_CONCURRENCY", default_value_t = limits::ACCOUNT_CONCURRENCY,
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -303,6 +306,7 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
         region: args.region.clone(),
         default_account: args.default_account.clone(),
         public_endpoint: endpoint.clone(),
+        service_domains: args.service_domain.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
         account_concurrency: args.account_concurrency,
     };
     let metrics = Arc::new(Exposition::default());

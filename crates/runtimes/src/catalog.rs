@@ -268,16 +268,25 @@ impl Program {
         if is_saved {
             command.splice(1..1, self.saved_arguments.iter().cloned());
         }
-        if self.heap_limits {
-            // Lambda's own shares. Without them garbage grows until the kernel ends the instance.
-            let flags = [("old", memory_mb / 10 * 9), ("semi", (memory_mb / 20).max(1))];
-            let flags = flags.map(|(space, limit)| format!("--max-{space}-space-size={limit}"));
-            command.splice(1..1, flags);
-        }
+        command.splice(1..1, self.heap_flags(memory_mb));
         if self.handler_argument {
             command.push(handler.to_owned());
         }
         command
+    }
+
+    /// The command of a server that knows nothing of the runtime's client: the interpreter runs this file.
+    #[must_use]
+    pub fn command_of(&self, file: String, memory_mb: u32) -> Vec<String> {
+        let interpreter = self.argv.first().cloned().into_iter();
+        interpreter.chain(self.heap_flags(memory_mb)).chain([file]).collect()
+    }
+
+    /// Lambda's own shares. Without them garbage grows until the kernel ends the instance.
+    fn heap_flags(&self, memory_mb: u32) -> impl Iterator<Item = String> + use<> {
+        let spaces = [("old", memory_mb / 10 * 9), ("semi", (memory_mb / 20).max(1))];
+        let spaces = self.heap_limits.then_some(spaces).into_iter().flatten();
+        spaces.map(|(space, limit)| format!("--max-{space}-space-size={limit}"))
     }
 }
 

@@ -29,6 +29,6 @@ pub use invocation::{Answer, FunctionError, Invocation, InvokeError};
 pub use isolation::{Isolation, ParseIsolationError};
 pub use lease::{EndReason, InstanceState, Lease, LeaseOutcome, LeaseRequest, Refusal, StartReason};
 pub use runtime::{ParseRuntimeError, Runtime, RuntimeFamily};
-pub use stream::{Piece, Pieces, Reply, StreamEnd, StreamError, StreamedAnswer};
+pub use stream::{Over, Piece, Pieces, Reply, StreamEnd, StreamError, StreamedAnswer};
 pub use time::Time;
 pub use trace::{traceparent_of, xray_of};

@@ -26,7 +26,12 @@ pub struct StreamedAnswer {
     /// What the runtime says that it is.
     pub content_type: Option<String>,
     pieces: Pin<Box<dyn Pieces>>,
+    over: Option<Over>,
 }
+
+/// Resolves when the function has ended, whether or not all of its answer was taken: whether the instance can take another
+/// request.
+pub type Over = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// Where the pieces of an answer come from.
 pub trait Pieces: Send {
@@ -64,9 +69,18 @@ pub struct StreamError {
 }
 
 impl StreamedAnswer {
-    /// An answer whose pieces come from there.
-    pub fn new(content_type: Option<String>, pieces: impl Pieces + 'static) -> Self {
-        Self { content_type, pieces: Box::pin(pieces) }
+    /// An answer whose pieces come from there, and that is `over` when the function has ended.
+    pub fn new(
+        content_type: Option<String>,
+        pieces: impl Pieces + 'static,
+        over: impl Future<Output = bool> + Send + 'static,
+    ) -> Self {
+        Self { content_type, pieces: Box::pin(pieces), over: Some(Box::pin(over)) }
+    }
+
+    /// What resolves when the function has ended; once.
+    pub fn take_over(&mut self) -> Option<Over> {
+        self.over.take()
     }
 
     /// The next piece; not to be asked again after the end.
@@ -77,15 +91,6 @@ impl StreamedAnswer {
     /// The next piece; not to be asked again after the end.
     pub async fn next(&mut self) -> Piece {
         poll_fn(|context| self.poll_next(context)).await
-    }
-
-    /// Waits for the end, and throws away what comes before it.
-    pub async fn end(mut self) -> StreamEnd {
-        loop {
-            if let Piece::End(end) = self.next().await {
-                return end;
-            }
-        }
     }
 }
 

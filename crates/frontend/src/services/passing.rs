@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,17 +20,54 @@ use crate::invoke::Held;
 
 /// Bytes of an upgraded connection that are in hand at once, each way.
 const PIECE: usize = 4 << 10;
+/// A body of so many bytes goes whole into the buffer of its HTTP/1.1 connection.
+const BUFFERED: u64 = 64 << 10;
 
-/// A response's body; the slot is free at its end or when nobody takes it any more.
+/// A response's body; the slot is free at its end, when nobody takes it any more, or when its client took nothing for too long.
 pub(super) struct Leased<B: Backend> {
+    passing: Arc<Mutex<Option<Passing<B>>>>,
+    has_ended: bool,
+    size: SizeHint,
+}
+
+struct Passing<B: Backend> {
+    /// Before the slot, so that it is dropped first: the instance counts the request for as long as this is there, and must not any
+    /// more when another gets the slot.
     body: Body,
-    held: Option<Held<B>>,
+    _held: Held<B>,
+    /// When the client last took something; nothing while it waits for the service.
+    taken: Option<Instant>,
 }
 
 impl<B: Backend> Leased<B> {
-    pub(super) fn new(body: Body, held: Held<B>) -> Self {
-        let held = Some(held).filter(|_| !body.is_end_stream());
-        Self { body, held }
+    /// `is_buffered` says that a small body is taken whether or not the client reads.
+    pub(super) fn new(body: Body, held: Held<B>, idle: Duration, is_buffered: bool) -> Self {
+        let (size, has_ended) = (body.size_hint(), body.is_end_stream());
+        let passing = Passing { body, _held: held, taken: Some(Instant::now()) };
+        let passing = Arc::new(Mutex::new(Some(passing).filter(|_| !has_ended)));
+        let is_small = size.upper().is_some_and(|most| most <= BUFFERED);
+        if !(has_ended || is_buffered && is_small) {
+            tokio::spawn(watch(Arc::downgrade(&passing), idle));
+        }
+        Self { passing, has_ended, size }
+    }
+}
+
+/// Takes a body away from a client that takes nothing of it: it is not asked for more then, so nobody else would notice.
+async fn watch<B: Backend>(passing: Weak<Mutex<Option<Passing<B>>>>, idle: Duration) {
+    loop {
+        let until = {
+            let Some(passing) = passing.upgrade() else { return };
+            let mut passing = lock(&passing);
+            let Some(now_passing) = &*passing else { return };
+            let until = now_passing.taken.unwrap_or_else(Instant::now) + idle;
+            if until <= Instant::now() {
+                *passing = None;
+                return;
+            }
+            until
+        };
+        sleep_until(until).await;
     }
 }
 
@@ -42,19 +79,35 @@ impl<B: Backend> HttpBody for Leased<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(None | Some(Err(_))) = &polled {
-            self.held = None;
+        let this = &mut *self;
+        if this.has_ended {
+            return Poll::Ready(None);
+        }
+        let mut shared = lock(&this.passing);
+        let Some(passing) = &mut *shared else {
+            this.has_ended = true;
+            let text = "the client took nothing for too long";
+            return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, text))));
+        };
+        let polled = Pin::new(&mut passing.body).poll_frame(context);
+        passing.taken = polled.is_ready().then(Instant::now);
+        this.has_ended = match &polled {
+            Poll::Ready(None | Some(Err(_))) => true,
+            Poll::Ready(Some(Ok(_))) => passing.body.is_end_stream(),
+            Poll::Pending => false,
+        };
+        if this.has_ended {
+            *shared = None;
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.has_ended
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.size
     }
 }
 
@@ -126,6 +179,6 @@ async fn pump(
     }
 }
 
-fn lock(last: &Mutex<Instant>) -> MutexGuard<'_, Instant> {
-    last.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

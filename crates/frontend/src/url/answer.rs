@@ -109,7 +109,7 @@ fn add(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), Malformed
     let value = HeaderValue::from_str(value).map_err(|_| wrong())?;
     // How the bytes travel is not the function's to say.
     if !crate::hop::is_hop_by_hop(&header) && header != hyper::header::CONTENT_LENGTH {
-        headers.append(header, value);
+        headers.try_append(header, value).map_err(|_| wrong())?;
     }
     Ok(())
 }

@@ -142,7 +142,11 @@ impl Backend for Scripted {
             }
             _ => return self.invoke(lease, invocation).await.map(Reply::Whole),
         };
-        Ok(Reply::Streamed(StreamedAnswer::new(None, Pieces(scripted.into_iter().collect()))))
+        Ok(Reply::Streamed(StreamedAnswer::new(
+            None,
+            Pieces(scripted.into_iter().collect()),
+            std::future::ready(true),
+        )))
     }
 
     async fn forward(&self, lease: &Lease, request: Request<Body>) -> Result<Response<Body>, ForwardError> {

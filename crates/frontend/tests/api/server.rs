@@ -62,6 +62,7 @@ impl Server {
             region: "us-east-1".to_owned(),
             default_account: "000000000000".parse().unwrap(),
             public_endpoint: format!("http://{address}"),
+            service_domains: Vec::new(),
             account_concurrency: 1_000,
         };
         let store = Arc::new(SqliteStore::open(&data.path().join("hearth.db")).unwrap());

@@ -96,8 +96,7 @@ fn find(images: &ImageStore, catalog: &Catalog, spec: &FunctionSpec) -> Result<L
     let argv = match (&spec.http, spec.runtime.family()) {
         // A server knows nothing of the runtime's client: the interpreter runs the file that the handler names.
         (Some(_), RuntimeFamily::Python | RuntimeFamily::Node) => {
-            let interpreter = program.argv.first().cloned().into_iter();
-            interpreter.chain([format!("{TASK_ROOT}/{}", spec.handler)]).collect()
+            program.command_of(format!("{TASK_ROOT}/{}", spec.handler), spec.memory_mb)
         }
         _ => program.command(&spec.handler, spec.memory_mb, spec.snap_start),
     };

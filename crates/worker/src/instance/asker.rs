@@ -27,8 +27,8 @@ pub(super) enum Asker {
     Whole(oneshot::Sender<Invoked>),
     /// It takes a stream, and has none yet.
     Stream(oneshot::Sender<Replied>),
-    /// It has the stream.
-    Streaming(oneshot::Sender<StreamEnd>),
+    /// It has the stream; who holds the slot is told apart from who takes the pieces, which may take longer.
+    Streaming { end: oneshot::Sender<StreamEnd>, over: oneshot::Sender<bool> },
 }
 
 /// What is known of an answer when it is over.
@@ -57,9 +57,10 @@ impl Asker {
             Self::Stream(asker) => {
                 let _ = asker.send(Ok(Reply::Whole(told.answer)));
             }
-            Self::Streaming(asker) => {
+            Self::Streaming { end, over } => {
                 let Answer { log_tail, reusable, .. } = told.answer;
-                let _ = asker.send(StreamEnd { error: told.stream_error, log_tail, reusable });
+                let _ = over.send(reusable);
+                let _ = end.send(StreamEnd { error: told.stream_error, log_tail, reusable });
             }
         }
     }
@@ -73,8 +74,9 @@ impl Asker {
             Self::Stream(asker) => {
                 let _ = asker.send(Err(error));
             }
-            Self::Streaming(asker) => {
-                let _ = asker.send(lost(&error.to_string()));
+            Self::Streaming { end, over } => {
+                let _ = over.send(false);
+                let _ = end.send(lost(&error.to_string()));
             }
         }
     }
@@ -124,13 +126,16 @@ impl Instance {
             return None;
         }
         let (end, ended) = oneshot::channel();
-        let Asker::Stream(asker) = std::mem::replace(&mut flight.asker, Asker::Streaming(end)) else {
+        let (over, is_over) = oneshot::channel();
+        let streaming = Asker::Streaming { end, over };
+        let Asker::Stream(asker) = std::mem::replace(&mut flight.asker, streaming) else {
             return None;
         };
         let (sender, pieces) = mpsc::channel(PIECES);
         let posted = Posted { pieces, end: ended, ended: None };
         // A caller who has gone lets the runtime stream into the void.
-        let _ = asker.send(Ok(Reply::Streamed(StreamedAnswer::new(content_type, posted))));
+        let over = async move { is_over.await.unwrap_or(false) };
+        let _ = asker.send(Ok(Reply::Streamed(StreamedAnswer::new(content_type, posted, over))));
         Some(sender)
     }
 }

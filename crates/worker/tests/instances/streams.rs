@@ -53,6 +53,17 @@ fn passed_on() -> Vec<Trial> {
             assert!(end.log_tail.is_some_and(|tail| tail.starts_with(b"START")));
             world
         }),
+        trial("a_stream_is_over_when_its_function_is_whoever_has_not_taken_it", |mut world| async move {
+            let program = "serve_streams(lambda id, event: stream(id, iter([b'one', b'two'])))";
+            let id = world.ready(world.python(program)).await;
+            let mut answer = world.stream(id, "1").await;
+            let Some(over) = answer.take_over() else { unreachable!("it says when it is over") };
+            assert!(over.await, "the instance can take another request");
+            until_idle(&world).await;
+            let (bytes, end) = all(answer).await;
+            assert_eq!((bytes, end.error), (b"onetwo".to_vec(), None));
+            world
+        }),
         trial("a_slow_taker_holds_the_function_back", |mut world| async move {
             let program = "count = [0]\ndef pieces():\n    for _ in range(64):\n        count[0] += 1; print('piece', count[0]); yield bytes(1 << 20)\n\
                 serve_streams(lambda id, event: stream(id, pieces()))";
