@@ -302,13 +302,7 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
     let limit = args.memory.map_or(MemoryLimit::Machine, |mb| MemoryLimit::Instances(u64::from(mb) << 20));
     tokio::spawn(pressure::watch(Arc::clone(&manager), Arc::clone(&driver), limit));
     let endpoint = format!("http://{address}");
-    let frontend_config = FrontendConfig {
-        region: args.region.clone(),
-        default_account: args.default_account.clone(),
-        public_endpoint: endpoint.clone(),
-        service_domains: args.service_domain.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
-        account_concurrency: args.account_concurrency,
-    };
+    let frontend_config = frontend_config(args, &endpoint);
     let metrics = Arc::new(Exposition::default());
     let events = open_events(args, data).await?;
     let operator = Operator::new(
@@ -363,6 +357,16 @@ async fn begin_events(
     let (events, frontend) = (Arc::clone(events), Arc::clone(frontend));
     tokio::spawn(async move { events.dispatch(&frontend).await });
     Ok(())
+}
+
+fn frontend_config(args: &DevArgs, endpoint: &str) -> FrontendConfig {
+    FrontendConfig {
+        region: args.region.clone(),
+        default_account: args.default_account.clone(),
+        public_endpoint: endpoint.to_owned(),
+        service_domains: args.service_domain.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
+        account_concurrency: args.account_concurrency,
+    }
 }
 
 /// Side by side: one waits for the disk, the other for the kernel.
