@@ -76,6 +76,13 @@ struct Entry {
     wish: oneshot::Sender<Wish>,
 }
 
+/// A blank that is known and not made yet.
+pub(crate) struct Expected {
+    id: InstanceId,
+    kind: BlankKind,
+    wished: oneshot::Receiver<Wish>,
+}
+
 /// All blanks of a worker.
 #[derive(Default)]
 pub(crate) struct Blanks {
@@ -85,18 +92,23 @@ pub(crate) struct Blanks {
 // === impl Blanks ===
 
 impl Blanks {
+    /// Knows of a blank that is to be made: from now on it can be ended.
+    pub(crate) fn expect(&self, id: InstanceId, kind: BlankKind) -> Expected {
+        let (wish, wished) = oneshot::channel();
+        let entry = Entry { kind: kind.clone(), since: Instant::now(), sandbox: None, ready: false, wish };
+        self.lock().insert(id, entry);
+        Expected { id, kind, wished }
+    }
+
     /// Makes a blank and keeps it until it is taken or ended. `ready` is called once it can be taken. Why it ended, unless it
     /// was taken.
     pub(crate) async fn keep<F: Future<Output = ()>>(
         &self,
-        (id, kind): (InstanceId, BlankKind),
+        Expected { id, kind, wished }: Expected,
         driver: &Arc<dyn Driver>,
         launcher: &Arc<dyn Launcher>,
         ready: impl FnOnce() -> F,
     ) -> Option<String> {
-        let (wish, wished) = oneshot::channel();
-        let entry = Entry { kind: kind.clone(), since: Instant::now(), sandbox: None, ready: false, wish };
-        self.lock().insert(id, entry);
         let made = make(id, &kind, driver, launcher).await;
         let blank = match made {
             Ok(blank) => blank,
@@ -105,12 +117,19 @@ impl Blanks {
                 return Some(reason);
             }
         };
-        if let Some(entry) = self.lock().get_mut(&id) {
-            entry.sandbox = Some(Arc::clone(&blank.sandbox));
-            entry.ready = true;
+        if self.made(id, &blank) {
+            ready().await;
         }
-        ready().await;
         self.wait(id, blank, wished).await
+    }
+
+    /// Has a blank be taken from now on; false if it was ended before.
+    fn made(&self, id: InstanceId, blank: &Blank) -> bool {
+        let mut entries = self.lock();
+        let Some(entry) = entries.get_mut(&id) else { return false };
+        entry.sandbox = Some(Arc::clone(&blank.sandbox));
+        entry.ready = true;
+        true
     }
 
     async fn wait(

@@ -163,8 +163,8 @@ impl Worker {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Begins to make an instance, for a reason that it is told, of a blank if there is one by that id. Returns at once;
-    /// events follow. Must be called in an async runtime.
+    /// Begins to make an instance, for a reason that it is told, of a blank if there is one by that id. The blank ends if the
+    /// instance is not made of it. Returns at once; events follow. Must be called in an async runtime.
     pub fn create(
         &self,
         instance: InstanceId,
@@ -177,6 +177,7 @@ impl Worker {
             Ok(log) => log,
             Err(error) => {
                 count(&shared.counters.instances_failed);
+                blank.into_iter().for_each(|blank| shared.blanks.end(blank));
                 let reason = format!("its log cannot be kept: {error}");
                 tokio::spawn(async move {
                     let failed = WorkerEvent::InstanceFailed { instance, reason };
@@ -293,14 +294,15 @@ impl Worker {
     pub fn make_blank(&self, blank: InstanceId, kind: BlankKind) {
         let shared = Arc::clone(&self.shared);
         let span = tracing::info_span!(parent: None, "blank", %blank, %kind);
+        // Not in the task: it may be ended before that runs.
+        let expected = shared.blanks.expect(blank, kind.clone());
         let life = async move {
             let say = |event| shared.events.send((shared.id.clone(), event));
             let ready = || async {
                 tracing::debug!("a blank is ready");
                 let _ = say(WorkerEvent::BlankReady { blank, kind: kind.clone() }).await;
             };
-            let kept =
-                shared.blanks.keep((blank, kind.clone()), &shared.driver, &shared.launcher, ready).await;
+            let kept = shared.blanks.keep(expected, &shared.driver, &shared.launcher, ready).await;
             if let Some(reason) = kept {
                 let _ = say(WorkerEvent::BlankGone { blank, reason }).await;
             }

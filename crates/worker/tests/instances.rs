@@ -9,6 +9,8 @@
     reason = "clippy knows tests by the attribute that this harness does without"
 )]
 
+#[path = "instances/blanks.rs"]
+mod blanks;
 #[path = "instances/extensions.rs"]
 mod extensions;
 #[path = "instances/failures.rs"]
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(arguments.test_threads.unwrap_or(2));
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(serving::trials());
+    trials.extend(blanks::trials());
     trials.extend(failures::trials());
     trials.extend(hostile::trials());
     trials.extend(extensions::trials());

@@ -347,9 +347,14 @@ impl ManagerShell {
                 state.manager.handle(self.clock.now(), event, &mut state.actions);
             }
             Action::EndBlank { blank, worker } => {
-                state.placement.handle(self.clock.now(), placement::Event::BlankWithdrawn { blank });
-                if let Some(worker) = self.workers.get(&worker) {
-                    worker.end_blank(blank);
+                let now = self.clock.now();
+                state.placement.handle(now, placement::Event::BlankWithdrawn { blank });
+                match self.workers.get(&worker) {
+                    Some(worker) => worker.end_blank(blank),
+                    None => {
+                        state.placement.handle(now, placement::Event::InstanceEnded { instance: blank });
+                        state.manager.handle(now, Event::BlankGone { blank }, &mut state.actions);
+                    }
                 }
             }
             Action::HibernateInstance { instance, worker } => {

@@ -38,7 +38,9 @@ impl Instance {
         let instance = self.id;
         // Restoring an instance is the making of its sandbox and what the runtime does after it.
         let mut began = Instant::now();
-        let mut session = match Session::make(&self, Purpose::Serve).await {
+        let made = Session::make(&self, Purpose::Serve).await;
+        self.give_up_blank();
+        let mut session = match made {
             Ok(session) => session,
             Err(reason) => return self.not_made(reason),
         };
@@ -92,6 +94,12 @@ impl Instance {
     /// Servers take longer to start than functions, and nobody pays for that by the millisecond.
     fn init_limit(&self) -> Duration {
         if self.spec.http.is_some() { limits::INIT_PHASE.max(self.spec.timeout) } else { limits::INIT_PHASE }
+    }
+
+    /// Ends the blank that was chosen for it, if it was not made of it: nobody else will ask for that.
+    fn give_up_blank(&self) {
+        let blank = lock(&self.blank).take();
+        blank.into_iter().for_each(|blank| self.blanks.end(blank));
     }
 
     fn not_made(&self, reason: String) -> WorkerEvent {

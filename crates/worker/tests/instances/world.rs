@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use hearth_sandbox::{BoxFuture, Container, ContainerConfig, Driver, ReadOnlyMount};
 use hearth_types::{
-    Answer, CodeDigest, Concurrency, EndReason, FunctionId, FunctionSpec, InstanceId, Invocation,
+    Answer, BlankKind, CodeDigest, Concurrency, EndReason, FunctionId, FunctionSpec, InstanceId, Invocation,
     InvokeError, Isolation, KeepAlive, Queue, Reply, RequestId, RevisionId, StartReason, StreamedAnswer,
     Version, VersionId, WorkerId,
 };
-use hearth_worker::{Launch, LaunchError, Launcher, Logs, Worker, WorkerConfig, WorkerEvent};
+use hearth_worker::{Launch, LaunchAhead, LaunchError, Launcher, Logs, Worker, WorkerConfig, WorkerEvent};
 use libtest_mimic::{Failed, Trial};
 use tokio::sync::mpsc;
 
@@ -30,6 +30,9 @@ pub(crate) struct World {
 
 /// Runs what the spec's environment variable `TEST_CODE` names, a directory of the test's.
 struct TestLauncher;
+
+/// The last argument of a program that waits in a blank.
+pub(crate) const WAITS: &str = "waits-in-a-blank";
 
 impl Launcher for TestLauncher {
     fn launch<'a>(&'a self, spec: &'a FunctionSpec) -> BoxFuture<'a, Result<Launch, LaunchError>> {
@@ -55,6 +58,12 @@ impl Launcher for TestLauncher {
                 ..Launch::default()
             })
         })
+    }
+
+    /// A program that waits as an interpreter's client does, and is no function's.
+    fn launch_ahead<'a>(&'a self, _: &'a BlankKind) -> BoxFuture<'a, Result<LaunchAhead, LaunchError>> {
+        let argv = ["/bin/bash", "-c", "printf . >&0; read -r line", WAITS].map(str::to_owned).to_vec();
+        Box::pin(async { Ok(LaunchAhead { argv, ..LaunchAhead::default() }) })
     }
 }
 
@@ -119,10 +128,26 @@ impl World {
     }
 
     pub(crate) fn create(&self, spec: FunctionSpec) -> InstanceId {
-        static NUMBER: AtomicU64 = AtomicU64::new(1);
-        let id = InstanceId::new(u64::from(std::process::id()), NUMBER.fetch_add(1, Ordering::Relaxed));
-        self.worker.create(id, Arc::new(spec), StartReason::Request, None);
+        self.create_of(None, spec)
+    }
+
+    /// An instance of a blank.
+    pub(crate) fn create_of(&self, blank: Option<InstanceId>, spec: FunctionSpec) -> InstanceId {
+        let id = Self::number();
+        self.worker.create(id, Arc::new(spec), StartReason::Request, blank);
         id
+    }
+
+    /// A blank of which instances of that function can be made, some time.
+    pub(crate) fn make_blank(&self, spec: &FunctionSpec) -> InstanceId {
+        let id = Self::number();
+        self.worker.make_blank(id, spec.blank_kind());
+        id
+    }
+
+    fn number() -> InstanceId {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        InstanceId::new(u64::from(std::process::id()), NUMBER.fetch_add(1, Ordering::Relaxed))
     }
 
     /// An instance that is ready, and how long its init took.
