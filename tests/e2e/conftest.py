@@ -35,6 +35,14 @@ def shared(tmp_path_factory):
         yield server.ready()
 
 
+@pytest.fixture(scope="session")
+def containers(tmp_path_factory):
+    """A server like the shared one whose instances are containers, whatever those of the others are: micro-VMs take no images yet."""
+    directory = tmp_path_factory.mktemp("containers")
+    with Hearth(directory, "--isolation", "container", data=directory / "data") as server:
+        yield server.ready()
+
+
 @pytest.fixture
 def own(tmp_path):
     """Starts servers for one test, and ends them with it."""

@@ -11,7 +11,7 @@ import pytest
 from harness import images
 from harness.clients import run
 from harness.server import ACCOUNT, invoke
-from test_images import get, skopeo
+from test_images import get, lambda_client, shared, skopeo  # noqa: F401
 
 
 @pytest.fixture
@@ -188,12 +188,12 @@ def test_accounts_do_not_see_each_others_images(shared, repository, static_echo,
 
 
 def test_a_kill_loses_no_image_that_was_pushed(own, static_echo, tmp_path):
-    server = own()
+    server = own("--isolation", "container")
     layout = images.of_program(static_echo).write_layout(tmp_path / "layout")
     assert server.command("deploy", f"oci:{layout}", "--name", "kept").returncode == 0
     get(server, f"/v2/{ACCOUNT}/half/blobs/uploads/", "POST")
     server.kill()
-    again = own()
+    again = own("--isolation", "container")
     assert not list((again.data / "images/tmp").iterdir())
     done = again.command("invoke", "kept", '{"name": "again"}')
     assert done.returncode == 0 and "Hello, again" in done.stdout, done.stderr

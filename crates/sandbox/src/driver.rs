@@ -269,6 +269,11 @@ pub trait Driver: Send + Sync + 'static {
         false
     }
 
+    /// Whether a sandbox's root can be an image ([`Root::Image`]).
+    fn takes_images(&self) -> bool {
+        false
+    }
+
     /// Whether [`Sandbox::rest`] does anything.
     fn rests(&self) -> bool {
         false

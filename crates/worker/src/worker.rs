@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use hearth_sandbox::Driver;
 use hearth_types::{
-    Answer, BlankKind, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, Reply, StartReason,
-    WorkerId,
+    Answer, BlankKind, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, Isolation, Reply,
+    StartReason, WorkerId,
 };
 use http::{Request, Response};
 use tokio::sync::{Notify, mpsc};
@@ -221,6 +221,13 @@ impl Worker {
     /// When that failed: instances start without then, if they start at all.
     pub async fn prepare(&self, spec: &Arc<FunctionSpec>) -> Result<(), SnapshotError> {
         self.shared.snapshots.prepare(spec).await
+    }
+
+    /// What it runs functions in, if that keeps it from running those that are container images.
+    #[must_use]
+    pub fn without_images(&self) -> Option<Isolation> {
+        let driver = &self.shared.driver;
+        (!driver.takes_images()).then(|| driver.isolation())
     }
 
     /// Has an instance run an invocation. It runs to its end even if this future is dropped, as in Lambda.

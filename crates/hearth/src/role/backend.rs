@@ -64,6 +64,18 @@ fn image_reason(error: &PullError) -> StateReason {
 }
 
 impl LocalBackend {
+    /// The workers share a machine and its driver: what that cannot run is said before anything is pulled.
+    fn image_can_run(&self) -> Result<(), StateReason> {
+        let Some(isolation) = self.workers.iter().find_map(|(_, worker)| worker.without_images()) else {
+            return Ok(());
+        };
+        let text = format!(
+            "functions run in `{isolation}` here, which takes no images yet: start the server with --isolation container, \
+             or deploy this function as an archive"
+        );
+        Err(StateReason { code: "InvalidImage".to_owned(), text })
+    }
+
     /// The workers share a machine and its snapshots.
     async fn take_snapshot(&self, spec: &Arc<FunctionSpec>) -> Result<(), StateReason> {
         match self.workers.iter().next() {
@@ -110,6 +122,7 @@ impl Backend for LocalBackend {
 
     async fn prepare(&self, spec: Arc<FunctionSpec>) -> Result<(), StateReason> {
         if spec.image.is_some() {
+            self.image_can_run()?;
             return match launcher::ready(&self.puller, &spec).await {
                 Ok(_) => self.take_snapshot(&spec).await,
                 Err(error) => Err(image_reason(&error)),
