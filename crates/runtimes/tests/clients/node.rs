@@ -212,12 +212,6 @@ fn code_that_cannot_be_loaded_is_an_init_error_of_lambda_s_type() {
             "'../index.handler' is not a valid handler name",
         ),
         ("throw new RangeError('at load')", "index.handler", "RangeError", "at load"),
-        (
-            "exports.handler = awslambda.streamifyResponse(() => 0)",
-            "index.handler",
-            "Error",
-            "Hearth's Node.js client",
-        ),
     ];
     each(|program, _| {
         for (code, handler, kind, message) in cases {
