@@ -13,6 +13,7 @@ use crate::cache::{Cache, Entry};
 use crate::download::Signer;
 use crate::error::ApiError;
 use crate::names::Scope;
+use crate::neighbours::LOG_READERS;
 use crate::read::{CODE_UPLOADS, MEMORY_KIB};
 use crate::registry::Uploads;
 use crate::router::Router;
@@ -46,6 +47,8 @@ pub(crate) struct Core<B> {
     pub(crate) uploads: Semaphore,
     /// KiB of large bodies in memory at once.
     pub(crate) memory: Semaphore,
+    /// Calls of CloudWatch Logs that are answered at once: each may hold tens of megabytes of logs.
+    pub(crate) log_readers: Semaphore,
     /// Held while what an account reserves or provisions is checked and changed, and with it versions and aliases,
     /// which decide what is provisioned.
     pub(crate) reserving: Mutex<()>,
@@ -81,6 +84,7 @@ impl<B: Backend> Core<B> {
             router: Router::new(),
             uploads: Semaphore::new(CODE_UPLOADS),
             memory: Semaphore::new(MEMORY_KIB),
+            log_readers: Semaphore::new(LOG_READERS),
             reserving: Mutex::new(()),
         }
     }

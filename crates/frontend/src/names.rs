@@ -268,14 +268,18 @@ pub(crate) fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
+/// Undoes the encoding of forms, in which a plus is a space.
+pub(crate) fn form_decode(text: &str) -> Option<String> {
+    percent_decode(&text.replace('+', " "))
+}
+
 /// All values of a query parameter, decoded.
 pub(crate) fn query_values(query: &str, name: &str) -> Vec<String> {
-    let decode = |text: &str| percent_decode(&text.replace('+', " "));
     query
         .split('&')
         .filter_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key)? == name).then(|| decode(value))?
+            (form_decode(key)? == name).then(|| form_decode(value))?
         })
         .collect()
 }

@@ -23,6 +23,8 @@ use crate::Backend;
 use crate::body::Body;
 use crate::core::Core;
 
+pub(crate) use self::logs::LOG_READERS;
+
 /// The header that names an operation of Logs.
 const TARGET: &str = "x-amz-target";
 

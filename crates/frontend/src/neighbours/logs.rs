@@ -1,10 +1,14 @@
 //! CloudWatch Logs, for reading: groups, streams and events out of the logs that Hearth keeps of functions.
 //!
 //! A group is the `LogGroup` of a function's `LoggingConfig`, a stream is what one instance wrote. Only the newest
-//! [`LINES`] lines of each function are seen, the same as with `hearth logs`.
+//! [`LINES`] lines of each function are seen, the same as with `hearth logs`, and of a group that many functions write to
+//! no more than [`READ_BYTES`]. A call holds that in memory, so only a few are answered at once.
 
 mod filter;
+mod pages;
 mod streams;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_store::FunctionRecord;
@@ -12,9 +16,12 @@ use hearth_types::AccountId;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Map, Value, json};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use self::filter::Filter;
-use self::streams::{Event, Place, Stream};
+use self::pages::{Direction, Wanted};
+use self::streams::{Event, Stream};
 use crate::Backend;
 use crate::body::{Body, full};
 use crate::core::Core;
@@ -29,6 +36,15 @@ const PAGE: usize = 500;
 const LISTED: u64 = 50;
 /// Events on one page.
 const EVENTS: u64 = 10_000;
+
+/// Calls that are answered at once.
+pub(crate) const LOG_READERS: usize = 2;
+/// How long a call waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Bytes of a group's lines at which no further function's log is read.
+const READ_BYTES: usize = 64 << 20;
+/// Longest filter pattern, as CloudWatch has it.
+const PATTERN: usize = 1_024;
 
 /// What a caller is told went wrong.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,16 +102,16 @@ impl Request {
     }
 
     /// Whether an event's time is one that is asked for.
-    fn times(&self) -> Result<impl Fn(&Event) -> bool, Fault> {
+    fn times(&self) -> Result<impl Fn(&Event) -> bool + use<>, Fault> {
         let most = u64::MAX >> 1;
         let (from, to) = (self.number("startTime", 0, most)?, self.number("endTime", most, most)?);
         Ok(move |event: &Event| (from..to).contains(&event.place.epoch_ms))
     }
 
-    /// Where the page before ended.
-    fn token(&self) -> Result<Option<Place>, Fault> {
+    /// Where the page before ended, as `read` has it.
+    fn token<T>(&self, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Fault> {
         let Some(token) = self.text("nextToken") else { return Ok(None) };
-        let place = token.split_once('/').and_then(|(_, place)| place.parse().ok());
+        let place = token.split_once('/').and_then(|(_, place)| read(place));
         place.map(Some).ok_or_else(|| Fault::invalid("The specified nextToken is invalid."))
     }
 }
@@ -118,6 +134,12 @@ impl<B: Backend> Core<B> {
         let request = match serde_json::from_slice(body) {
             Ok(members) => Request(members),
             Err(error) => return Err(Fault::new("SerializationException", error.to_string())),
+        };
+        let Ok(Ok(_turn)) = timeout(PATIENCE, self.log_readers.acquire()).await else {
+            return Err(Fault::new(
+                "ThrottlingException",
+                "Rate exceeded: others are reading logs; try again",
+            ));
         };
         match target.strip_prefix("Logs_20140328.") {
             Some("DescribeLogGroups") => self.describe_groups(&request, account).await,
@@ -200,23 +222,18 @@ impl<B: Backend> Core<B> {
         let stream = streams.into_iter().find(|stream| stream.name == name).ok_or_else(|| {
             Fault::new("ResourceNotFoundException", "The specified log stream does not exist.")
         })?;
-        let (wanted, limit, token) = (request.times()?, request.limit(EVENTS)?, request.token()?);
+        let (wanted, limit) = (request.times()?, request.limit(EVENTS)?);
+        let token = request.token(|place| place.parse().ok())?;
         let events: Vec<_> = stream.events.into_iter().filter(wanted).collect();
         let backwards = request.text("nextToken").is_some_and(|token| token.starts_with("b/"));
         let head = request.0.get("startFromHead").and_then(Value::as_bool) == Some(true);
-        let range = match token {
-            None if head => 0..limit.min(events.len()),
-            None => events.len().saturating_sub(limit)..events.len(),
-            Some(place) if backwards => {
-                let end = events.partition_point(|event| event.place < place);
-                end.saturating_sub(limit)..end
-            }
-            Some(place) => {
-                let start = events.partition_point(|event| event.place <= place);
-                start..start.saturating_add(limit).min(events.len())
-            }
+        let direction = match token {
+            None if head => Direction::From(0),
+            None => Direction::To(events.len()),
+            Some(place) if backwards => Direction::To(events.partition_point(|event| event.place < place)),
+            Some(place) => Direction::From(events.partition_point(|event| event.place <= place)),
         };
-        let page = &events[range];
+        let page = pages::of_stream(&events, direction, limit);
         // Where there is nothing more, the token is that of the request, which is how clients know.
         let before = page.first().map(|event| event.place).or(token).unwrap_or_default();
         let after = page.last().map(|event| event.place).or(token).unwrap_or_default();
@@ -228,41 +245,24 @@ impl<B: Backend> Core<B> {
     }
 
     async fn filter_events(&self, request: &Request, account: &AccountId) -> Result<Value, Fault> {
-        let filter =
-            Filter::read(request.text("filterPattern").unwrap_or_default()).map_err(Fault::invalid)?;
-        let (wanted, limit, token) = (request.times()?, request.limit(EVENTS)?, request.token()?);
-        let names: Option<Vec<&str>> = request
-            .0
-            .get("logStreamNames")
-            .and_then(Value::as_array)
-            .map(|names| names.iter().filter_map(Value::as_str).collect());
-        let prefix = request.text("logStreamNamePrefix").unwrap_or_default();
-        let streams = self.streams(account, request.group()?).await?;
-        let mut events: Vec<_> = streams
-            .iter()
-            .filter(|stream| names.as_ref().is_none_or(|names| names.contains(&stream.name.as_str())))
-            .filter(|stream| stream.name.starts_with(prefix))
-            .flat_map(|stream| stream.events.iter().map(move |event| (event, stream.name.as_str())))
-            .filter(|(event, _)| wanted(event) && filter.takes(&event.text))
-            .filter(|(event, _)| token.is_none_or(|place| event.place > place))
-            .collect();
-        events.sort_by_key(|(event, _)| event.place);
-        let more = events.len() > limit;
-        events.truncate(limit);
-        let shown: Vec<_> = events
-            .iter()
-            .map(|(event, stream)| {
-                let mut shown = event.shown();
-                shown["logStreamName"] = (*stream).into();
-                shown["eventId"] = event.place.to_string().into();
-                shown
-            })
-            .collect();
-        let mut document = json!({"events": shown, "searchedLogStreams": []});
-        if let Some((last, _)) = events.last().filter(|_| more) {
-            document["nextToken"] = format!("f/{}", last.place).into();
+        let pattern = request.text("filterPattern").unwrap_or_default();
+        if pattern.chars().count() > PATTERN {
+            return Err(Fault::invalid(format!("filterPattern must have at most {PATTERN} characters")));
         }
-        Ok(document)
+        let names = request.0.get("logStreamNames").and_then(Value::as_array);
+        let names = names.map(|names| names.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        let wanted = Wanted {
+            filter: Filter::read(pattern).map_err(Fault::invalid)?,
+            names,
+            prefix: request.text("logStreamNamePrefix").unwrap_or_default().to_owned(),
+            after: request.token(pages::read_place)?,
+            limit: request.limit(EVENTS)?,
+        };
+        let times = request.times()?;
+        let streams = self.streams(account, request.group()?).await?;
+        // Looking for many words in many lines takes its time.
+        let filtered = spawn_blocking(move || pages::of_group(&streams, &wanted, times)).await;
+        filtered.map_err(|_| Fault::internal("Filtering failed; Hearth's own log says why"))
     }
 
     fn group_arn(&self, account: &AccountId, group: &str) -> String {
@@ -277,12 +277,17 @@ impl<B: Backend> Core<B> {
             let text = "The specified log group does not exist.";
             return Err(Fault::new("ResourceNotFoundException", text));
         }
-        let mut streams = Vec::new();
+        let (mut streams, mut bytes) = (Vec::new(), 0);
         for function in functions {
+            if bytes > READ_BYTES {
+                tracing::warn!(%account, group, "so much was logged to a group that not all of it is answered");
+                break;
+            }
             let lines = self.backend.log(&function.id, LINES).await.map_err(|error| {
                 tracing::warn!(function = %function.id, %error, "a log cannot be read");
                 Fault::internal("The log cannot be read; Hearth's own log says why")
             })?;
+            bytes += lines.iter().map(|line| line.text.len()).sum::<usize>();
             streams.extend(streams::of(lines));
         }
         Ok(streams)

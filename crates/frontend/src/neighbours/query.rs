@@ -1,5 +1,6 @@
 //! AWS's query protocol: a form comes in, XML goes out.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -11,7 +12,10 @@ use serde_json::Value;
 use crate::Backend;
 use crate::body::{Body, full};
 use crate::core::Core;
-use crate::names::{query_value, query_values};
+use crate::names::form_decode;
+
+/// Parameters that a form may have; tags of a role are a hundred.
+const PARAMETERS: usize = 1_000;
 
 /// A service that speaks the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,14 +75,39 @@ impl Fault {
 /// What an action answers: the members of its result, or nothing for one that has none.
 pub(super) type Outcome = Result<Option<Value>, Fault>;
 
-/// The parameters of a request.
+/// The parameters of a request, each decoded once: a form may be a mebibyte, and is asked for a hundred names.
+#[derive(Debug)]
+struct Parameters(HashMap<String, String>);
+
+impl Parameters {
+    /// Reads a form. Of a parameter that comes twice the first counts, and what cannot be decoded is not there.
+    fn read(form: &str) -> Result<Self, Fault> {
+        if form.split('&').count() > PARAMETERS {
+            return Err(Fault::invalid(format!("A request may have at most {PARAMETERS} parameters")));
+        }
+        let mut parameters = HashMap::new();
+        for pair in form.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if let (Some(name), Some(value)) = (form_decode(name), form_decode(value)) {
+                parameters.entry(name).or_insert(value);
+            }
+        }
+        Ok(Self(parameters))
+    }
+
+    const fn form(&self) -> Form<'_> {
+        Form(&self.0)
+    }
+}
+
+/// What actions see of the parameters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Form<'a>(&'a str);
+pub(super) struct Form<'a>(&'a HashMap<String, String>);
 
 impl Form<'_> {
     /// A parameter, if it is there and not empty.
     pub(super) fn get(&self, name: &str) -> Option<String> {
-        query_value(self.0, name).filter(|value| !value.is_empty())
+        self.0.get(name).filter(|value| !value.is_empty()).cloned()
     }
 
     /// A parameter that must be there, of at most `most` characters.
@@ -92,8 +121,7 @@ impl Form<'_> {
 
     /// The entries of a list: `name.member.1`, `name.member.2`, ... with what follows the number.
     pub(super) fn list(&self, name: &str, most: usize, suffix: &str) -> Vec<String> {
-        let entry =
-            |number| query_values(self.0, &format!("{name}.member.{number}{suffix}")).into_iter().next();
+        let entry = |number| self.0.get(&format!("{name}.member.{number}{suffix}")).cloned();
         (1..=most).map_while(entry).collect()
     }
 }
@@ -107,7 +135,11 @@ impl<B: Backend> Core<B> {
         request_id: RequestId,
     ) -> (&'static str, Response<Body>) {
         let text = String::from_utf8_lossy(body);
-        let form = Form(&text);
+        let parameters = match Parameters::read(&text) {
+            Ok(parameters) => parameters,
+            Err(fault) => return ("Unknown", failure(Service::Sts, &fault, request_id)),
+        };
+        let form = parameters.form();
         let version = form.get("Version").unwrap_or_default();
         let action = form.get("Action").unwrap_or_default();
         let Some(service) = Service::of(&version) else {
@@ -212,11 +244,24 @@ mod tests {
 
     #[test]
     fn forms_have_lists_and_bounds() {
-        let form = Form("Action=X&Tags.member.1.Key=a+b&Tags.member.2.Key=%C3%A9&Tags.member.4.Key=d&Empty=");
+        let text =
+            "Action=X&Tags.member.1.Key=a+b&Tags.member.2.Key=%C3%A9&Tags.member.4.Key=d&Empty=&Action=Y&B=%";
+        let parameters = Parameters::read(text).unwrap();
+        let form = parameters.form();
         assert_eq!(form.list("Tags", 50, ".Key"), ["a b", "é"]);
         assert_eq!(form.list("Tags", 1, ".Key"), ["a b"]);
         assert_eq!((form.get("Empty"), form.get("Action").as_deref()), (None, Some("X")));
         assert!(form.need("Action", 1).is_ok() && form.need("Action", 0).is_err());
         assert_eq!(form.need("None", 9).unwrap_err().code, "ValidationError");
+        assert_eq!(form.get("B"), None);
+    }
+
+    #[test]
+    fn a_form_of_a_mebibyte_of_names_is_refused_before_any_is_decoded() {
+        assert_eq!(Parameters::read(&"a&".repeat(1 << 19)).unwrap_err().code, "ValidationError");
+        assert_eq!(
+            Parameters::read(&vec!["a=1"; PARAMETERS].join("&")).unwrap().form().need("a", 1).unwrap(),
+            "1"
+        );
     }
 }
