@@ -11,15 +11,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_frontend::{Backend, Body, Frontend, FrontendConfig, Provisioned, full};
+use hearth_frontend::{
+    Backend, Body, ForwardError, Frontend, FrontendConfig, LogLine, NotAccepted, Provisioned, full,
+};
 use hearth_image::ImageStore;
 use hearth_oci::{Images, PullConfig, Puller};
-use hearth_store::{SqliteStore, StateReason};
+use hearth_store::{EventStore, NewEvent, SqliteEvents, SqliteStore, StateReason, StoreError};
 use hearth_types::{
     AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
-    Refusal, RevisionId,
+    Refusal, Reply, RevisionId,
 };
-use http::{Method, Response};
+use http::{Method, Request, Response};
 use libfuzzer_sys::fuzz_target;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -42,8 +44,10 @@ const OPERATIONS: [(&str, &str); 15] = [
     ("GET", "/{}"),
 ];
 
-/// A backend without instances.
-struct Empty;
+/// A backend without instances, which keeps events and runs none.
+struct Empty {
+    events: SqliteEvents,
+}
 
 impl Backend for Empty {
     async fn acquire(&self, _: LeaseRequest) -> Result<Lease, Refusal> {
@@ -54,6 +58,14 @@ impl Backend for Empty {
 
     async fn invoke(&self, _: &Lease, _: Invocation) -> Result<Answer, InvokeError> {
         Err(InvokeError::NotDelivered { reason: "no instances".to_owned() })
+    }
+
+    async fn invoke_streamed(&self, lease: &Lease, invocation: Invocation) -> Result<Reply, InvokeError> {
+        self.invoke(lease, invocation).await.map(Reply::Whole)
+    }
+
+    async fn forward(&self, _: &Lease, request: Request<Body>) -> Result<Response<Body>, ForwardError> {
+        Err(ForwardError::NotDelivered { reason: "no instances".to_owned(), request: Box::new(request) })
     }
 
     async fn prepare(&self, _: Arc<FunctionSpec>) -> Result<(), StateReason> {
@@ -71,6 +83,28 @@ impl Backend for Empty {
     fn provisioned(&self, _: &RevisionId) -> Provisioned {
         Provisioned::default()
     }
+
+    async fn log(&self, _: &FunctionId, _: usize) -> std::io::Result<Vec<LogLine>> {
+        Ok(Vec::new())
+    }
+
+    fn events(&self) -> &dyn EventStore {
+        &self.events
+    }
+
+    async fn accept(&self, event: NewEvent) -> Result<(), NotAccepted> {
+        self.events.accept(event).await.map(drop).map_err(|_| NotAccepted::Failed)
+    }
+
+    async fn forget_events(&self, function: &FunctionId) -> Result<(), StoreError> {
+        self.events.forget(function).await
+    }
+
+    fn undeliverable(&self, _: &str) -> Option<String> {
+        Some("is nowhere".to_owned())
+    }
+
+    fn schedules_changed(&self) {}
 
     async fn operator(&self, _: &Method, _: &str, _: &str, _: AccountId) -> Response<Body> {
         Response::new(full(Bytes::new()))
@@ -94,12 +128,14 @@ fn make_world() -> World {
         default_account: "000000000000".parse().expect("an account"),
         public_endpoint: format!("http://{address}"),
         account_concurrency: 1_000,
+        service_domains: Vec::new(),
     };
     let store = Arc::new(SqliteStore::open(&folder.path().join("hearth.db")).expect("a store"));
     let images = Arc::new(ImageStore::open(&folder.path().join("code")).expect("an image store"));
     let containers = Arc::new(Images::open(&folder.path().join("images")).expect("a store of images"));
     let puller = Arc::new(Puller::new(containers, PullConfig::default()).expect("a puller"));
-    let frontend = Arc::new(Frontend::new(config, store, images, puller, Arc::new(Empty)));
+    let events = SqliteEvents::open(&folder.path().join("events.db")).expect("a store of events");
+    let frontend = Arc::new(Frontend::new(config, store, images, puller, Arc::new(Empty { events })));
     let (stop, stopped) = watch::channel(false);
     runtime.spawn(frontend.serve(listener, stopped));
     World { address, _folder: folder, _runtime: runtime, _stop: stop }
