@@ -57,6 +57,7 @@ bench: build kernel
 	.cache/venv/bin/python bench/cold
 	.cache/venv/bin/python bench/microvms
 	.cache/venv/bin/python bench/events
+	.cache/venv/bin/python bench/images
 
 clean:
 	cargo clean
