@@ -100,14 +100,16 @@ pub enum Step {
 pub enum Outcome {
     /// The event is done with.
     Done,
+    /// It can never run or be sent.
+    Never,
     /// The function failed; it may be run so many times again in all.
     Failed {
         /// `MaximumRetryAttempts`.
         retries: u32,
     },
-    /// There was no slot for it, which is no fault of its own.
+    /// There was no slot for it, nor is there for any other of its lane.
     Refused,
-    /// It may have run, and nobody knows.
+    /// It waits by itself: it may have run, and nobody knows; or it was not taken, which says nothing of the others.
     Lost,
 }
 
@@ -116,6 +118,8 @@ pub enum Outcome {
 pub enum Verdict {
     /// It is gone.
     Finished,
+    /// It is gone, and has neither succeeded nor failed.
+    Dropped,
     /// It failed for the last time, and is gone.
     Exhausted {
         /// How many times it failed.
@@ -316,6 +320,10 @@ impl Dispatcher {
                 queue.got_slot();
                 self.take(now, id);
                 return Verdict::Finished;
+            }
+            Outcome::Never => {
+                self.take(now, id);
+                return Verdict::Dropped;
             }
             Outcome::Failed { retries } => {
                 queue.got_slot();

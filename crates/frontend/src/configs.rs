@@ -1,12 +1,13 @@
 //! Settings of functions that Hearth keeps and gives back: how runtimes are updated, recursion, scaling of managed
 //! instances, and which publishers' code is wanted.
 //!
-//! None of them changes how a function runs here. A runtime is the machine's and changes when its operator changes it;
+//! None of them changes how a function runs here, but that recursion says whether a loop of events is ended. A runtime is the machine's and changes when its operator changes it;
 //! there is no signature on code that is sent as a zip archive.
 
 mod signing;
 
 use hearth_store::{Document, DocumentId, Expect};
+use hearth_types::FunctionId;
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -81,6 +82,13 @@ impl<B: Backend> Core<B> {
         self.record(&named.id).await?;
         let setting = self.setting(&named, RECURSION, &Qualifier::None).await?;
         Ok(answer(StatusCode::OK, &setting.unwrap_or_else(|| json!({"RecursiveLoop": "Terminate"}))))
+    }
+
+    /// Whether a function may be run in a loop of events; not if that cannot be found out.
+    pub(crate) async fn recursion_allowed(&self, id: &FunctionId) -> bool {
+        let named = Named { id: id.clone(), qualifier: None };
+        let setting = self.setting(&named, RECURSION, &Qualifier::None).await.ok().flatten();
+        setting.is_some_and(|setting| setting["RecursiveLoop"] == "Allow")
     }
 
     pub(crate) async fn put_scaling(&self, call: Call) -> Answer {

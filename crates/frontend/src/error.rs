@@ -162,8 +162,7 @@ impl ApiError {
     }
 
     /// `Reason`, of throttled requests.
-    #[cfg(test)]
-    pub(crate) fn reason(&self) -> Option<&'static str> {
+    pub(crate) const fn reason(&self) -> Option<&'static str> {
         self.reason
     }
 

@@ -44,8 +44,13 @@ pub enum EventRun {
         /// Which version did.
         version: Version,
     },
-    /// It did not get the event: no slot, or not ready to run.
+    /// It did not get the event, nor would it get another: no slot.
     Refused {
+        /// Why.
+        reason: String,
+    },
+    /// What was named of it cannot run now, which says nothing of its other versions.
+    NotReady {
         /// Why.
         reason: String,
     },
@@ -128,7 +133,7 @@ impl<B: Backend> Core<B> {
         let spec = match self.serving(&call.function, &qualifier).await {
             Ok(spec) => spec,
             Err(error) if error.status == StatusCode::NOT_FOUND => return EventRun::Gone,
-            Err(error) => return EventRun::Refused { reason: error.message },
+            Err(error) => return EventRun::NotReady { reason: error.message },
         };
         let invocation = Invocation {
             request_id: call.request_id,
@@ -145,7 +150,12 @@ impl<B: Backend> Core<B> {
             Err(error) => match error.status {
                 StatusCode::NOT_FOUND => EventRun::Gone,
                 StatusCode::INTERNAL_SERVER_ERROR => EventRun::Lost { reason: error.message },
-                _ => EventRun::Refused { reason: error.message },
+                StatusCode::SERVICE_UNAVAILABLE => EventRun::Refused { reason: error.message },
+                // A limit has a name; an init phase that fails is the version's own.
+                StatusCode::TOO_MANY_REQUESTS if error.reason().is_some() => {
+                    EventRun::Refused { reason: error.message }
+                }
+                _ => EventRun::NotReady { reason: error.message },
             },
         }
     }

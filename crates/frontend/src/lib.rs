@@ -139,6 +139,11 @@ impl<B: Backend> Frontend<B> {
         self.core.event_policy(function, qualifier).await
     }
 
+    /// Whether a function may be run in a loop of events.
+    pub async fn recursion_allowed(&self, function: &FunctionId) -> bool {
+        self.core.recursion_allowed(function).await
+    }
+
     /// What it counts.
     #[must_use]
     pub fn metrics(&self) -> &FrontendMetrics {

@@ -41,6 +41,14 @@ pub struct EventContext {
     /// Attributes of the message that is sent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
+    /// Events that it follows from, one from the other.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hops: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// An event that is to be kept.

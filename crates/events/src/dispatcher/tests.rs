@@ -68,6 +68,38 @@ fn an_event_without_a_slot_waits_longer_each_time_and_has_not_failed() {
 }
 
 #[test]
+fn an_event_that_waits_by_itself_holds_up_none_of_its_lane() {
+    let mut dispatcher = Dispatcher::new(CONFIG);
+    let mut now = Time::ZERO;
+    for id in 0..50 {
+        dispatcher.admit(now, &pending(id, "f", now));
+    }
+    let (mut others, mut tries) = (0, 0);
+    for _ in 0..20 {
+        for id in started(&mut dispatcher, now) {
+            let outcome = if id == 0 { Outcome::Lost } else { Outcome::Done };
+            others += u32::from(id != 0);
+            tries += u32::from(id == 0);
+            dispatcher.finished(now, id, outcome);
+        }
+        now = now + Duration::from_millis(500);
+    }
+    // After 0, 1, 3 and 7 seconds.
+    assert_eq!((others, tries), (49, 4));
+    assert_eq!(dispatcher.totals().waiting, 1);
+}
+
+#[test]
+fn what_can_never_run_is_dropped_which_is_no_success() {
+    let mut dispatcher = Dispatcher::new(CONFIG);
+    let now = Time::ZERO;
+    dispatcher.admit(now, &pending(1, "f", now));
+    assert_eq!(dispatcher.next(now), Some(Step::Run { id: 1, failures: 0 }));
+    assert_eq!(dispatcher.finished(now, 1, Outcome::Never), Verdict::Dropped);
+    assert_eq!(dispatcher.totals(), Totals::default());
+}
+
+#[test]
 fn a_lane_with_two_slots_soon_asks_for_two_only() {
     let mut dispatcher = Dispatcher::new(CONFIG);
     let now = Time::ZERO;
@@ -165,6 +197,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         2 => (0_u32..=2).prop_map(|retries| Outcome::Failed { retries }),
         3 => Just(Outcome::Refused),
         1 => Just(Outcome::Lost),
+        1 => Just(Outcome::Never),
     ]
 }
 
@@ -202,7 +235,7 @@ proptest! {
             if let Some(id) = running.pop() {
                 let outcome = outcomes.next().unwrap();
                 match dispatcher.finished(now, id, outcome) {
-                    Verdict::Finished | Verdict::Exhausted { .. } => *ended.entry(id).or_default() += 1,
+                    Verdict::Finished | Verdict::Dropped | Verdict::Exhausted { .. } => *ended.entry(id).or_default() += 1,
                     Verdict::Waits { due, .. } => {
                         prop_assert!(due >= now || outcome == Outcome::Refused);
                     }

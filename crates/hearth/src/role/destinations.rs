@@ -59,8 +59,10 @@ pub(crate) fn check_http(uri: &Uri) -> Result<(), String> {
 pub(crate) enum SendError {
     /// Nobody will ever take it.
     Never(String),
-    /// Another time.
-    NotNow(String),
+    /// This one another time; others may be taken.
+    NotTaken(String),
+    /// Nobody is there.
+    Unreachable(String),
 }
 
 /// All destinations of a server.
@@ -94,44 +96,48 @@ impl Destinations {
     ) -> Result<(), SendError> {
         let Some(uri) = arn.strip_prefix(HTTP).and_then(|name| self.http.get(name)) else {
             let why = self.undeliverable(arn).unwrap_or_default();
-            return Err(SendError::NotNow(format!("{arn} {why}")));
+            return Err(SendError::Unreachable(format!("{arn} {why}")));
         };
         let mut request = Request::builder().method(Method::POST).header("content-type", "application/json");
         for (name, value) in attributes {
             let clean: String = value.chars().filter(|c| !c.is_control()).collect();
             request = request.header(format!("x-hearth-{}", name.to_ascii_lowercase()), clean);
         }
-        let (status, answer) = call(uri, request, payload.clone(), TIME).await.map_err(SendError::NotNow)?;
+        let (status, answer) = call(uri, request, payload.clone(), TIME).await?;
         let said: String = String::from_utf8_lossy(&answer).chars().take(200).collect();
         match status {
             status if status.is_success() => Ok(()),
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-                Err(SendError::NotNow(format!("{status}: {said}")))
+                Err(SendError::NotTaken(format!("{status}: {said}")))
             }
             status if status.is_client_error() => Err(SendError::Never(format!("{status}: {said}"))),
-            status => Err(SendError::NotNow(format!("{status}: {said}"))),
+            status => Err(SendError::NotTaken(format!("{status}: {said}"))),
         }
     }
 }
 
 /// One request over a connection of its own.
-pub(crate) async fn call(
+async fn call(
     uri: &Uri,
     request: http::request::Builder,
     body: Bytes,
     time: Duration,
-) -> Result<(StatusCode, Bytes), String> {
+) -> Result<(StatusCode, Bytes), SendError> {
     let host = uri.host().unwrap_or_default();
     let port = uri.port_u16().unwrap_or(80);
     let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let request = request.uri(path).header("host", authority).body(Full::new(body));
-    let request = request.map_err(|error| format!("the request cannot be made: {error}"))?;
+    let request =
+        request.map_err(|error| SendError::Never(format!("the request cannot be made: {error}")))?;
+    let late = |what: &str| format!("{uri} {what} within {} s", time.as_secs());
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = match tokio::time::timeout(time, TcpStream::connect((bare, port))).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(SendError::Unreachable(format!("cannot connect to {uri}: {error}"))),
+        Err(_) => return Err(SendError::Unreachable(late("took no connection"))),
+    };
     let exchange = async {
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let stream = TcpStream::connect((bare, port))
-            .await
-            .map_err(|error| format!("cannot connect to {uri}: {error}"))?;
         let failed = |error: hyper::Error| format!("{uri} did not answer: {error}");
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
         let driver = tokio::spawn(connection);
@@ -145,8 +151,9 @@ pub(crate) async fn call(
         driver.abort();
         answered
     };
+    // A receiver that breaks off at one record may take the next.
     match tokio::time::timeout(time, exchange).await {
-        Ok(answered) => answered,
-        Err(_) => Err(format!("{uri} did not answer within {} s", time.as_secs())),
+        Ok(answered) => answered.map_err(SendError::NotTaken),
+        Err(_) => Err(SendError::NotTaken(late("did not answer"))),
     }
 }

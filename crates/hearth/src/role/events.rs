@@ -202,6 +202,9 @@ impl Events {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 /// Whose turn an event takes.
 fn lane(target: &Target) -> Lane {
     match target {

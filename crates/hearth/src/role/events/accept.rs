@@ -9,7 +9,7 @@ use super::{Events, FRESH_BYTES, count, lane};
 use crate::role::events::now;
 
 /// A place that is given back unless its event is on disk.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     events: &'a Events,
     lane: Lane,
     bytes: u64,
@@ -72,16 +72,33 @@ impl Events {
     }
 
     fn reserve(&self, event: &NewEvent) -> Result<Place<'_>, NotAccepted> {
-        let (lane, bytes) = (lane(&event.target), event.payload.len() as u64);
-        let mut state = self.lock();
-        if state.stopping {
+        if self.is_stopping() {
             return Err(NotAccepted::Stopping);
         }
-        state.dispatcher.reserve(&lane, bytes).map_err(|full| match full {
+        self.place(event).map_err(|full| match full {
             Full::Lane { .. } => NotAccepted::FunctionFull(full.to_string()),
             Full::Depth { .. } | Full::Bytes { .. } => NotAccepted::Full(full.to_string()),
-        })?;
+        })
+    }
+
+    fn place(&self, event: &NewEvent) -> Result<Place<'_>, Full> {
+        let (lane, bytes) = (lane(&event.target), event.payload.len() as u64);
+        self.lock().dispatcher.reserve(&lane, bytes)?;
         Ok(Place { events: self, lane, bytes })
+    }
+
+    /// Of what follows from an event, that for which there is room, with its places. The rest is dropped: nobody waits
+    /// for it who could be told to come again.
+    pub(super) fn with_places(&self, follow: Vec<NewEvent>) -> (Vec<NewEvent>, Vec<Place<'_>>) {
+        let room = |event: NewEvent| match self.place(&event) {
+            Ok(place) => Some((event, place)),
+            Err(full) => {
+                count(&self.counts.dropped);
+                tracing::warn!(to = %lane(&event.target), %full, "what follows from an event is dropped");
+                None
+            }
+        };
+        follow.into_iter().filter_map(room).unzip()
     }
 
     /// Drops the events of a function that is gone.

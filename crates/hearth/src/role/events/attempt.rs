@@ -43,6 +43,7 @@ impl Events {
         let verdict = self.lock().dispatcher.finished(now(), id, outcome);
         match verdict {
             Verdict::Finished => self.conclude(id, record, Condition::Success, failures + 1, answer).await,
+            Verdict::Dropped => self.finish(id, record, Vec::new()).await,
             Verdict::Exhausted { failures } => {
                 count(&self.counts.exhausted);
                 self.conclude(id, record, Condition::RetriesExhausted, failures, answer).await;
@@ -94,6 +95,11 @@ impl Events {
                 tracing::debug!(function = %id, request_id = %event.request_id, reason, "no slot for an event");
                 Outcome::Refused.into()
             }
+            EventRun::NotReady { reason } => {
+                count(&self.counts.refused);
+                tracing::debug!(function = %id, request_id = %event.request_id, reason, "an event's function cannot run");
+                Outcome::Lost.into()
+            }
             EventRun::Lost { reason } => {
                 count(&self.counts.lost);
                 tracing::warn!(function = %id, request_id = %event.request_id, reason, "an event is run again");
@@ -102,7 +108,7 @@ impl Events {
             EventRun::Gone => {
                 count(&self.counts.dropped);
                 tracing::warn!(function = %id, request_id = %event.request_id, "an event's function is gone");
-                Outcome::Done.into()
+                Outcome::Never.into()
             }
         }
     }
@@ -116,16 +122,20 @@ impl Events {
             Err(SendError::Never(reason)) => {
                 count(&self.counts.dropped);
                 tracing::error!(destination = arn, reason, "what can never be sent is dropped");
-                Outcome::Done.into()
+                Outcome::Never.into()
             }
-            Err(SendError::NotNow(reason)) => {
+            Err(SendError::NotTaken(reason)) => {
+                tracing::warn!(destination = arn, reason, "a record is not taken; tried again");
+                Outcome::Lost.into()
+            }
+            Err(SendError::Unreachable(reason)) => {
                 tracing::warn!(destination = arn, reason, "nothing can be sent there now; tried again");
                 Outcome::Refused.into()
             }
         }
     }
 
-    /// Takes an event out and keeps what follows from its end, in one.
+    /// Tells the end of an event, and takes it out.
     async fn conclude(
         &self,
         id: u64,
@@ -136,8 +146,15 @@ impl Events {
     ) {
         let end = End { condition, runs, answer: answer.as_ref() };
         let follow = self.follow(&record.event, &end).await;
+        self.finish(id, record, follow).await;
+    }
+
+    /// Takes an event out and keeps what follows from it as far as there is room, in one.
+    pub(super) async fn finish(&self, id: u64, record: EventRecord, follow: Vec<NewEvent>) {
+        let (follow, places) = self.with_places(follow);
         match self.store.finish(id, follow.clone()).await {
             Ok(ids) => {
+                drop(places);
                 for (id, event) in ids.into_iter().zip(follow) {
                     self.admit_fresh(id, event);
                 }

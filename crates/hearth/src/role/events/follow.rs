@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use super::{Events, count, now_ms};
 
+/// Events that may follow one from the other, as many as Lambda lets a function be run in a loop.
+const HOPS: u32 = 16;
+
 /// How an event ended.
 pub(super) struct End<'a> {
     pub(super) condition: Condition,
@@ -31,10 +34,10 @@ impl Events {
         let mut follow = Vec::new();
         if let Some(arn) = if success { &policy.on_success } else { &policy.on_failure } {
             let payload = record(event, &policy.arn, end).into();
-            follow.push(sent(&id.account, arn, payload, EventContext::default()));
+            follow.push(sent(&id.account, arn, payload, after(event, BTreeMap::new())));
         }
         if let Some(arn) = policy.dead_letter.as_ref().filter(|_| !success) {
-            let context = EventContext { attributes: attributes(event, end), ..EventContext::default() };
+            let context = after(event, attributes(event, end));
             follow.push(sent(&id.account, arn, event.payload.clone(), context));
         }
         if !success && follow.is_empty() {
@@ -44,7 +47,30 @@ impl Events {
                 "an event is given up, and its function has no place for failures"
             );
         }
-        follow
+        let mut kept = Vec::new();
+        for event in follow {
+            match next_in_loop(&event) {
+                Some(id) if !frontend.recursion_allowed(id).await => {
+                    count(&self.counts.dropped);
+                    tracing::warn!(function = %id, hops = HOPS, "events that follow from each other end here: a loop");
+                }
+                _ => kept.push(event),
+            }
+        }
+        kept
+    }
+}
+
+/// The context of what follows from an event.
+fn after(event: &NewEvent, attributes: BTreeMap<String, String>) -> EventContext {
+    EventContext { attributes, hops: event.context.hops.saturating_add(1), ..EventContext::default() }
+}
+
+/// The function that an event would run after so many others that it must be a loop.
+const fn next_in_loop(event: &NewEvent) -> Option<&FunctionId> {
+    match &event.target {
+        Target::Function { id, .. } if event.context.hops >= HOPS => Some(id),
+        _ => None,
     }
 }
 
@@ -114,6 +140,24 @@ fn target(account: &hearth_types::AccountId, arn: &str) -> Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_that_follow_from_each_other_end_after_sixteen() {
+        let account: hearth_types::AccountId = "123456789012".parse().unwrap();
+        let function = "arn:aws:lambda:us-east-1:123456789012:function:f";
+        let next = |arn: &str, event: &NewEvent| {
+            sent(&account, arn, event.payload.clone(), after(event, BTreeMap::new()))
+        };
+        let mut event = sent(&account, function, bytes::Bytes::new(), EventContext::default());
+        let mut runs = 0;
+        while next_in_loop(&event).is_none() {
+            runs += 1;
+            event = next(function, &event);
+        }
+        assert_eq!((runs, event.context.hops), (16, 16));
+        // Nothing follows from a record, so none is one too many.
+        assert!(next_in_loop(&next("arn:aws:hearth:::http/x", &event)).is_none());
+    }
 
     #[test]
     fn an_arn_is_a_function_or_somewhere_else() {
