@@ -71,14 +71,7 @@ impl Inner {
 impl Inner {
     /// Writes arguments and variables where the kernel looks for those that a process was started with.
     pub(super) fn restate(&self, process: &ProcessSpec) -> io::Result<()> {
-        let all = lock(&self.group).processes()?;
-        let others: Vec<_> = all.into_iter().filter(|pid| *pid != self.pid).collect();
-        let [pid] = others[..] else {
-            return Err(io::Error::other("it is not the only process of its sandbox"));
-        };
-        // Opened before it is looked at: whoever has the number later is not written to.
-        let memory = File::options().write(true).open(format!("/proc/{pid}/mem"))?;
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let (memory, stat) = only_beside(self.pid, || lock(&self.group).processes())?;
         let [arguments, variables] = places(&stat).ok_or(io::ErrorKind::InvalidData)?;
         let argv = process.argv.iter().flat_map(|argument| [argument.as_str(), "\0"]).collect::<String>();
         let line = |(name, value): (&String, &String)| format!("{name}={value}\0");
@@ -94,6 +87,23 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// The memory of the only process of a sandbox beside its first, and the kernel's line about it.
+fn only_beside(first: i32, processes: impl Fn() -> io::Result<Vec<i32>>) -> io::Result<(File, String)> {
+    let others =
+        || -> io::Result<Vec<i32>> { Ok(processes()?.into_iter().filter(|pid| *pid != first).collect()) };
+    let before = others()?;
+    let [pid] = before[..] else {
+        return Err(io::Error::other("it is not the only process of its sandbox"));
+    };
+    let memory = File::options().write(true).open(format!("/proc/{pid}/mem"))?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Asked again now that both are had: they are another's if it ended and its number was given away.
+    if others()? != before {
+        return Err(io::Error::other("it ended, or another began"));
+    }
+    Ok((memory, stat))
 }
 
 /// Where a process's arguments and variables are in its memory, as `/proc/PID/stat` says in its fields 48 to 51 (proc(5)).
@@ -156,4 +166,27 @@ fn attach(pidfd: BorrowedFd<'_>, attachments: &[Attachment]) -> Result<(), Creat
         moved.map_err(|error| step(&format!("attach {target}"))(error.into()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// What is found in a sandbox of which the kernel says one thing, and then another.
+    fn found(before: &[i32], after: &[i32]) -> io::Result<(File, String)> {
+        let asked = Cell::new(false);
+        only_beside(1, || Ok(if asked.replace(true) { after } else { before }.to_vec()))
+    }
+
+    #[test]
+    fn nothing_is_written_to_a_process_that_got_the_number_of_one_that_ended() {
+        let here = i32::try_from(std::process::id()).unwrap();
+        let (_, stat) = found(&[1, here], &[1, here]).unwrap();
+        assert!(stat.starts_with(&format!("{here} (")), "{stat}");
+        assert!(found(&[1, here], &[1]).is_err(), "it ended, and this process is another");
+        assert!(found(&[1, here], &[1, here, 2]).is_err());
+        assert!(found(&[1, here, 2], &[1, here]).is_err() && found(&[1], &[1]).is_err());
+    }
 }

@@ -151,6 +151,10 @@ impl Session {
         instance: &Arc<Instance>,
         path: &str,
     ) -> Result<(), Failure> {
+        // It is not to be seen, and can be had only while it is alone.
+        if let Some(waiting) = self.waiting.take() {
+            waiting.leave().await;
+        }
         let environment = environment::for_extension(&self.environment);
         let process = ProcessSpec { argv: vec![path.to_owned()], environment, working_directory: "/".into() };
         let name = file_name(path).to_owned();

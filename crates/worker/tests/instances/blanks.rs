@@ -4,7 +4,17 @@ use hearth_types::{EndReason, FunctionSpec, InstanceId};
 use hearth_worker::WorkerEvent;
 use libtest_mimic::Trial;
 
-use crate::world::{World, trial};
+use crate::extensions::with_extension;
+use crate::world::{WAITS, World, trial};
+
+/// An extension that says how many interpreters wait beside it.
+const LOOKER: &str = r"
+import glob
+lines = [open(path, 'rb').read() for path in glob.glob('/proc/[0-9]*/cmdline')]
+print('waiting beside it:', sum(b'WAITS' in line for line in lines), 'of', len(lines), flush=True)
+status, headers, body = call('POST', '/2020-01-01/extension/register', json.dumps({'events': []}), {'Lambda-Extension-Name': 'watcher'})
+call('GET', '/2020-01-01/extension/event/next', None, {'Lambda-Extension-Identifier': headers['lambda-extension-identifier']})
+";
 
 /// A blank that an instance can be made of.
 async fn ready_blank(world: &mut World, spec: &FunctionSpec) -> InstanceId {
@@ -74,5 +84,16 @@ pub(crate) fn trials() -> Vec<Trial> {
                 world
             },
         ),
+        trial("an_extension_does_not_see_the_interpreter_that_was_started_ahead", |mut world| async move {
+            let spec = with_extension(&world, &LOOKER.replace("WAITS", WAITS));
+            let blank = ready_blank(&mut world, &spec).await;
+            let id = world.create_of(Some(blank), spec);
+            assert!(matches!(world.event_of(id).await, WorkerEvent::InstanceReady { initialized: true, .. }));
+            assert_eq!(world.worker.metrics().instances_from_blanks, 1);
+            assert!(world.value(id, "1").await.is_string());
+            let log = world.log().await;
+            assert!(log.iter().any(|line| line.starts_with("waiting beside it: 0 of ")), "{log:#?}");
+            world
+        }),
     ]
 }

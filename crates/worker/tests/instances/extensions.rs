@@ -25,7 +25,7 @@ while True:
     print('done with', event['requestId'], flush=True)
 ";
 
-fn with_extension(world: &World, extension: &str) -> hearth_types::FunctionSpec {
+pub(crate) fn with_extension(world: &World, extension: &str) -> hearth_types::FunctionSpec {
     let code = world.code(&python("serve(lambda event, id, headers: id)"), 0o755);
     std::fs::create_dir_all(code.join("opt/extensions")).unwrap();
     write(&code.join("opt/extensions/watcher"), &python(extension), 0o755);
