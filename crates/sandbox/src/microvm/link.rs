@@ -366,10 +366,16 @@ pub(crate) struct Spawned {
 async fn pump(shared: Arc<Shared>, socket: Arc<UnixStream>, conversation: u64) {
     let mut buffer = vec![0; CHUNK];
     let violation = loop {
-        let interest = if shared.lock().mux.output().is_empty() {
-            Interest::READABLE
-        } else {
-            Interest::READABLE | Interest::WRITABLE
+        let interest = {
+            let state = shared.lock();
+            // What is left to be written is another conversation's, or nobody's: waiting until this socket takes it would be no wait.
+            if state.conversation != conversation || state.socket.is_none() {
+                return;
+            }
+            match state.mux.output().is_empty() {
+                true => Interest::READABLE,
+                false => Interest::READABLE | Interest::WRITABLE,
+            }
         };
         tokio::select! {
             ready = socket.ready(interest) => if ready.is_err() { break None },
