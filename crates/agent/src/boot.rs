@@ -28,7 +28,14 @@ pub(crate) fn early() -> Result<(), Failed> {
         let _ = fs::create_dir(target);
         step(&format!("mount {target}"), mount(kind, target, kind, MountFlags::empty(), None))?;
     }
+    overcommit()?;
     modules()
+}
+
+/// Whoever asks for memory gets it, and is ended by the limit of its group when it uses more than that: so it is in Lambda. By
+/// itself the kernel refuses what is more than the whole machine has.
+fn overcommit() -> Result<(), Failed> {
+    step("let memory be promised", fs::write("/proc/sys/vm/overcommit_memory", "1"))
 }
 
 /// Loads the initramfs's modules in the order of their names, and gives their memory back.

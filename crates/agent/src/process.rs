@@ -104,19 +104,18 @@ impl Processes {
         directory: &str,
     ) -> io::Result<(Pid, OwnedFd)> {
         let group = self.group.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
-        let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        if !program.contains('/') {
+        let path = argv.first().ok_or(io::ErrorKind::InvalidInput)?;
+        if !path.contains('/') {
             // No search along PATH: what is asked for is a path.
             return Err(io::ErrorKind::NotFound.into());
         }
         let (output, writer) = io::pipe()?;
         rustix::io::ioctl_fionbio(&output, true)?;
-        let mut command = Command::new(program);
-        command.args(arguments).env_clear();
-        command.envs(environment.iter().map(|pair| pair.split_once('=').unwrap_or((pair.as_str(), ""))));
+        let program = sys::Program::new(argv, environment)?;
+        let mut command = Command::new(path);
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let members = group.members.try_clone()?;
-        sys::before_exec(&mut command, members, group.open_files, directory.to_owned());
+        sys::on_spawn(&mut command, program, members, group.open_files, directory.to_owned());
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         Ok((pid.ok_or(io::ErrorKind::Other)?, output.into()))

@@ -4,6 +4,7 @@
     reason = "ioctls, vsock addresses, signal masks and the steps before exec have no safe form"
 )]
 
+use std::ffi::{CString, NulError};
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
@@ -24,6 +25,8 @@ const NETWORK_DEVICE: &[u8] = b"eth0";
 const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
 /// linux/random.h.
 const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
+/// Capabilities that a kernel can know: they are kept as the bits of a `u64`.
+const CAPABILITIES: libc::c_ulong = 64;
 /// linux/fs.h.
 const BLKFLSBUF: libc::Ioctl = 0x1261;
 
@@ -141,10 +144,61 @@ pub(crate) fn terminate_all() {
     unsafe { libc::kill(-1, libc::SIGTERM) };
 }
 
-/// Has a program start in the function's group, as its user, with no way to gain a privilege.
-pub(crate) fn before_exec(command: &mut Command, members: File, open_files: u64, directory: String) {
+/// What a process becomes.
+#[derive(Debug)]
+pub(crate) struct Program {
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Program {
+    /// By its path and arguments, and its variables as `name=value`. Text with a zero byte in it is refused.
+    pub(crate) fn new(arguments: &[String], environment: &[String]) -> io::Result<Self> {
+        let strings = |texts: &[String]| -> Result<Vec<_>, NulError> {
+            texts.iter().map(|text| CString::new(text.as_str())).collect()
+        };
+        Ok(Self { arguments: strings(arguments)?, environment: strings(environment)? })
+    }
+
+    /// Makes this process that program. It comes back only where the kernel refuses, and does nothing else then: the standard
+    /// library's way, `execvp`, hands a file that is no program to a shell.
+    fn become_it(&self) -> io::Error {
+        let pointers = |strings: &[CString]| -> Vec<_> {
+            strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+        };
+        let (argv, environment) = (pointers(&self.arguments), pointers(&self.environment));
+        let Some(program) = self.arguments.first() else { return io::ErrorKind::InvalidInput.into() };
+        // SAFETY: both lists end with null, and they and their strings outlive the call.
+        unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), environment.as_ptr()) };
+        io::Error::last_os_error()
+    }
+}
+
+/// Takes every capability out of the bounding set, so that no program ever gains one. Needs `CAP_SETPCAP`.
+fn empty_bounding_set() -> io::Result<()> {
+    for capability in 0..CAPABILITIES {
+        // SAFETY: sets an attribute of this process.
+        if let Err(error) = check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }.into()) {
+            // The first number that this kernel does not know ends the list.
+            return if error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(error) };
+        }
+    }
+    Ok(())
+}
+
+/// Has a command become a program of the function: in its group, as its user, with no way to gain a privilege. What the
+/// command itself names is never executed.
+pub(crate) fn on_spawn(
+    command: &mut Command,
+    program: Program,
+    members: File,
+    open_files: u64,
+    directory: String,
+) {
     let prepare = move || {
         (&members).write_all(b"0")?;
+        // While it is still root: an ordinary user may not.
+        empty_bounding_set()?;
         // SAFETY: system calls that change this process, which is about to become a program; the set is initialised.
         unsafe {
             libc::setsid();
@@ -160,7 +214,8 @@ pub(crate) fn before_exec(command: &mut Command, members: File, open_files: u64,
             libc::sigemptyset(&raw mut set);
             check(libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()).into())?;
         }
-        std::env::set_current_dir(&directory)
+        std::env::set_current_dir(&directory)?;
+        Err(program.become_it())
     };
     // SAFETY: single-threaded, so the child may do whatever this process may.
     unsafe { command.pre_exec(prepare) };
