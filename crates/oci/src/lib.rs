@@ -1,6 +1,6 @@
 //! Container images: what they are made of, where they are kept, and how they become directories.
 //!
-//! Everything in an image is hostile, and everything is named by what is in it. All of this blocks but [`pull`]; async callers use a
+//! Everything in an image is hostile, and everything is named by what is in it. All of this blocks but `pull`; async callers use a
 //! blocking thread.
 //!
 //! ```text

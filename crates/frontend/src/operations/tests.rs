@@ -101,10 +101,11 @@ At the same address, `POST /`, as far as tools for Lambda need them; anything el
 | IAM | CreateRole, GetRole, ListRoles, UpdateRole, UpdateRoleDescription, UpdateAssumeRolePolicy, DeleteRole, AttachRolePolicy, \
 DetachRolePolicy, ListAttachedRolePolicies, PutRolePolicy, GetRolePolicy, DeleteRolePolicy, ListRolePolicies, TagRole, UntagRole, \
 ListRoleTags, ListInstanceProfilesForRole | roles are kept and given back; their policies are neither read nor enforced, and a \
-function's role need not exist |
+function's role need not exist; a request has at most 1,000 parameters |
 | STS | GetCallerIdentity, AssumeRole | of the caller's own account; the credentials are nobody's |
 | CloudWatch Logs | DescribeLogGroups, DescribeLogStreams, GetLogEvents, FilterLogEvents | the newest 10,000 lines that Hearth \
-keeps of each function; filter patterns of words and phrases; a stream for each instance |
+keeps of each function; and 64 MiB of a group that many functions write to; pages of at most 1 MiB; two calls are answered at \
+once, others wait, and after 20 s get ThrottlingException; filter patterns of words and phrases; a stream for each instance |
 ";
 
 fn table() -> String {

@@ -39,8 +39,8 @@ Examples:
   hearth deploy app.tar --name app                      what `docker save` wrote; or oci:DIRECTORY
   hearth deploy . --memory 512 --env LEVEL=debug --tag hearth:idle-timeout=60")]
 pub(crate) struct DeployArgs {
-    /// A directory, a zip archive, or an image: HOST/REPOSITORY:TAG, what `docker save` wrote, oci:DIRECTORY[:TAG],
-    /// oci-archive:FILE[:TAG] or docker-archive:FILE[:TAG]
+    /// A directory, a zip archive, or an image: HOST/REPOSITORY:TAG, what `docker save` wrote, oci:DIRECTORY:TAG,
+    /// oci-archive:FILE:TAG or docker-archive:FILE:TAG, without :TAG where there is one image
     #[arg(value_name = "PATH|IMAGE")]
     what: Named,
     /// The function's name [default: the last part of the path or repository]
