@@ -2,11 +2,15 @@
 //!
 //! ```text
 //!  reserve --> admit --> waiting --next--> running --finished--> gone
-//!                           ^                 |
-//!                           +--- retry, no slot, lost
+//!                         |  ^               |
+//!                         |  +- retry, no slot, lost
+//!                         |
+//!                         +-- too old --> expiring --expired--> gone
+//!                                 ^          |
+//!                                 +- its end cannot be told
 //! ```
 //! Every lane that may start an event gets its turn before any gets a second. What waits past its age is given out
-//! as [`Step::Expire`], however long its lane's queue is.
+//! as [`Step::Expire`], however long its lane's queue is; so many at once, for after a long stop it may be all of them.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -28,6 +32,8 @@ pub struct Config {
     pub running: u32,
     /// Events of one lane that run at once.
     pub lane_running: u32,
+    /// Events that are too old whose end is told at once.
+    pub expiring: u32,
     /// Wait before the second attempt; twice that before the third.
     pub retry: Duration,
     /// First and longest wait of a lane that gets no slot.
@@ -86,7 +92,7 @@ pub enum Step {
         /// Attempts that failed before.
         failures: u32,
     },
-    /// It is too old; it is the caller's now.
+    /// It is too old: tell its end, then say [`Dispatcher::expired`].
     Expire {
         /// Which.
         id: u64,
@@ -171,11 +177,22 @@ struct Event {
     lane: usize,
     bytes: u64,
     accepted: Time,
-    expires: Time,
+    /// When its age is looked at: when it is too old, or later, if its end could not be told.
+    expiry: Time,
     failures: u32,
     losses: u32,
-    /// When it is due; nothing while it runs.
-    due: Option<Time>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Until it is due.
+    Waits(Time),
+    Runs,
+    /// And waits for its end to be told.
+    TooOld,
+    /// Its end is being told.
+    Expires,
 }
 
 /// All events of a Hearth, by number.
@@ -193,7 +210,10 @@ pub struct Dispatcher {
     /// When what waits gets too old.
     expiries: BTreeSet<(Time, u64)>,
     ages: BTreeSet<(Time, u64)>,
+    /// What waits for its end to be told, by how long it is too old.
+    too_old: VecDeque<u64>,
     running: u32,
+    expiring: u32,
     reserved: u64,
     bytes: u64,
 }
@@ -214,7 +234,9 @@ impl Dispatcher {
             alarms: BTreeSet::new(),
             expiries: BTreeSet::new(),
             ages: BTreeSet::new(),
+            too_old: VecDeque::new(),
             running: 0,
+            expiring: 0,
             reserved: 0,
             bytes: 0,
         }
@@ -261,7 +283,8 @@ impl Dispatcher {
         self.queues[at].bytes += new.bytes;
         self.bytes += new.bytes;
         let Pending { id, bytes, accepted, expires, due, failures, .. } = *new;
-        let event = Event { lane: at, bytes, accepted, expires, failures, losses: 0, due: None };
+        let state = State::Waits(due);
+        let event = Event { lane: at, bytes, accepted, expiry: expires, failures, losses: 0, state };
         self.events.insert(id, event);
         self.ages.insert((accepted, id));
         self.wait(now, id, due);
@@ -269,11 +292,8 @@ impl Dispatcher {
 
     /// What is to be done now, if anything is.
     pub fn next(&mut self, now: Time) -> Option<Step> {
-        if let Some((expires, id)) = self.expiries.first().copied()
-            && expires <= now
-        {
-            let event = self.take(now, id)?;
-            return Some(Step::Expire { id, failures: event.failures });
+        if let Some(step) = self.next_expired(now) {
+            return Some(step);
         }
         while let Some((at, lane)) = self.alarms.first().copied()
             && at <= now
@@ -298,16 +318,64 @@ impl Dispatcher {
             // Behind all others that are ready.
             self.arrange(now, at);
             let Some(event) = self.events.get_mut(&id) else { continue };
-            event.due = None;
-            self.expiries.remove(&(event.expires, id));
+            event.state = State::Runs;
+            self.expiries.remove(&(event.expiry, id));
             return Some(Step::Run { id, failures: event.failures });
         }
         None
     }
 
+    /// One that is too old, if there is one and not too many are being told of.
+    fn next_expired(&mut self, now: Time) -> Option<Step> {
+        while let Some((_, id)) = self.expiries.first().copied().filter(|(expiry, _)| *expiry <= now) {
+            self.expiries.pop_first();
+            let Some(event) = self.events.get_mut(&id) else { continue };
+            let at = event.lane;
+            let queue = &mut self.queues[at];
+            // From here on it cannot run, even if its turn to be told of is far.
+            if let State::Waits(due) = std::mem::replace(&mut event.state, State::TooOld) {
+                queue.waiting.remove(&(due, id));
+            }
+            queue.too_old += 1;
+            self.too_old.push_back(id);
+            self.arrange(now, at);
+        }
+        while self.expiring < self.config.expiring {
+            let id = self.too_old.pop_front()?;
+            // Unless its lane was forgotten since.
+            let Some(event) = self.events.get_mut(&id).filter(|event| event.state == State::TooOld) else {
+                continue;
+            };
+            event.state = State::Expires;
+            self.expiring += 1;
+            return Some(Step::Expire { id, failures: event.failures });
+        }
+        None
+    }
+
+    /// Takes note that the end of an event that was too old is told, or cannot be for now.
+    pub fn expired(&mut self, now: Time, id: u64, is_told: bool) {
+        let Some(event) = self.events.get_mut(&id).filter(|event| event.state == State::Expires) else {
+            return;
+        };
+        self.expiring = self.expiring.saturating_sub(1);
+        if is_told {
+            self.take(now, id);
+            return;
+        }
+        let (first, most) = self.config.refused;
+        let again = now + backoff(first, most, event.losses);
+        event.losses = event.losses.saturating_add(1);
+        event.expiry = again;
+        let queue = &mut self.queues[event.lane];
+        queue.too_old = queue.too_old.saturating_sub(1);
+        // It is never run: that it is too old is looked at first.
+        self.wait(now, id, again);
+    }
+
     /// Takes note of what came of an attempt.
     pub fn finished(&mut self, now: Time, id: u64, outcome: Outcome) -> Verdict {
-        let Some(event) = self.events.get_mut(&id).filter(|event| event.due.is_none()) else {
+        let Some(event) = self.events.get_mut(&id).filter(|event| event.state == State::Runs) else {
             return Verdict::Forgotten;
         };
         let at = event.lane;
@@ -358,9 +426,13 @@ impl Dispatcher {
         let ids: Vec<u64> =
             self.events.iter().filter(|(_, event)| event.lane == at).map(|(id, _)| *id).collect();
         for id in ids {
-            if self.events.get(&id).is_some_and(|event| event.due.is_none()) {
-                self.queues[at].running = self.queues[at].running.saturating_sub(1);
-                self.running = self.running.saturating_sub(1);
+            match self.events.get(&id).map(|event| event.state) {
+                Some(State::Runs) => {
+                    self.queues[at].running = self.queues[at].running.saturating_sub(1);
+                    self.running = self.running.saturating_sub(1);
+                }
+                Some(State::Expires) => self.expiring = self.expiring.saturating_sub(1),
+                Some(State::Waits(_) | State::TooOld) | None => {}
             }
             self.take(now, id);
         }
@@ -369,17 +441,19 @@ impl Dispatcher {
     /// When [`Self::next`] has something new to say, if nothing happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
+        let too_old =
+            (!self.too_old.is_empty() && self.expiring < self.config.expiring).then_some(Time::ZERO);
         let expiry = self.expiries.first().map(|(time, _)| *time);
         let alarm = self.alarms.first().map(|(time, _)| *time);
         let now = (!self.ready.is_empty() && self.running < self.config.running).then_some(Time::ZERO);
-        [expiry, alarm, now].into_iter().flatten().min()
+        [too_old, expiry, alarm, now].into_iter().flatten().min()
     }
 
     /// Sums over all lanes.
     #[must_use]
     pub fn totals(&self) -> Totals {
         Totals {
-            waiting: self.events.len() as u64 - u64::from(self.running).min(self.events.len() as u64),
+            waiting: (self.events.len() as u64).saturating_sub(u64::from(self.running)),
             running: self.running,
             bytes: self.bytes,
             oldest: self.ages.first().map(|(time, _)| *time),
@@ -398,7 +472,7 @@ impl Dispatcher {
             let queue = &self.queues[*at];
             LaneView {
                 lane: queue.lane.clone(),
-                waiting: queue.waiting.len() as u64,
+                waiting: queue.waiting.len() as u64 + queue.too_old,
                 running: queue.running,
                 bytes: queue.bytes,
                 next_due: queue.waiting.first().map(|(due, _)| *due),
@@ -434,9 +508,9 @@ impl Dispatcher {
     /// Has an event wait.
     fn wait(&mut self, now: Time, id: u64, due: Time) {
         let Some(event) = self.events.get_mut(&id) else { return };
-        event.due = Some(due);
+        event.state = State::Waits(due);
         let at = event.lane;
-        self.expiries.insert((event.expires, id));
+        self.expiries.insert((event.expiry, id));
         self.queues[at].waiting.insert((due, id));
         self.arrange(now, at);
     }
@@ -444,13 +518,17 @@ impl Dispatcher {
     /// Takes an event out, wherever it is.
     fn take(&mut self, now: Time, id: u64) -> Option<Event> {
         let event = self.events.remove(&id)?;
-        self.expiries.remove(&(event.expires, id));
+        self.expiries.remove(&(event.expiry, id));
         self.ages.remove(&(event.accepted, id));
         self.bytes = self.bytes.saturating_sub(event.bytes);
         let queue = &mut self.queues[event.lane];
         queue.bytes = queue.bytes.saturating_sub(event.bytes);
-        if let Some(due) = event.due {
-            queue.waiting.remove(&(due, id));
+        match event.state {
+            State::Waits(due) => {
+                queue.waiting.remove(&(due, id));
+            }
+            State::TooOld | State::Expires => queue.too_old = queue.too_old.saturating_sub(1),
+            State::Runs => {}
         }
         self.arrange(now, event.lane);
         self.tidy(event.lane);

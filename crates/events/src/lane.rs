@@ -38,6 +38,8 @@ pub(crate) struct Queue {
     /// What waits, by when it is due.
     pub(crate) waiting: BTreeSet<(Time, u64)>,
     pub(crate) running: u32,
+    /// Those that got too old, until their end is told.
+    pub(crate) too_old: u64,
     /// Events accepted but not yet on disk.
     pub(crate) reserved: u32,
     /// Of all of these, payloads on disk.
@@ -63,6 +65,7 @@ impl Queue {
             lane,
             waiting: BTreeSet::new(),
             running: 0,
+            too_old: 0,
             reserved: 0,
             bytes: 0,
             window: FIRST_WINDOW.min(most),
@@ -77,7 +80,8 @@ impl Queue {
 
     /// Events of any kind.
     pub(crate) fn depth(&self) -> u64 {
-        self.waiting.len() as u64 + u64::from(self.running) + u64::from(self.reserved)
+        let at_work = u64::from(self.running) + u64::from(self.reserved);
+        self.waiting.len() as u64 + self.too_old + at_work
     }
 
     /// When the next event may start; never while as many run as may.

@@ -109,7 +109,9 @@ impl<B: Backend> Core<B> {
         deleted.map_err(|error| ApiError::store(&error, &self.arn(&named.id)))?;
         self.cache.forget_routes(&named.id);
         self.urls.forget(&named.id, Some(&call.detail));
-        self.forget_policy(&named, &Qualifier::Alias(call.detail)).await;
+        let alias = Qualifier::Alias(call.detail);
+        self.forget_policy(&named, &alias).await;
+        self.forget_event_config(&named.id, &alias).await;
         self.provision(&named.id, &before).await?;
         Ok(empty(StatusCode::NO_CONTENT))
     }

@@ -49,7 +49,7 @@ pub trait Backend: Send + Sync + 'static {
     fn revision_replaced(&self, current: &RevisionId);
 
     /// The function is gone; so are its instances when they are idle.
-    fn function_deleted(&self, function: &FunctionId);
+    fn function_deleted(&self, function: &FunctionId, newest: u64);
 
     /// A function's reserved concurrency was read at start or changed; nothing if it has none.
     fn concurrency_reserved(&self, function: &FunctionId, reserved: Option<u32>);

@@ -188,6 +188,15 @@ impl<B: Backend> Core<B> {
         Ok(Subject { named, key, arn })
     }
 
+    /// Drops the configuration of a qualifier that is gone. What fails here, the next start does.
+    pub(crate) async fn forget_event_config(&self, id: &FunctionId, qualifier: &Qualifier) {
+        let key = key(id, qualifier.text().as_deref());
+        let kind = SettingKind::EventInvokeConfig;
+        if let Err(error) = self.backend.events().delete_setting(kind, &id.account, &key).await {
+            tracing::warn!(function = %id, %error, "how events of what was deleted are retried is still kept");
+        }
+    }
+
     fn kept_event_config(&self, subject: &Subject) -> Option<EventInvokeConfig> {
         let (kind, account) = (SettingKind::EventInvokeConfig, &subject.named.id.account);
         let document = self.backend.events().setting(kind, account, &subject.key)?;

@@ -305,11 +305,12 @@ impl<B: Backend> Core<B> {
             }
         }
         let _one_at_a_time = self.reserving.lock().await;
-        self.store.delete_function(&named.id).await.map_err(|error| ApiError::store(&error, &arn))?;
+        let newest = self.store.delete_function(&named.id).await;
+        let newest = newest.map_err(|error| ApiError::store(&error, &arn))?;
         self.cache.remove(&named.id);
         self.urls.forget(&named.id, None);
         let _ = self.hosts.set(&named.id, &[]);
-        self.backend.function_deleted(&named.id);
+        self.backend.function_deleted(&named.id, newest);
         let forgotten = self.backend.forget_events(&named.id).await;
         forgotten.map_err(|error| ApiError::store(&error, &arn))?;
         self.backend.concurrency_reserved(&named.id, None);

@@ -239,6 +239,7 @@ impl<B: Backend> Core<B> {
         self.store.delete_version(id, number).await.map_err(failed)?;
         let named = Named { id: id.clone(), qualifier: None };
         self.forget_policy(&named, &Qualifier::Published(number)).await;
+        self.forget_event_config(id, &Qualifier::Published(number)).await;
         self.cache.forget_routes(id);
         if before.contains_key(&number) {
             let record = self.record(id).await?;

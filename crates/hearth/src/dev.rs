@@ -221,11 +221,18 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
     let grace = DRAIN_GRACE.as_secs();
     eprintln!("hearth: stopping; requests in flight have {grace} s to finish (again to stop at once)");
     let _ = stop.send(true);
+    let drained = async {
+        let _ = tokio::time::timeout(DRAIN_GRACE, serving).await;
+        server.events.stop(DRAIN_GRACE).await;
+    };
     tokio::select! {
-        _ = tokio::time::timeout(DRAIN_GRACE, serving) => {}
-        () = stop_signals.next() => eprintln!("hearth: stopping at once"),
+        () = drained => {}
+        () = stop_signals.next() => {
+            eprintln!("hearth: stopping at once");
+            // The next start runs again what is running.
+            server.events.stop(Duration::ZERO).await;
+        }
     }
-    server.events.stop(DRAIN_GRACE).await;
     server.manager.stop();
     let mut ending = JoinSet::new();
     for (_, worker) in server.workers.iter() {

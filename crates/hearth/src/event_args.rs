@@ -42,6 +42,9 @@ pub(crate) struct EventArgs {
     http_destination: Vec<HttpDestination>,
 }
 
+/// Events that are too old whose end is told at once: their payloads are in memory.
+const EXPIRING: u32 = 16;
+
 impl EventArgs {
     pub(crate) fn config(&self) -> Config {
         Config {
@@ -51,6 +54,7 @@ impl EventArgs {
             running: self.event_running,
             // One function leaves some for the others.
             lane_running: (self.event_running * 3 / 4).max(1),
+            expiring: EXPIRING,
             retry: Duration::from_millis(self.event_retry_ms),
             refused: (Duration::from_millis(self.event_refused_ms), LONGEST_REFUSED),
         }

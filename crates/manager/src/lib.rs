@@ -14,6 +14,7 @@
 //! | `idle_times` | how long an instance is worth keeping, and when one will be needed |
 //! | `burst` | how many more requests are coming |
 //! | `start_health` | whether starts are worth trying |
+//! | `deleted` | which functions were deleted lately |
 //! | `blanks` | how many sandboxes are made ahead for each runtime, and which there are |
 //! | `list` | a linked list through the instances: order of use without allocation |
 //! | `manager` | the machine: acquire, release, events |
@@ -27,7 +28,8 @@
 //!
 //! Invariants, each held by a property test: no slot has two requests; no function and no account is over its limit;
 //! every acquire ends in exactly one lease, refusal or leaving; every instance started is ended or reported gone
-//! exactly once; no request waits while its revision has a free slot; when all is over, nothing is remembered.
+//! exactly once; no request waits while its revision has a free slot; when all is over, nothing is remembered but, for a
+//! while, which functions were deleted.
 //!
 //! Deliberately absent: which worker (placement's), what a revision is (the store's), whether a request may be tried
 //! again (the frontend's).
@@ -40,6 +42,7 @@
 
 mod blanks;
 mod burst;
+mod deleted;
 mod idle_times;
 mod instance;
 mod ledger;

@@ -25,6 +25,7 @@ use hearth_types::{
 use slotmap::{Key, KeyData, SlotMap};
 
 use crate::blanks::Blanks;
+use crate::deleted::Deleted;
 use crate::instance::{Instance, InstanceKey};
 use crate::ledger::Ledger;
 use crate::list::{List, Order};
@@ -68,6 +69,7 @@ pub struct Manager {
     owed: usize,
     timers: BTreeSet<(Time, Timer)>,
     blanks: Blanks,
+    deleted: Deleted,
     savings: Savings,
 }
 
@@ -104,6 +106,7 @@ impl Manager {
             owed: 0,
             timers: BTreeSet::new(),
             blanks: Blanks::new(config.blanks),
+            deleted: Deleted::default(),
             savings: Savings::default(),
             config,
         }
@@ -169,7 +172,9 @@ impl Manager {
             Event::WorkerDraining { worker } => self.drain_worker(now, &worker, actions),
             Event::WaiterLeft { wait } => self.waiter_left(now, wait),
             Event::RevisionReplaced { revision } => self.revision_replaced(now, &revision, actions),
-            Event::FunctionDeleted { function } => self.function_deleted(now, &function, actions),
+            Event::FunctionDeleted { function, newest } => {
+                self.function_deleted(now, &function, newest, actions);
+            }
             Event::ConcurrencyReserved { function, reserved } => {
                 let key = self.ledger.open(&function);
                 self.ledger.reserve(key, reserved);
@@ -244,7 +249,10 @@ impl Manager {
         let function = self.ledger.open(&version.function);
         let entry = &mut self.ledger.functions[function];
         let outdated = entry.newest.get(&version.version).is_some_and(|newest| number < newest);
-        let retired = outdated.then_some(EndReason::Replaced);
+        let retired = match self.deleted.has(&spec.revision) {
+            true => Some(EndReason::FunctionDeleted),
+            false => outdated.then_some(EndReason::Replaced),
+        };
         let mut pool = Pool::new(function, Arc::clone(spec), retired);
         // A revision goes on from what the one before it has learned.
         let before = entry.pools.range((version.version, 0)..(version.version, *number)).next_back();

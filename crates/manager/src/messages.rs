@@ -171,6 +171,8 @@ pub enum Event {
     FunctionDeleted {
         /// The function.
         function: FunctionId,
+        /// The number of its newest revision: a request for this one or an older one is late.
+        newest: u64,
     },
     /// A function's reserved concurrency was read or changed. A request's spec says the same, so this is needed
     /// only for functions that have not been called since, whose reservation others of the account must feel.

@@ -102,11 +102,11 @@ pub trait Store: Documents + Layers {
         change: Change,
     ) -> BoxFuture<'_, Result<FunctionRecord, StoreError>>;
 
-    /// Removes a function with its versions, aliases and provisioned concurrency.
+    /// Removes a function with its versions, aliases and provisioned concurrency; answers the number of its newest revision.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], or the store failed.
-    fn delete_function<'a>(&'a self, id: &'a FunctionId) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn delete_function<'a>(&'a self, id: &'a FunctionId) -> BoxFuture<'a, Result<u64, StoreError>>;
 
     /// How many functions an account has, how much code, and how much concurrency is reserved.
     ///

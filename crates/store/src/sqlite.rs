@@ -169,12 +169,12 @@ impl Store for SqliteStore {
         }))
     }
 
-    fn delete_function<'a>(&'a self, id: &'a FunctionId) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn delete_function<'a>(&'a self, id: &'a FunctionId) -> BoxFuture<'a, Result<u64, StoreError>> {
         let (id, cache) = (id.clone(), Arc::clone(&self.cache));
         Box::pin(self.run("delete a function", move |connection| {
-            rows::delete(connection, &id)?;
+            let newest = rows::delete(connection, &id)?;
             cache.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
-            Ok(())
+            Ok(newest)
         }))
     }
 

@@ -11,6 +11,7 @@ const CONFIG: Config = Config {
     bytes: 10_000,
     running: 16,
     lane_running: 8,
+    expiring: 4,
     retry: Duration::from_secs(60),
     refused: (Duration::from_secs(1), Duration::from_secs(300)),
 };
@@ -134,9 +135,41 @@ fn what_is_too_old_is_given_out_however_long_its_queue_is() {
         dispatcher.finished(now, id, Outcome::Refused);
     }
     let old = now + AGE;
-    assert_eq!(dispatcher.next(old), Some(Step::Expire { id: 0, failures: 0 }));
-    assert_eq!(started(&mut dispatcher, old).len(), 19);
+    let mut told = Vec::new();
+    while told.len() < 20 {
+        assert_eq!(
+            dispatcher.next_deadline(),
+            Some(if told.is_empty() { now + Duration::from_secs(1) } else { Time::ZERO })
+        );
+        let ids = started(&mut dispatcher, old);
+        assert_eq!(ids.len(), 4, "so many at once");
+        assert!(started(&mut dispatcher, old).is_empty());
+        ids.iter().for_each(|id| dispatcher.expired(old, *id, true));
+        told.extend(ids);
+    }
+    assert_eq!(told, (0..20).collect::<Vec<_>>());
     assert_eq!(dispatcher.totals(), Totals::default());
+    assert!(dispatcher.lanes().is_empty());
+}
+
+#[test]
+fn an_end_that_cannot_be_told_is_told_later_and_the_event_does_not_run() {
+    let mut dispatcher = Dispatcher::new(CONFIG);
+    let accepted = Time::ZERO;
+    dispatcher.admit(accepted, &pending(1, "f", accepted));
+    let mut now = accepted + AGE;
+    for wait in [1, 2, 4] {
+        assert_eq!(dispatcher.next(now), Some(Step::Expire { id: 1, failures: 0 }));
+        assert_eq!(dispatcher.lanes()[0].waiting, 1);
+        dispatcher.expired(now, 1, false);
+        assert_eq!(dispatcher.next(now), None);
+        now = now + Duration::from_secs(wait);
+        assert_eq!(dispatcher.next_deadline(), Some(now));
+    }
+    assert_eq!(dispatcher.next(now), Some(Step::Expire { id: 1, failures: 0 }));
+    dispatcher.forget(now, &lane("f"));
+    dispatcher.expired(now, 1, false);
+    assert_eq!((dispatcher.totals(), dispatcher.next_deadline()), (Totals::default(), None));
 }
 
 #[test]
@@ -207,7 +240,7 @@ proptest! {
         arrivals in prop::collection::vec((0_u64..600, 0_usize..4), 1..120),
         outcomes in prop::collection::vec(outcome(), 1..400),
     ) {
-        let config = Config { running: 5, lane_running: 3, ..CONFIG };
+        let config = Config { running: 5, lane_running: 3, expiring: 2, ..CONFIG };
         let mut dispatcher = Dispatcher::new(config);
         let names = ["a", "b", "c", "d"];
         let mut arrivals: Vec<(u64, usize)> = arrivals;
@@ -215,7 +248,8 @@ proptest! {
         let mut arriving = arrivals.iter().enumerate().peekable();
         let mut outcomes = outcomes.iter().copied().cycle();
         let mut now = Time::ZERO;
-        let (mut running, mut ended): (Vec<u64>, BTreeMap<u64, u32>) = (Vec::new(), BTreeMap::new());
+        let (mut running, mut telling): (Vec<u64>, Vec<u64>) = (Vec::new(), Vec::new());
+        let mut ended: BTreeMap<u64, u32> = BTreeMap::new();
         for _ in 0..50_000 {
             while let Some((id, (at, name))) = arriving.next_if(|(_, (at, _))| Time::from_millis(at * 1_000) <= now) {
                 let accepted = Time::from_millis(at * 1_000);
@@ -227,11 +261,17 @@ proptest! {
                         prop_assert!(!running.contains(&id) && failures <= 2);
                         running.push(id);
                     }
-                    Step::Expire { id, .. } => *ended.entry(id).or_default() += 1,
+                    Step::Expire { id, .. } => telling.push(id),
                 }
             }
-            prop_assert!(running.len() <= 5);
+            prop_assert!(running.len() <= 5 && telling.len() <= 2);
             prop_assert!(dispatcher.lanes().iter().all(|lane| lane.running <= 3));
+            if let Some(id) = telling.pop() {
+                let is_told = outcomes.next().unwrap() == Outcome::Done;
+                dispatcher.expired(now, id, is_told);
+                *ended.entry(id).or_default() += u32::from(is_told);
+                continue;
+            }
             if let Some(id) = running.pop() {
                 let outcome = outcomes.next().unwrap();
                 match dispatcher.finished(now, id, outcome) {
@@ -252,6 +292,7 @@ proptest! {
                 None => break,
             }
         }
+        ended.retain(|_, times| *times > 0);
         prop_assert_eq!(ended.len(), arrivals.len());
         prop_assert!(ended.values().all(|times| *times == 1));
         prop_assert_eq!(dispatcher.totals(), Totals::default());

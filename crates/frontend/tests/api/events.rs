@@ -114,3 +114,28 @@ async fn a_deleted_function_leaves_no_event_and_no_config_behind() {
     server.settled("f").await;
     assert_eq!(server.call("GET", path, "", b"").await.status, 404);
 }
+
+#[tokio::test]
+async fn an_alias_or_a_version_takes_its_config_with_it() {
+    let server = with_function().await;
+    let function = "/2015-03-31/functions/f";
+    for again in [false, true] {
+        let version = server.call("POST", &format!("{function}/versions"), "", b"").await.json();
+        let version = version["Version"].as_str().unwrap().to_owned();
+        let alias = json!({"Name": "live", "FunctionVersion": version}).to_string();
+        assert_eq!(
+            server.call("POST", &format!("{function}/aliases"), "", alias.as_bytes()).await.status,
+            201
+        );
+        for qualifier in ["live", &version] {
+            let path = format!("/2019-09-25/functions/f/event-invoke-config?Qualifier={qualifier}");
+            assert_eq!(server.call("GET", &path, "", b"").await.status, 404, "{qualifier} {again}");
+            assert_eq!(server.call("PUT", &path, "", br#"{"MaximumRetryAttempts": 1}"#).await.status, 200);
+        }
+        assert_eq!(server.call("DELETE", &format!("{function}/aliases/live"), "", b"").await.status, 204);
+        let path = format!("{function}?Qualifier={version}");
+        assert_eq!(server.call("DELETE", &path, "", b"").await.status, 204);
+    }
+    let listed = server.call("GET", "/2019-09-25/functions/f/event-invoke-config/list", "", b"").await.json();
+    assert_eq!(listed, json!({"FunctionEventInvokeConfigs": []}));
+}

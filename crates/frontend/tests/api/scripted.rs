@@ -187,7 +187,7 @@ impl Backend for Scripted {
             .push(format!("replaced {} {}", current.version.function.name, current.number));
     }
 
-    fn function_deleted(&self, function: &FunctionId) {
+    fn function_deleted(&self, function: &FunctionId, _newest: u64) {
         self.told.lock().unwrap().push(format!("deleted {}", function.name));
     }
 

@@ -143,8 +143,8 @@ impl Backend for LocalBackend {
         self.manager.revision_replaced(current.clone());
     }
 
-    fn function_deleted(&self, function: &FunctionId) {
-        self.manager.function_deleted(function.clone());
+    fn function_deleted(&self, function: &FunctionId, newest: u64) {
+        self.manager.function_deleted(function.clone(), newest);
         let (logs, function) = (self.workers.logs().clone(), function.clone());
         tokio::task::spawn_blocking(move || {
             if let Err(error) = logs.remove(&function) {

@@ -156,8 +156,8 @@ impl ManagerShell {
         self.tell(Event::RevisionReplaced { revision });
     }
 
-    pub(crate) fn function_deleted(&self, function: FunctionId) {
-        self.tell(Event::FunctionDeleted { function });
+    pub(crate) fn function_deleted(&self, function: FunctionId, newest: u64) {
+        self.tell(Event::FunctionDeleted { function, newest });
     }
 
     /// Sets how many requests at once a function has to itself, if it has a reservation.

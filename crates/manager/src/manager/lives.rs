@@ -333,7 +333,14 @@ impl Manager {
         }
     }
 
-    pub(super) fn function_deleted(&mut self, now: Time, function: &FunctionId, actions: &mut Vec<Action>) {
+    pub(super) fn function_deleted(
+        &mut self,
+        now: Time,
+        function: &FunctionId,
+        newest: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        self.deleted.note(now, function, newest);
         let Some(key) = self.ledger.find(function) else { return };
         self.ledger.reserve(key, None);
         let pools: Vec<_> = self.ledger.functions[key].pools.values().copied().collect();

@@ -215,7 +215,8 @@ impl Manager {
     /// Whether the revision is remembered as one of a deleted function: nothing that is late brings it back.
     pub(super) fn is_deleted(&self, revision: &RevisionId) -> bool {
         let pool = self.by_revision.get(revision).map(|&pool| &self.pools[pool]);
-        pool.is_some_and(|pool| pool.retired == Some(EndReason::FunctionDeleted))
+        self.deleted.has(revision)
+            || pool.is_some_and(|pool| pool.retired == Some(EndReason::FunctionDeleted))
     }
 
     /// Whoever waits has an instance that will serve it, or a start that waits for room.

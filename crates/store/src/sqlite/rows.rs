@@ -131,12 +131,14 @@ pub(super) fn check_unchanged(
     }
 }
 
-pub(super) fn delete(connection: &Connection, id: &FunctionId) -> Result<(), StoreError> {
-    let removed = connection
-        .prepare_cached("DELETE FROM function WHERE account = ? AND name = ?")
-        .and_then(|mut statement| statement.execute(params![id.account.as_str(), id.name]))
+pub(super) fn delete(connection: &Connection, id: &FunctionId) -> Result<u64, StoreError> {
+    let newest = connection
+        .prepare_cached("DELETE FROM function WHERE account = ? AND name = ? RETURNING revision")
+        .and_then(|mut statement| {
+            statement.query_row(params![id.account.as_str(), id.name], |row| row.get(0)).optional()
+        })
         .map_err(|error| failed("delete a function", error))?;
-    if removed == 0 { Err(StoreError::NotFound(id.clone())) } else { Ok(()) }
+    newest.ok_or_else(|| StoreError::NotFound(id.clone()))
 }
 
 pub(super) fn function(

@@ -67,7 +67,7 @@ pub(crate) async fn a_name_is_taken_until_it_is_deleted(store: &Arc<dyn Store>) 
     let again = store.create_function(new_function(record.id.clone(), 2)).await;
     assert!(matches!(again, Err(StoreError::Exists(taken)) if taken == record.id));
     assert_eq!(store.function(&record.id).await.unwrap().as_ref(), Some(&record));
-    store.delete_function(&record.id).await.unwrap();
+    assert_eq!(store.delete_function(&record.id).await.unwrap(), record.revision);
     assert_eq!(store.function(&record.id).await.unwrap(), None);
     assert!(matches!(store.delete_function(&record.id).await, Err(StoreError::NotFound(_))));
     assert!(matches!(store.update_function(record, Change::Bookkeeping).await, Err(StoreError::NotFound(_))));

@@ -42,11 +42,18 @@ impl Events {
         };
         let verdict = self.lock().dispatcher.finished(now(), id, outcome);
         match verdict {
-            Verdict::Finished => self.conclude(id, record, Condition::Success, failures + 1, answer).await,
-            Verdict::Dropped => self.finish(id, record, Vec::new()).await,
+            Verdict::Finished => {
+                let is_told = self.conclude(id, &record, Condition::Success, failures + 1, answer).await;
+                self.again_unless(is_told, id, &record);
+            }
+            Verdict::Dropped => {
+                let is_told = self.finish(id, Vec::new()).await;
+                self.again_unless(is_told, id, &record);
+            }
             Verdict::Exhausted { failures } => {
                 count(&self.counts.exhausted);
-                self.conclude(id, record, Condition::RetriesExhausted, failures, answer).await;
+                let is_told = self.conclude(id, &record, Condition::RetriesExhausted, failures, answer).await;
+                self.again_unless(is_told, id, &record);
             }
             // No attempt was lost, so nothing must be remembered; a restart tries it at once.
             Verdict::Waits { failures: now, .. } if now == failures => {}
@@ -60,12 +67,18 @@ impl Events {
     }
 
     pub(super) async fn expire(&self, id: u64, failures: u32) {
-        count(&self.counts.expired);
-        match self.load(id).await {
-            Ok(Some(record)) => self.conclude(id, record, Condition::EventAgeExceeded, failures, None).await,
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, id, "an event that got too old cannot be read"),
+        let is_told = match self.load(id).await {
+            Ok(Some(record)) => self.conclude(id, &record, Condition::EventAgeExceeded, failures, None).await,
+            Ok(None) => true,
+            Err(error) => {
+                tracing::error!(%error, id, "an event that got too old cannot be read");
+                false
+            }
+        };
+        if is_told {
+            count(&self.counts.expired);
         }
+        self.lock().dispatcher.expired(now(), id, is_told);
     }
 
     async fn run(&self, event: &NewEvent) -> Tried {
@@ -135,22 +148,22 @@ impl Events {
         }
     }
 
-    /// Tells the end of an event, and takes it out.
+    /// Tells the end of an event, and takes it out; whether that could be written.
     async fn conclude(
         &self,
         id: u64,
-        record: EventRecord,
+        record: &EventRecord,
         condition: Condition,
         runs: u32,
         answer: Option<(Answer, Version)>,
-    ) {
+    ) -> bool {
         let end = End { condition, runs, answer: answer.as_ref() };
         let follow = self.follow(&record.event, &end).await;
-        self.finish(id, record, follow).await;
+        self.finish(id, follow).await
     }
 
-    /// Takes an event out and keeps what follows from it as far as there is room, in one.
-    pub(super) async fn finish(&self, id: u64, record: EventRecord, follow: Vec<NewEvent>) {
+    /// Takes an event out and keeps what follows from it as far as there is room, in one; whether that could be written.
+    pub(super) async fn finish(&self, id: u64, follow: Vec<NewEvent>) -> bool {
         let (follow, places) = self.with_places(follow);
         match self.store.finish(id, follow.clone()).await {
             Ok(ids) => {
@@ -158,13 +171,21 @@ impl Events {
                 for (id, event) in ids.into_iter().zip(follow) {
                     self.admit_fresh(id, event);
                 }
+                true
             }
             Err(error) => {
-                // It is on disk as it was. To run it once more is what was promised; to lose it is not.
-                tracing::error!(%error, id, "the end of an event cannot be written; it is run again");
-                let again = u64::try_from(WRITE_AGAIN.as_millis()).unwrap_or(u64::MAX);
-                self.admit(id, &record.event, record.failures, now_ms().saturating_add(again));
+                tracing::error!(%error, id, "the end of an event cannot be written; it comes again");
+                false
             }
+        }
+    }
+
+    /// Has an event wait whose end could not be written. It is on disk as it was: to run it once more is what was promised; to
+    /// lose it is not.
+    fn again_unless(&self, is_told: bool, id: u64, record: &EventRecord) {
+        if !is_told {
+            let again = u64::try_from(WRITE_AGAIN.as_millis()).unwrap_or(u64::MAX);
+            self.admit(id, &record.event, record.failures, now_ms().saturating_add(again));
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use anyhow::Context;
 use hearth_events::Pending;
-use hearth_store::{Store, Target};
-use hearth_types::{FunctionId, Time};
+use hearth_store::{Setting, SettingKind, Store, Target};
+use hearth_types::{FunctionId, Time, Version};
 
 use super::{Events, lane, now};
 
@@ -48,7 +48,38 @@ impl Events {
             tracing::info!(%function, "dropping the events of a function that is gone");
             self.store.forget(function).await.context("cannot drop the events of a function that is gone")?;
         }
+        self.drop_settings_of_none(functions, &mut known).await?;
         Ok(count)
+    }
+
+    /// Drops how events are retried of functions, versions and aliases that are gone: a crash came between the two.
+    async fn drop_settings_of_none(
+        &self,
+        functions: &dyn Store,
+        known: &mut HashMap<FunctionId, bool>,
+    ) -> anyhow::Result<()> {
+        let unknown = "cannot look for what a setting of events belongs to";
+        let latest = Version::Latest.to_string();
+        for Setting { kind, account, key, .. } in self.store.all_settings(SettingKind::EventInvokeConfig) {
+            let (name, qualifier) = key.split_once(':').unwrap_or((&key, &latest));
+            let id = FunctionId { account: account.clone(), name: name.into() };
+            let exists = match known.get(&id) {
+                Some(exists) => *exists,
+                None => self.exists(functions, &id, known).await?,
+            };
+            let exists = exists
+                && match qualifier.parse() {
+                    _ if qualifier == latest => true,
+                    Ok(number) => functions.version(&id, number).await.context(unknown)?.is_some(),
+                    Err(_) => functions.alias(&id, qualifier).await.context(unknown)?.is_some(),
+                };
+            if !exists {
+                tracing::info!(function = %id, qualifier, "dropping how events are retried of what is gone");
+                let dropped = self.store.delete_setting(kind, &account, &key).await;
+                dropped.context("cannot drop a setting of events")?;
+            }
+        }
+        Ok(())
     }
 
     async fn exists(

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 
-use hearth_store::{EventContext, SqliteEvents};
+use hearth_store::{EventContext, Expected, Setting, SettingKind, SqliteEvents, SqliteStore};
 use hearth_types::RequestId;
 
 use super::*;
@@ -17,6 +17,7 @@ fn config(lane_depth: u64) -> Config {
         bytes: 1 << 20,
         running: 16,
         lane_running: 8,
+        expiring: 4,
         retry: Duration::from_secs(60),
         refused: (Duration::from_secs(60), Duration::from_secs(300)),
     }
@@ -109,10 +110,49 @@ async fn what_follows_from_events_passes_no_bound() {
     let folder = tempfile::tempdir().unwrap();
     let events = events(&folder, config(2), 1);
     let id = events.store.accept(record("a!")).await.unwrap();
-    let ended = events.load(id).await.unwrap().unwrap();
-    events.finish(id, ended, vec![record("b!"), record("c!"), record("d!")]).await;
+    assert!(events.finish(id, vec![record("b!"), record("c!"), record("d!")]).await);
     assert_eq!(events.totals().waiting, 2);
     assert_eq!(events.counts.dropped.load(Ordering::Relaxed), 1);
     assert_eq!(events.store.heads(None, 10).await.unwrap().len(), 2);
     assert!(events.accept(record("e!")).await.is_err());
+}
+
+#[tokio::test]
+async fn what_got_too_old_in_a_long_stop_is_told_of_piece_by_piece() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteEvents::open(&folder.path().join("events.db")).unwrap();
+    for _ in 0..20 {
+        store.accept(NewEvent { expires_ms: 1, ..record("a!") }).await.unwrap();
+    }
+    drop(store);
+    let events = events(&folder, config(100), 1);
+    let functions = SqliteStore::open(&folder.path().join("hearth.db")).unwrap();
+    assert_eq!(events.recover(&functions).await.unwrap(), 20);
+    let (steps, _) = events.steps();
+    assert_eq!(steps.len(), 4);
+    for step in steps {
+        events.carry_out(step).await;
+    }
+    work(&events).await;
+    assert_eq!(events.counts.expired.load(Ordering::Relaxed), 20);
+    assert_eq!(events.totals(), Totals::default());
+    assert_eq!(events.store.heads(None, 10).await.unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn a_start_drops_how_events_are_retried_of_what_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = events(&folder, config(100), 1);
+    let setting = Setting {
+        kind: SettingKind::EventInvokeConfig,
+        account: "123456789012".parse().unwrap(),
+        key: "gone:$LATEST".to_owned(),
+        generation: 0,
+        mark: 0,
+        body: "{}".to_owned(),
+    };
+    events.store.put_setting(setting, Expected::Any).await.unwrap();
+    let functions = SqliteStore::open(&folder.path().join("hearth.db")).unwrap();
+    events.recover(&functions).await.unwrap();
+    assert!(events.store.all_settings(SettingKind::EventInvokeConfig).is_empty());
 }

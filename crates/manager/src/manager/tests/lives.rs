@@ -106,13 +106,13 @@ fn a_late_request_for_a_replaced_revision_leaves_no_idle_instance_behind() {
 }
 
 #[test]
-fn a_deleted_functions_instances_end_and_its_late_requests_are_refused_while_it_lingers() {
+fn a_deleted_functions_instances_end_and_its_late_requests_are_refused() {
     let mut story = Story::new();
     let (busy, idle) = (story.cold(spec("f", 1)), story.cold(spec("f", 1)));
     story.give_back(&idle);
     story.take_actions();
-    story.event(Event::FunctionDeleted { function: function("f") });
-    story.event(Event::FunctionDeleted { function: function("f") });
+    story.event(Event::FunctionDeleted { function: function("f"), newest: 1 });
+    story.event(Event::FunctionDeleted { function: function("f"), newest: 1 });
     assert_eq!(story.ended(), [(idle.instance, EndReason::FunctionDeleted)]);
     assert_eq!(story.is_refused(spec("f", 1)), Refusal::FunctionDeleted);
     story.give_back(&busy);
@@ -121,6 +121,14 @@ fn a_deleted_functions_instances_end_and_its_late_requests_are_refused_while_it_
         story.event(Event::InstanceGone { instance: lease.instance });
     }
     story.assert_nothing_left();
+    assert_eq!(
+        story.is_refused(spec("f", 1)),
+        Refusal::FunctionDeleted,
+        "nor does one start an instance of it"
+    );
+    story.assert_nothing_left();
+    // Another of the same name.
+    story.waits(spec("f", 2));
 }
 
 #[test]

@@ -104,9 +104,9 @@ fn apply(world: &mut World, step: &Step) {
             world.event(Event::RevisionReplaced { revision });
         }
         Step::Delete { function } => {
+            let RevisionId { version, number: newest } = current(world, function);
             world.revisions[function] += 1;
-            let function = current(world, function).version.function;
-            world.event(Event::FunctionDeleted { function });
+            world.event(Event::FunctionDeleted { function: version.function, newest });
         }
         Step::Reserve { function, limit } => {
             let function = current(world, function).version.function;

@@ -144,7 +144,7 @@ fn instances_that_take_several_are_not_started_ahead_for_each_request() {
 fn a_late_request_for_a_deleted_function_brings_no_reservation_back() {
     let mut story = Story::new();
     let lease = story.cold(spec("f", 1));
-    story.event(Event::FunctionDeleted { function: function("f") });
+    story.event(Event::FunctionDeleted { function: function("f"), newest: 1 });
     let late = FunctionSpec { reserved_concurrency: Some(5), ..spec("f", 1) };
     assert_eq!(story.is_refused(late), Refusal::FunctionDeleted);
     story.give_back(&lease);

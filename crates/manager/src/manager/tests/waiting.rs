@@ -253,7 +253,7 @@ fn a_deleted_functions_requests_are_refused_and_its_starting_instances_ended() {
     let mut story = Story::new();
     let wait = story.waits(spec("f", 1));
     let [instance] = story.started()[..] else { panic!() };
-    story.event(Event::FunctionDeleted { function: function("f") });
+    story.event(Event::FunctionDeleted { function: function("f"), newest: 1 });
     assert_eq!(story.take_actions(), [Action::Refuse { wait, refusal: Refusal::FunctionDeleted }]);
     assert_eq!(story.state(instance), Some(InstanceState::Draining));
     story.placed(instance);

@@ -16,6 +16,7 @@ use hearth_types::{
 };
 
 use super::super::spec;
+use crate::deleted::KEEP;
 use crate::{Acquired, Action, Config, Event, Manager, WaitId};
 
 pub(super) const FUNCTIONS: usize = 5;
@@ -77,6 +78,8 @@ pub(super) struct World {
     pub(super) now: Time,
     /// The newest revision of each function.
     pub(super) revisions: [u64; FUNCTIONS],
+    /// When a function was deleted, and its newest revision then.
+    deleted: BTreeMap<FunctionId, (Time, u64)>,
     /// How many instances were found so far.
     pub(super) found: u64,
     instances: BTreeMap<InstanceId, Running>,
@@ -106,6 +109,7 @@ impl World {
             manager: Manager::new(config),
             now: Time::ZERO,
             revisions: [1; FUNCTIONS],
+            deleted: BTreeMap::new(),
             found: 0,
             instances: BTreeMap::new(),
             blanks: BTreeMap::new(),
@@ -132,6 +136,11 @@ impl World {
         if !self.stopping && acquired != Acquired::Refused(Refusal::FunctionDeleted) {
             self.reserve(&id, spec.reserved_concurrency);
         }
+        let late = self
+            .deleted
+            .get(&id)
+            .is_some_and(|(deleted, newest)| spec.revision.number <= *newest && self.now - *deleted <= KEEP);
+        assert!(!late || matches!(acquired, Acquired::Refused(Refusal::FunctionDeleted | Refusal::Stopping)));
         match acquired {
             Acquired::Leased(lease) => {
                 assert!(self.admits(&id, &before), "over a limit: {lease:?}");
@@ -269,7 +278,8 @@ impl World {
                 self.waits.remove(wait);
             }
             Event::ConcurrencyReserved { function, reserved } => self.reserve(function, *reserved),
-            Event::FunctionDeleted { function } => {
+            Event::FunctionDeleted { function, newest } => {
+                self.deleted.insert(function.clone(), (self.now, *newest));
                 self.reserve(function, None);
                 self.provisioned.retain(|revision, _| revision.version.function != *function);
             }

@@ -75,7 +75,7 @@ impl World {
                 let old = |old: &RevisionId| old.version == new.version && old.number < new.number;
                 assert!(!idle.any(|view| old(view.revision)), "idle though replaced");
             }
-            Event::FunctionDeleted { function } => {
+            Event::FunctionDeleted { function, .. } => {
                 assert!(!idle.any(|view| view.revision.version.function == *function), "idle though deleted");
                 assert!(!self.waits.values().any(|waits| waits.version.function == *function));
             }
