@@ -163,6 +163,12 @@ def static_echo():
 
 
 @pytest.fixture(scope="session")
+def static_server():
+    """An HTTP server that knows nothing of Lambda, as one static program."""
+    return static_program(ROOT / "tests/functions/rust-server", "rust-server")
+
+
+@pytest.fixture(scope="session")
 def static_lab():
     """The Rust function that draws random numbers, takes memory or exits, as one static program."""
     return static_program(ROOT / "tests/functions/rust-lab", "rust-lab")

@@ -97,6 +97,21 @@ pub(crate) struct ServerArgs {
 }
 
 impl ServerArgs {
+    /// Where a service of the server is reached: by its own name where that leads here, by a path elsewhere.
+    pub(crate) fn service_url(&self, name: &str) -> String {
+        let account = self.account.as_ref();
+        let endpoint = self.endpoint.trim_end_matches('/');
+        let port =
+            ["http://127.0.0.1", "http://localhost"].iter().find_map(|here| endpoint.strip_prefix(here));
+        match port.filter(|port| port.is_empty() || port.starts_with(':')) {
+            Some(port) => {
+                let account = account.map(|account| format!(".{account}")).unwrap_or_default();
+                format!("http://{name}{account}.localhost{port}/")
+            }
+            None => format!("{endpoint}/_/{name}/"),
+        }
+    }
+
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         Client::new(&self.endpoint, self.account.as_deref())
     }

@@ -17,10 +17,12 @@
 //! | `manifest`, `config` | documents, parsed within bounds |
 //! | `blobs` | content on disk |
 //! | `tar`, `unpack` | what a layer's archive may do |
+//! | `accounts` | whom an image's `USER` means |
 //! | `images` | an image made ready to run, and what of all this may be removed |
 //! | `repositories` | who has put what where |
 //! | `pull`, `receive` | how images come from other registries |
 
+mod accounts;
 mod blobs;
 mod config;
 mod digest;
@@ -34,6 +36,7 @@ mod repositories;
 mod tar;
 mod unpack;
 
+pub use accounts::{Account, Accounts};
 pub use blobs::{Blobs, Upload};
 pub use config::{ImageConfig, RunConfig};
 pub use digest::{Digest, InvalidDigest};

@@ -31,13 +31,14 @@
 //! | `init`, `setup`, `seccomp` | what a sandbox's first process does |
 //! | `sandbox` | a sandbox as the worker holds it |
 //! | `adapt` | a sandbox that was made ahead gets what its function asks for |
-//! | `scratch`, `root`, `overlay` | disks for `/tmp`, the root's skeleton, an image as the root |
+//! | `scratch`, `root`, `overlay`, `owners` | disks for `/tmp`, the root's skeleton, an image as the root, and whose its files are |
 //! | `protocol`, `channel` | what these processes say to each other |
 
 mod adapt;
 mod channel;
 mod init;
 mod overlay;
+mod owners;
 mod protocol;
 mod root;
 mod sandbox;
@@ -62,6 +63,7 @@ use crate::cgroup::{self, Hierarchies};
 use crate::driver::{BoxFuture, CreateError, Driver, Recovered, Sandbox, SandboxSpec};
 use crate::users::UserRanges;
 
+use owners::Owners;
 use sandbox::{ContainerSandbox, Registry};
 use scratch::ScratchDisks;
 use zygote_link::ZygoteLink;
@@ -110,6 +112,7 @@ struct Shared {
     /// What sandboxes with a network have as `/etc/resolv.conf`.
     resolv_conf: PathBuf,
     zygote: ZygoteLink,
+    owners: Owners,
     registry: Registry,
     closed: AtomicBool,
 }
@@ -160,6 +163,7 @@ impl Container {
             network,
             resolv_conf,
             zygote,
+            owners: Owners::default(),
             registry: Registry::default(),
             closed: AtomicBool::new(false),
         };

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hearth_network::NetworkError;
 use hearth_types::{Egress, InstanceId, Isolation};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -51,6 +52,22 @@ pub struct ImageRoot {
     /// How much may be written over the layers, bytes, on a disk that goes with the sandbox; `None` if the root is read-only
     /// and only `/tmp` can be written to, as in Lambda.
     pub writable_bytes: Option<u64>,
+    /// Who runs its programs; `None` for the sandbox's ordinary user, as with functions.
+    pub user: Option<ImageUser>,
+    /// Which ids of users and groups there are besides those below 1,000: those that the image's own `/etc/passwd` and `/etc/group`
+    /// name. As many as there is room for.
+    pub more_ids: Vec<u32>,
+}
+
+/// Who runs an image's programs. The root user has some power over what is the sandbox's own, and none over anything else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageUser {
+    /// Its number.
+    pub uid: u32,
+    /// Its first group.
+    pub gid: u32,
+    /// Further groups.
+    pub groups: Vec<u32>,
 }
 
 /// What a sandbox is made of and what it may use.
@@ -76,7 +93,7 @@ pub struct SandboxSpec {
     pub egress: Egress,
 }
 
-/// A program to start in a sandbox, as the sandbox's ordinary user.
+/// A program to start in a sandbox, as the sandbox's ordinary user or the one that its image is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSpec {
     /// Path in the sandbox of the executable, then its arguments. Never empty.

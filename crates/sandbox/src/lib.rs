@@ -14,8 +14,9 @@ mod users;
 
 pub use container::{Container, ContainerConfig, OpenError, ZYGOTE_ARGUMENT, zygote_main};
 pub use driver::{
-    BoxFuture, CreateError, Driver, Exit, ImageRoot, Io, MachineTimes, PauseError, Process, ProcessSpec,
-    ReadOnlyMount, Recovered, Restored, Root, Sandbox, SandboxSpec, Snapshotter, SpawnError, Stats,
+    BoxFuture, CreateError, Driver, Exit, ImageRoot, ImageUser, Io, MachineTimes, PauseError, Process,
+    ProcessSpec, ReadOnlyMount, Recovered, Restored, Root, Sandbox, SandboxSpec, Snapshotter, SpawnError,
+    Stats,
 };
 pub use microvm::{
     CloneMemory, FirecrackerVersion, MicroVm, MicroVmConfig, MicroVmError, NoFirecracker, VmmConfig,

@@ -1,5 +1,6 @@
 //! Ranges of user ids, one for each sandbox, shared with no other on the machine.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -8,8 +9,14 @@ use std::sync::{Mutex, PoisonError};
 
 /// First id of all ranges, above what distributions give to users and to other container tools (systemd.io/UIDS-GIDS).
 const FIRST: u32 = 0x7000_0000;
-/// Ids in a range: root's, the function's, and room.
+/// Ids in a range: root's, the function's, those of an image's system, and room for some that are greater.
 pub(crate) const RANGE: u32 = 1_024;
+/// Of these, so many are the same inside, counted from the range's first. The rest stands for ids that an image has besides.
+const PLAIN: u32 = 1_000;
+/// The kernel's names for nobody, which no map may have.
+const NOBODY_AT_ALL: u32 = u32::MAX - 1;
+/// See [`PLAIN`].
+const ROOM: usize = (RANGE - PLAIN) as usize;
 /// Ranges in a block; a block belongs to one hearth.
 const RANGES: u32 = 2_048;
 /// Blocks up to 0x7fff_ffff.
@@ -131,14 +138,50 @@ fn spread(device: u64, inode: u64) -> u32 {
     u32::try_from(device.wrapping_mul(5).wrapping_add(inode) % u64::from(ADDRESSED)).unwrap_or(0)
 }
 
+/// Which ids a sandbox has, and what they are on the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IdMap {
+    first: u32,
+    /// Those from [`PLAIN`] on, in order.
+    more: Vec<u32>,
+}
+
+// === impl IdMap ===
+
+impl IdMap {
+    /// Maps a range, with as many of `more` as there is room for.
+    pub(crate) fn new(first: u32, more: &[u32]) -> Self {
+        let fits = |id: &u32| (PLAIN..NOBODY_AT_ALL).contains(id);
+        let more: BTreeSet<u32> = more.iter().copied().filter(fits).take(ROOM).collect();
+        Self { first, more: more.into_iter().collect() }
+    }
+
+    /// What an id of the sandbox is on the machine, if it is one.
+    pub(crate) fn outside(&self, inside: u32) -> Option<u32> {
+        if inside < PLAIN {
+            return Some(self.first + inside);
+        }
+        let place = self.more.binary_search(&inside).ok()?;
+        Some(self.first + PLAIN + u32::try_from(place).ok()?)
+    }
+
+    fn lines(&self) -> String {
+        let mut lines = format!("0 {} {PLAIN}\n", self.first);
+        for (place, id) in (self.first + PLAIN..).zip(&self.more) {
+            lines.push_str(&format!("{id} {place} 1\n"));
+        }
+        lines
+    }
+}
+
 /// Writes the maps of a user namespace: a range for one that root made, the own id for any other.
-pub(crate) fn write_maps(pid: i32, first: u32, rootless: bool) -> io::Result<()> {
+pub(crate) fn write_maps(pid: i32, map: &IdMap, rootless: bool) -> io::Result<()> {
     let write = |file: &str, text: String| fs::write(format!("/proc/{pid}/{file}"), text);
     if !rootless {
-        write("uid_map", format!("0 {first} {RANGE}\n"))?;
-        return write("gid_map", format!("0 {first} {RANGE}\n"));
+        write("uid_map", map.lines())?;
+        return write("gid_map", map.lines());
     }
-    write("uid_map", format!("0 {first} 1\n"))?;
+    write("uid_map", format!("0 {} 1\n", map.first))?;
     write("setgroups", "deny".to_owned())?;
     write("gid_map", format!("0 {} 1\n", rustix::process::getegid().as_raw()))
 }
@@ -146,6 +189,22 @@ pub(crate) fn write_maps(pid: i32, first: u32, rootless: bool) -> io::Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_holds_the_ids_of_a_system_and_some_greater_ones_and_no_others() {
+        let map = IdMap::new(FIRST, &[65_534, 1_000, 993, 1_000, u32::MAX, NOBODY_AT_ALL]);
+        assert_eq!(
+            map.lines(),
+            format!("0 {FIRST} 1000\n1000 {} 1\n65534 {} 1\n", FIRST + 1_000, FIRST + 1_001)
+        );
+        assert_eq!(map.outside(993), Some(FIRST + 993));
+        assert_eq!(map.outside(65_534), Some(FIRST + 1_001));
+        assert_eq!([1_001, u32::MAX].map(|id| map.outside(id)), [None; 2]);
+        let many: Vec<u32> = (2_000..3_000).collect();
+        let map = IdMap::new(FIRST, &many);
+        assert_eq!(map.outside(2_023), Some(FIRST + RANGE - 1));
+        assert_eq!(map.outside(2_024), None);
+    }
 
     #[test]
     fn two_hearths_share_no_range() {
@@ -162,8 +221,7 @@ mod tests {
 
     #[test]
     fn hearths_with_a_run_folder_each_begin_at_different_blocks() {
-        let blocks: std::collections::BTreeSet<u32> =
-            (0..u64::from(ADDRESSED)).map(|next| spread(60 + next, 1)).collect();
+        let blocks: BTreeSet<u32> = (0..u64::from(ADDRESSED)).map(|next| spread(60 + next, 1)).collect();
         assert_eq!(blocks.len(), usize::try_from(ADDRESSED).unwrap());
         assert!(first_block() < ADDRESSED);
     }

@@ -15,6 +15,8 @@ mod adapt;
 mod conformance;
 #[path = "container/image.rs"]
 mod image;
+#[path = "container/image_users.rs"]
+mod image_users;
 #[path = "container/limits.rs"]
 mod limits;
 #[path = "container/pause.rs"]
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
     trials.extend(adapt::trials());
     trials.extend(walls::trials());
     trials.extend(image::trials());
+    trials.extend(image_users::trials());
     trials.extend(pause::trials());
     trials.extend(remains::trials());
     trials.extend(limits::trials());

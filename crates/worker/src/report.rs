@@ -7,7 +7,9 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use hearth_types::RequestId;
+use hearth_types::{HttpService, RequestId};
+
+use crate::failure::Failure;
 
 /// What came before the first invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +87,26 @@ pub(crate) fn init(duration: Duration, phase: &str, status: &str, kind: Option<&
     text
 }
 
+/// Why an HTTP service does not run.
+pub(crate) fn not_ready(service: &HttpService, failure: &Failure) -> String {
+    let reason = match (failure, &service.health) {
+        (Failure::TimedOut(after), None) => {
+            format!(
+                "nothing accepted connections on port {} within {:.2} s",
+                service.port,
+                after.as_secs_f64()
+            )
+        }
+        (Failure::TimedOut(after), Some(path)) => format!(
+            "{path} on port {} did not answer with a success within {:.2} s",
+            service.port,
+            after.as_secs_f64()
+        ),
+        (failure, _) => failure.reason(),
+    };
+    format!("The service is not ready: {reason}")
+}
+
 /// RESTORE_REPORT, with what failed if something did.
 pub(crate) fn restore(duration: Duration, failed: Option<(&str, Option<&str>)>) -> String {
     let mut text = format!("RESTORE_REPORT Restore Duration: {:.2} ms", ms(duration));
@@ -141,6 +163,16 @@ mod tests {
             "RESTORE_REPORT Restore Duration: 12.34 ms\tStatus: error\tError Type: Runtime.ExitError"
         );
         assert_eq!(start(request, "$LATEST"), format!("START RequestId: {request} Version: $LATEST"));
+        let mut service = HttpService { port: 80, health: None };
+        assert_eq!(
+            not_ready(&service, &Failure::TimedOut(Duration::from_secs(10))),
+            "The service is not ready: nothing accepted connections on port 80 within 10.00 s"
+        );
+        service.health = Some("/up".to_owned());
+        assert_eq!(
+            not_ready(&service, &Failure::TimedOut(Duration::from_secs(10))),
+            "The service is not ready: /up on port 80 did not answer with a success within 10.00 s"
+        );
         assert_eq!(
             init(Duration::from_micros(9_999_990), "init", "timeout", None),
             "INIT_REPORT Init Duration: 9999.99 ms\tPhase: init\tStatus: timeout"

@@ -121,6 +121,95 @@ def of_python(interpreter, client, app):
     return Image([base, code], config, compress=lambda data: data)
 
 
+DEBIAN = Path(__file__).resolve().parents[3] / ".cache/debian"
+BASE = ["libc6", "libcrypt1", "libssl3", "zlib1g", "base-passwd"]
+PYTHON = ["python3-minimal", "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "libexpat1", "libffi8", "libuuid1", "media-types"]
+
+
+def unpacked(packages, directory):
+    """Packages of Debian, unpacked with the owners and modes that they have, and a shell."""
+    for package in packages:
+        (archive,) = DEBIAN.glob(f"{package}_*.deb")
+        subprocess.run(["dpkg-deb", "-x", archive, directory], check=True)
+    if "base-passwd" in packages:
+        # Which a base system has as links, and its set-up puts in place.
+        for name in ["passwd", "group"]:
+            shutil.copy(directory / f"usr/share/base-passwd/{name}.master", directory / "etc" / name)
+        (directory / "bin").mkdir(exist_ok=True)
+        shutil.copy("/bin/busybox", directory / "bin/busybox")
+        (directory / "bin/sh").symlink_to("busybox")
+    shutil.rmtree(directory / "usr/share/doc", ignore_errors=True)
+    return directory
+
+
+def tree(directory):
+    """A layer of a directory as it is."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name in sorted(os.listdir(directory)):
+            archive.add(directory / name, name)
+    return buffer.getvalue()
+
+
+def own(path, uid, gid=None):
+    os.chown(path, uid, uid if gid is None else gid, follow_symlinks=False)
+
+
+def of_nginx(directory):
+    """Debian's nginx as its own image is: begins as root, listens on port 80, drops to www-data, logs to the standard streams."""
+    base, server = directory / "base", directory / "server"
+    unpacked(BASE, base)
+    unpacked(["nginx", "nginx-common", "libpcre2-8-0"], server)
+    (server / "etc/nginx/sites-enabled").mkdir(exist_ok=True)
+    (server / "etc/nginx/sites-enabled/default").symlink_to("/etc/nginx/sites-available/default")
+    (server / "var/www/html").mkdir(parents=True, exist_ok=True)
+    (server / "var/www/html/index.html").write_text("<h1>hello from nginx</h1>")
+    for name in ["var/lib/nginx", "var/log/nginx"]:
+        (server / name).mkdir(parents=True, exist_ok=True)
+    own(server / "var/log/nginx", 33, 4)
+    (server / "var/log/nginx").chmod(0o750)
+    (server / "var/log/nginx/access.log").symlink_to("/dev/stdout")
+    (server / "var/log/nginx/error.log").symlink_to("/dev/stderr")
+    (server / "run").mkdir(exist_ok=True)
+    config = {"Cmd": ["nginx", "-g", "daemon off;"], "StopSignal": "SIGQUIT", "ExposedPorts": {"80/tcp": {}}}
+    return Image([tree(base), tree(server)], config)
+
+
+def of_gunicorn(directory, app):
+    """Debian's gunicorn with an application, as a user that the image makes, with a folder that is that user's."""
+    base, server = directory / "base", directory / "server"
+    unpacked(BASE, base)
+    unpacked([*PYTHON, "gunicorn", "python3-gunicorn", "python3-pkg-resources"], server)
+    (server / "usr/bin/env").symlink_to("/bin/busybox")
+    code = directory / "code"
+    (code / "srv/data").mkdir(parents=True)
+    (code / "srv/app.py").write_text(app)
+    own(code / "srv/data", 10001)
+    (code / "srv/data").chmod(0o700)
+    (code / "etc").mkdir()
+    (code / "etc/passwd").write_text((base / "etc/passwd").read_text() + "app:x:10001:10001::/srv:/bin/sh\n")
+    config = {"Entrypoint": ["gunicorn", "--workers", "2", "--bind", "0.0.0.0:8000"], "Cmd": ["app:app"], "WorkingDir": "/srv", "User": "app"}
+    return Image([tree(base), tree(server), tree(code)], config)
+
+
+def of_node(directory, node, server):
+    """Node with all that it needs, as Docker's own image is: one that is started as root and steps down to `node` by its USER."""
+    listed = subprocess.run(["ldd", node], capture_output=True, text=True, check=True).stdout
+    libraries = {name.lstrip("/"): Path(name) for name in re.findall(r"(/\S+) \(0x", listed)}
+    trees = {name.lstrip("/"): name for name in ["/usr/share/nodejs"] if os.path.isdir(name)}
+    base = layer({"usr/local/bin/node": Path(node), **libraries}, trees)
+    home = directory / "home-layer"
+    (home / "home/node").mkdir(parents=True)
+    own(home / "home/node", 1000)
+    (home / "home/node").chmod(0o750)
+    (home / "etc").mkdir()
+    (home / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\n")
+    (home / "app").mkdir()
+    (home / "app/server.mjs").write_text(server)
+    config = {"Cmd": ["node", "server.mjs"], "WorkingDir": "/app", "User": "node", "Env": ["PATH=/usr/local/bin"]}
+    return Image([base, tree(home)], config, compress=lambda data: data)
+
+
 class Docker:
     """A Docker engine of a test's own."""
 

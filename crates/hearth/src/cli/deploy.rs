@@ -24,6 +24,8 @@ use crate::local_image::{LocalImage, Named};
 const PROVIDED: &str = "provided.al2023";
 /// A role that nobody needs to have: the API asks for one.
 const ROLE: &str = "arn:aws:iam::000000000000:role/hearth";
+/// The tag of functions that are servers.
+const HTTP_PORT: &str = "hearth:http-port";
 /// A server that does not settle a function in this time is stuck.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(120);
 const SETTLE_POLL: Duration = Duration::from_millis(50);
@@ -36,6 +38,7 @@ Examples:
   hearth deploy target/lambda/thumbnailer               what `cargo lambda build` made
   hearth deploy bundle.zip --name api --runtime python3.12 --handler app.main
   hearth deploy localhost:9000/app:v1                   an image that was pushed here, or in any registry
+  hearth deploy docker.io/library/nginx --http-port 80  an HTTP service
   hearth deploy app.tar --name app                      what `docker save` wrote; or oci:DIRECTORY
   hearth deploy . --memory 512 --env LEVEL=debug --tag hearth:idle-timeout=60")]
 pub(crate) struct DeployArgs {
@@ -76,6 +79,9 @@ pub(crate) struct DeployArgs {
     /// A tag; `hearth:*` tags are settings. May be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     tag: Vec<(String, String)>,
+    /// It is a server that listens on this port, not a function: the tag hearth:http-port
+    #[arg(long, value_name = "PORT")]
+    http_port: Option<u16>,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -253,7 +259,8 @@ fn common(args: &DeployArgs) -> Map<String, Value> {
 }
 
 fn tags(args: &DeployArgs) -> BTreeMap<String, String> {
-    args.tag.iter().cloned().collect()
+    let port = args.http_port.map(|port| (HTTP_PORT.to_owned(), port.to_string()));
+    args.tag.iter().cloned().chain(port).collect()
 }
 
 fn create(
@@ -266,7 +273,7 @@ fn create(
     config.insert("FunctionName".into(), json!(name));
     config.insert("Role".into(), json!(ROLE));
     config.insert("Code".into(), Value::Object(code));
-    if !args.tag.is_empty() {
+    if !tags(args).is_empty() {
         config.insert("Tags".into(), json!(tags(args)));
     }
     client.post_json("/2015-03-31/functions", &Value::Object(config))?.into_success("create the function")?;
@@ -288,7 +295,7 @@ fn update(
             .into_success("update the configuration")?;
         settled = settle(client, name)?;
     }
-    if !args.tag.is_empty() {
+    if !tags(args).is_empty() {
         let arn = settled["FunctionArn"].as_str().context("the server's answer has no FunctionArn")?;
         client
             .post_json(&format!("/2017-03-31/tags/{}", segment(arn)), &json!({ "Tags": tags(args) }))?
@@ -335,7 +342,11 @@ fn report(name: &str, config: &Value, args: &DeployArgs) -> anyhow::Result<ExitC
     println!("{}", config["FunctionArn"].as_str().unwrap_or(name));
     let account =
         args.server.account.as_ref().map(|account| format!(" --account {account}")).unwrap_or_default();
-    say(&format!("ready: hearth invoke {name} '{{}}'{account}"));
+    if tags(args).contains_key(HTTP_PORT) {
+        say(&format!("ready: curl {}", args.server.service_url(name)));
+    } else {
+        say(&format!("ready: hearth invoke {name} '{{}}'{account}"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hearth_image::ImageStore;
-use hearth_oci::{Digest, OciError, PullError, Puller, ReadyImage, Reference};
+use hearth_oci::{Accounts, Digest, OciError, PullError, Puller, ReadyImage, Reference};
 use hearth_runtimes::Catalog;
-use hearth_sandbox::{BoxFuture, ImageRoot, ReadOnlyMount, Root};
+use hearth_sandbox::{BoxFuture, ImageRoot, ImageUser, ReadOnlyMount, Root};
 use hearth_types::{BlankKind, FunctionSpec, RuntimeFamily};
 use hearth_worker::{Launch, LaunchAhead, LaunchError, Launcher};
 
@@ -80,7 +80,19 @@ fn start_image(image: ReadyImage, spec: &FunctionSpec) -> Result<Launch, LaunchE
     let working_directory = PathBuf::from(if directory.is_empty() { "/" } else { &directory });
     // As on Lambda, a function writes to /tmp only; a server of its own may write where its image lets it.
     let writable_bytes = spec.http.is_some().then_some(u64::from(spec.ephemeral_mb) << 20);
-    let root = Root::Image(ImageRoot { layers: image.layers, writable_bytes });
+    let accounts = Accounts::read(&image.layers);
+    let mut more_ids: Vec<u32> = accounts.ids().into_iter().collect();
+    // A function runs as the one user that all of them do, as on Lambda; a server as the one that its image names.
+    let user = match &spec.http {
+        None => None,
+        Some(_) => {
+            let account = accounts.find(&run.user).map_err(|error| LaunchError::new(&error))?;
+            environment.entry("HOME".to_owned()).or_insert(account.home);
+            more_ids.splice(0..0, [account.uid, account.gid]);
+            Some(ImageUser { uid: account.uid, gid: account.gid, groups: account.groups })
+        }
+    };
+    let root = Root::Image(ImageRoot { layers: image.layers, writable_bytes, user, more_ids });
     Ok(Launch { root, argv, working_directory, environment, ..Launch::default() })
 }
 

@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 use super::protocol::MAX_MESSAGE_BYTES;
 
 /// Most descriptors that come with one message.
-const MAX_FDS: usize = 2;
+const MAX_FDS: usize = 4;
 
 /// Two connected ends; the second is for another process.
 pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -24,12 +24,19 @@ pub(super) const FUNCTION_GID: u32 = 990;
 /// function's user (SETGID, SETUID) and to empty its bounding set (SETPCAP).
 const INIT_CAPABILITIES: [u8; 4] = [5, 6, 7, 8];
 
+/// What the root user of an image keeps there: to give files away and pass over their modes (CHOWN, DAC_OVERRIDE, FOWNER, FSETID),
+/// to end what other users run (KILL) and to become them (SETGID, SETUID). It is what servers that begin as root need. SETPCAP is not among
+/// them: so nobody has all that PID 1 has, and PID 1 cannot be traced.
+const IMAGE_CAPABILITIES: [u8; 7] = [0, 1, 3, 4, 5, 6, 7];
+/// From which port on anybody may listen in a network namespace.
+const FIRST_OPEN_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+
 /// When the machine itself has no memory left, functions go before the worker and all else that is on it.
 const OOM_SCORE: &str = "900";
 
 /// The whole life of a sandbox's first process.
-pub(super) fn run(order: &Clone, worker: &OwnedFd, disks: setup::Disks, filter: &seccomp::Program) -> ! {
-    let result = set_up(order, worker, disks).and_then(|()| {
+pub(super) fn run(order: &Clone, worker: &OwnedFd, handed: setup::Handed, filter: &seccomp::Program) -> ! {
+    let result = set_up(order, worker, handed).and_then(|()| {
         let mut init = Init { order, worker, filter, running: HashMap::new() };
         init.serve().map_err(|error| setup::Failed { step: "serve the worker".into(), error })
     });
@@ -40,7 +47,7 @@ pub(super) fn run(order: &Clone, worker: &OwnedFd, disks: setup::Disks, filter: 
     std::process::exit(0)
 }
 
-fn set_up(order: &Clone, worker: &OwnedFd, disks: setup::Disks) -> Result<(), setup::Failed> {
+fn set_up(order: &Clone, worker: &OwnedFd, handed: setup::Handed) -> Result<(), setup::Failed> {
     step("bind the sandbox's life to the zygote's", sys::die_with_parent())?;
     step("reset signals", sys::default_signals())?;
     let _ = rustix::process::setsid();
@@ -49,9 +56,10 @@ fn set_up(order: &Clone, worker: &OwnedFd, disks: setup::Disks) -> Result<(), se
     if order.rootless {
         step("ask for a user map", channel::send(worker, &Report::NeedsMap, &[]))?;
         expect(worker, |answer| matches!(answer, Order::Mapped))?;
-        step("become root inside", sys::become_user(0, 0, false))?;
+        step("become root inside", sys::become_user(0, 0, None))?;
     }
-    setup::file_system(order, disks)?;
+    open_ports();
+    setup::file_system(order, handed)?;
     step("bring the loopback interface up", sys::loopback_up())?;
     let listener =
         step("listen for the Runtime API", TcpListener::bind(("127.0.0.1", setup::RUNTIME_API_PORT)))?;
@@ -61,13 +69,28 @@ fn set_up(order: &Clone, worker: &OwnedFd, disks: setup::Disks) -> Result<(), se
         step("enter a user namespace", setup::enter_user_namespace())?;
         step("ask for a user map", channel::send(worker, &Report::NeedsMap, &[]))?;
         expect(worker, |answer| matches!(answer, Order::Mapped))?;
-        step("become root inside", sys::become_user(0, 0, true))?;
+        step("become root inside", sys::become_user(0, 0, Some(&[])))?;
     }
-    step("bound capabilities", sys::limit_bounding_set(&INIT_CAPABILITIES))?;
-    step("give up capabilities", sys::set_capabilities(&INIT_CAPABILITIES))?;
+    let capabilities = [&INIT_CAPABILITIES[..], capabilities(order)].concat();
+    step("bound capabilities", sys::limit_bounding_set(&capabilities))?;
+    step("give up capabilities", sys::set_capabilities(&capabilities))?;
     // The kernel forgets it whenever a process changes what it may do.
     step("bind the sandbox's life to the zygote's", sys::die_with_parent())?;
     step("report", channel::send(worker, &Report::Ready, &[listener.as_fd()]))
+}
+
+/// What programs of a sandbox may do in their user namespace, which owns none of the others.
+fn capabilities(order: &Clone) -> &'static [u8] {
+    match order.image.as_ref().and_then(|image| image.user.as_ref()) {
+        Some(user) if user.uid == 0 && !order.rootless => &IMAGE_CAPABILITIES,
+        _ => &[],
+    }
+}
+
+/// Lets anybody listen on any port of this sandbox's network, as servers in images do. Where that is not for us to say, as in some containers, the lowest
+/// stay closed.
+fn open_ports() {
+    let _ = std::fs::write(FIRST_OPEN_PORT, "0");
 }
 
 fn expect(worker: &OwnedFd, wanted: impl Fn(&Order) -> bool) -> Result<(), setup::Failed> {
@@ -204,11 +227,15 @@ impl Init<'_> {
             sys::duplicate_to(streams.output.as_fd(), 2)?;
             sys::set_limit(libc::RLIMIT_NOFILE, self.order.open_files)?;
             sys::set_limit(libc::RLIMIT_CORE, 0)?;
-            sys::limit_bounding_set(&[])?;
+            let capabilities = capabilities(self.order);
+            sys::limit_bounding_set(capabilities)?;
             if !self.order.rootless {
-                sys::become_user(FUNCTION_UID, FUNCTION_GID, true)?;
+                let user = self.order.image.as_ref().and_then(|image| image.user.as_ref());
+                let (uid, gid, groups) = user
+                    .map_or((FUNCTION_UID, FUNCTION_GID, &[][..]), |user| (user.uid, user.gid, &user.groups));
+                sys::become_user(uid, gid, Some(groups))?;
             }
-            sys::set_capabilities(&[])?;
+            sys::set_capabilities(capabilities)?;
             std::env::set_current_dir(directory)?;
             sys::default_signals()?;
             sys::no_new_privileges()?;

@@ -6,16 +6,20 @@
 //! ```text
 //! writable disk (or none) | mount points | layers of the image, the uppermost first
 //! ```
+//!
+//! Each layer is mounted once more for the sandbox, with the owners of its files mapped into the sandbox's range of ids (idmapped mounts,
+//! Linux 5.19 for layers): what is root's in the image is the sandbox's root's, and on disk nothing changes. These mounts are made on
+//! the writable disk, or on a small one of memory, under the root itself, where the overlay hides them.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode};
+use rustix::fs::{CWD, Gid, Mode, Uid};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount, open_tree,
 };
 
 use super::protocol::{ImageLayers, Upper};
@@ -24,10 +28,30 @@ use super::setup::{Failed, step};
 /// What may be written is below these on its disk: overlayfs wants two directories of one file system.
 const UPPER: &str = "upper";
 const WORK: &str = "work";
+/// What has the places of layers, where nothing can be written.
+const PLACES: &CStr = c"mode=755,size=64k,nr_inodes=256";
 
-/// Mounts the image at `root`, an existing directory, with `disk` for what is written.
-pub(super) fn mount_image(root: &str, image: &ImageLayers, disk: Option<OwnedFd>) -> Result<(), Failed> {
-    let upper = upper(root, image.upper, disk)?;
+/// Mounts the image at `root`, an existing directory, with `disk` for what is written, and `owners` to say whose its files are.
+pub(super) fn mount_image(
+    root: &str,
+    image: &ImageLayers,
+    disk: Option<OwnedFd>,
+    owners: Option<OwnedFd>,
+) -> Result<(), Failed> {
+    let upper = upper(root, image, disk)?;
+    let mapped;
+    let image = match owners {
+        None => image,
+        Some(owners) => {
+            if !upper {
+                let flags = MountFlags::NOSUID | MountFlags::NODEV;
+                step("make places for layers", mount("tmpfs", root, "tmpfs", flags, Some(PLACES)))?;
+            }
+            let layers = step("map the owners of files", map_owners(root, &image.layers, owners.as_fd()))?;
+            mapped = ImageLayers { layers, ..image.clone() };
+            &mapped
+        }
+    };
     match overlay(root, image, upper) {
         // Linux before 6.5 knows layers in one text only.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -38,8 +62,8 @@ pub(super) fn mount_image(root: &str, image: &ImageLayers, disk: Option<OwnedFd>
 }
 
 /// Makes the directories for what is written, on a disk that is mounted under the root itself, where the overlay hides it.
-fn upper(root: &str, upper: Upper, disk: Option<OwnedFd>) -> Result<bool, Failed> {
-    match (upper, disk) {
+fn upper(root: &str, image: &ImageLayers, disk: Option<OwnedFd>) -> Result<bool, Failed> {
+    match (image.upper, disk) {
         (Upper::None, _) => return Ok(false),
         (Upper::Disk, Some(disk)) => {
             let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
@@ -61,7 +85,28 @@ fn upper(root: &str, upper: Upper, disk: Option<OwnedFd>) -> Result<bool, Failed
         let open = rustix::fs::chmod(&*path, Mode::from(0o755));
         step("make room for what is written", open)?;
     }
+    if image.owned {
+        // The root's own directory is that of what is written.
+        let (uid, gid) = (Uid::from_raw(image.root_id), Gid::from_raw(image.root_id));
+        let given = rustix::fs::chown(format!("{root}/{UPPER}"), Some(uid), Some(gid));
+        step("give the root away", given)?;
+    }
     Ok(true)
+}
+
+/// Mounts layers once more, with mapped owners, below `root`; where.
+fn map_owners(root: &str, layers: &[String], owners: BorrowedFd<'_>) -> io::Result<Vec<String>> {
+    let mut mapped = Vec::new();
+    for (number, layer) in layers.iter().enumerate() {
+        let place = format!("{root}/{number}");
+        std::fs::create_dir(&place)?;
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(CWD, layer.as_str(), clone)?;
+        super::sys::set_owners(tree.as_fd(), owners)?;
+        move_mount(&tree, "", CWD, place.as_str(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        mapped.push(place);
+    }
+    Ok(mapped)
 }
 
 fn overlay(root: &str, image: &ImageLayers, upper: bool) -> io::Result<()> {

@@ -2,11 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::driver::ImageUser;
+
 /// Largest message: an environment of 4 KiB, an argv, and room.
 pub(super) const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// From worker to zygote: make a sandbox. Comes with its control socket, and the mounts of the disks that it has: for `/tmp`, then
-/// for the root.
+/// From worker to zygote.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// Make a sandbox.
+    Sandbox(Box<Clone>),
+    /// Make a process that does nothing, in a user namespace of its own.
+    UserNamespace,
+}
+
+/// Make a sandbox. Comes with its control socket, and what it is handed: the mounts of the disks that it has, for `/tmp`, then for
+/// the root; then the user namespace that says whose its image's files are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Clone {
     /// Directory that becomes the root.
@@ -34,6 +45,12 @@ pub(super) struct ImageLayers {
     pub(super) upper: Upper,
     /// Whether who mounts them is not the machine's root; then layers say what they take away in names that anybody may set.
     pub(super) unprivileged: bool,
+    /// Whether a user namespace comes with the order, by which the owners of files are mapped.
+    pub(super) owned: bool,
+    /// Whom the root directory belongs to if it can be written to: the sandbox's root user, as numbered on the machine.
+    pub(super) root_id: u32,
+    /// Who runs its programs, if not the ordinary user.
+    pub(super) user: Option<ImageUser>,
 }
 
 /// Where writes to an image's root go.
@@ -47,7 +64,7 @@ pub(super) enum Upper {
     Memory(u64),
 }
 
-/// From zygote to worker, for each [`Clone`]; with a pidfd if it worked.
+/// From zygote to worker, for each [`Request`]; with a pidfd if it worked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Cloned {
     /// The new process.

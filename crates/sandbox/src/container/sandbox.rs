@@ -4,30 +4,32 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use hearth_network::Link;
-use hearth_types::Egress;
+use rustix::fs::{Gid, Uid};
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpSocket, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::protocol::{Clone as CloneOrder, ImageLayers, Order, Report, Upper};
+use super::init::{FUNCTION_GID, FUNCTION_UID};
+use super::protocol::{Order, Report};
 use super::{Shared, channel};
-use crate::cgroup::{Group, GroupLimits};
+use crate::cgroup::Group;
 use crate::driver::{
-    BoxFuture, CreateError, Exit, Io, PauseError, Process, ProcessSpec, Root, Sandbox, SandboxSpec,
-    SpawnError, Stats,
+    BoxFuture, CreateError, Exit, ImageRoot, Io, PauseError, Process, ProcessSpec, Root, Sandbox,
+    SandboxSpec, SpawnError, Stats,
 };
-use crate::users::{UserRanges, write_maps};
 
 mod connection;
+mod making;
 
 use connection::Counted;
+use making::Making;
+pub(super) use making::{binds, join_network};
 
 /// A set-up that takes longer hangs.
 const SET_UP_DEADLINE: Duration = Duration::from_secs(10);
@@ -55,6 +57,8 @@ pub(super) struct Inner {
     /// Of its first process.
     pub(super) pid: i32,
     pub(super) pidfd: AsyncFd<OwnedFd>,
+    /// Who runs its programs, as numbered on the machine; nobody in particular without root.
+    runs_as: Option<(u32, u32)>,
     listener: TcpListener,
     connections: Arc<Semaphore>,
     processes: Mutex<Processes>,
@@ -81,15 +85,6 @@ struct Processes {
     gone: bool,
 }
 
-/// A sandbox that is being made; dropped, it takes back what it has.
-struct Making {
-    shared: Arc<Shared>,
-    user_range: u32,
-    pid: i32,
-    pidfd: Option<OwnedFd>,
-    group: Option<Group>,
-}
-
 // === impl Registry ===
 
 impl Registry {
@@ -108,162 +103,6 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-// === impl Making ===
-
-impl Making {
-    /// Gives it the network that its function asks for.
-    async fn join_network(&self, egress: &Egress) -> Result<Option<Link>, CreateError> {
-        let gone = || CreateError::SetUp { reason: "it was not started".into() };
-        let pidfd = self.pidfd.as_ref().ok_or_else(gone)?;
-        join_network(&self.shared, self.user_range, pidfd, egress).await
-    }
-
-    /// Everything that blocks: clones the zygote, and limits the clone while it sets itself up.
-    fn start(shared: &Arc<Shared>, spec: &SandboxSpec, theirs: &OwnedFd) -> Result<Self, CreateError> {
-        let step = |step: &str| {
-            let step = step.to_owned();
-            move |source| CreateError::Step { step, source }
-        };
-        let user_range = shared.users.take().map_err(step("take a range of user ids"))?;
-        let mut making = Self { shared: Arc::clone(shared), user_range, pid: 0, pidfd: None, group: None };
-        let disk = match &shared.scratch {
-            Some(scratch) => Some(scratch.take(spec.scratch_bytes).map_err(step("make a disk for /tmp"))?),
-            None => None,
-        };
-        let (image, root_disk) = making.image(&spec.root)?;
-        let order = CloneOrder {
-            image,
-            root: shared.root.to_string_lossy().into_owned(),
-            binds: binds(shared, spec),
-            hostname: "sandbox".to_owned(),
-            open_files: u64::from(spec.open_files),
-            memory_scratch_bytes: disk.is_none().then_some(spec.scratch_bytes),
-            rootless: shared.rootless,
-        };
-        let mut fds = vec![theirs];
-        fds.extend(disk.iter().chain(&root_disk));
-        let (pid, pidfd) = shared.zygote.clone(&order, &fds).map_err(step("clone the zygote"))?;
-        making.pid = pid;
-        making.pidfd = Some(pidfd);
-        let group = Group::create(&shared.hierarchies, &spec.instance.to_string(), GroupLimits::of(spec))
-            .map_err(step("make cgroups"))?;
-        let attached = group.attach(pid);
-        making.group = Some(group);
-        match attached {
-            // It ended already: what it says of that comes out when it is listened to.
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
-            attached => attached.map_err(step("attach to cgroups"))?,
-        }
-        Ok(making)
-    }
-
-    /// The layers of an image's root, and the disk that is written to over them.
-    fn image(&self, root: &Root) -> Result<(Option<ImageLayers>, Option<OwnedFd>), CreateError> {
-        let Root::Image(image) = root else { return Ok((None, None)) };
-        let text = |path: &Path| path.to_string_lossy().into_owned();
-        let points = std::iter::once(text(&self.shared.image_points));
-        let layers = points.chain(image.layers.iter().map(|layer| text(layer))).collect();
-        let (upper, disk) = match (image.writable_bytes, &self.shared.scratch) {
-            (None, _) => (Upper::None, None),
-            (Some(bytes), None) => (Upper::Memory(bytes), None),
-            (Some(bytes), Some(scratch)) => {
-                let step = "make a disk for the root".to_owned();
-                let disk = scratch.take(bytes).map_err(|source| CreateError::Step { step, source })?;
-                (Upper::Disk, Some(disk))
-            }
-        };
-        Ok((Some(ImageLayers { layers, upper, unprivileged: self.shared.rootless }), disk))
-    }
-
-    /// Answers the set-up's questions until it is ready; what it listens on.
-    async fn finish(&self, control: &AsyncFd<OwnedFd>) -> Result<OwnedFd, CreateError> {
-        let broken = |reason: &str| CreateError::SetUp { reason: reason.to_owned() };
-        let tell = |order: &Order| {
-            channel::send(control.get_ref(), order, &[])
-                .map_err(|source| CreateError::Step { step: "speak to the set-up".into(), source })
-        };
-        if !self.shared.rootless {
-            // If it ended already, its report says why.
-            let _ = tell(&Order::Attached);
-        }
-        loop {
-            let report = channel::receive_async::<Report>(control).await;
-            let report =
-                report.map_err(|source| CreateError::Step { step: "hear from the set-up".into(), source })?;
-            match report {
-                Some((Report::NeedsMap, _)) => {
-                    write_maps(self.pid, self.user_range, self.shared.rootless)
-                        .map_err(|source| CreateError::Step { step: "write the user map".into(), source })?;
-                    tell(&Order::Mapped)?;
-                    if self.shared.rootless {
-                        tell(&Order::Attached)?;
-                    }
-                }
-                Some((Report::Ready, mut fds)) => {
-                    return fds.pop().ok_or_else(|| broken("it sent no socket"));
-                }
-                Some((Report::Failed { step, errno }, _)) => {
-                    return Err(CreateError::Step { step, source: io::Error::from_raw_os_error(errno) });
-                }
-                Some((
-                    Report::Spawned { .. }
-                    | Report::SpawnFailed { .. }
-                    | Report::Exited { .. }
-                    | Report::Socket
-                    | Report::NoSocket { .. },
-                    _,
-                )) => {
-                    return Err(broken("it spoke out of turn"));
-                }
-                None => return Err(broken("it ended early")),
-            }
-        }
-    }
-}
-
-/// Gives a sandbox the network that its function asks for.
-pub(super) async fn join_network(
-    shared: &Shared,
-    user_range: u32,
-    pidfd: &OwnedFd,
-    egress: &Egress,
-) -> Result<Option<Link>, CreateError> {
-    if *egress == Egress::None {
-        return Ok(None);
-    }
-    if shared.rootless {
-        return Err(CreateError::NoNetwork("links between network namespaces take root"));
-    }
-    let pidfd = pidfd.try_clone();
-    let pidfd = pidfd.map_err(|source| CreateError::Step { step: "watch the sandbox".into(), source })?;
-    let joined = shared.network.join(UserRanges::number(user_range), pidfd, egress).await;
-    joined.map(Some).map_err(CreateError::Network)
-}
-
-/// Directories and files of the host that it sees.
-pub(super) fn binds(shared: &Shared, spec: &SandboxSpec) -> Vec<(String, String)> {
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    let mounts = spec.mounts.iter().map(|mount| (text(&mount.source), text(&mount.target)));
-    let names =
-        (spec.egress != Egress::None).then(|| (text(&shared.resolv_conf), "/etc/resolv.conf".to_owned()));
-    mounts.chain(names).collect()
-}
-
-impl Drop for Making {
-    fn drop(&mut self) {
-        if let Some(pidfd) = self.pidfd.take() {
-            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-        }
-        if let Some(mut group) = self.group.take() {
-            // Off this thread: the processes need a moment to end.
-            std::thread::spawn(move || group.remove());
-        }
-        if self.pid != -1 {
-            self.shared.users.give_back(self.user_range);
-        }
-    }
-}
-
 // === impl ContainerSandbox ===
 
 impl ContainerSandbox {
@@ -278,6 +117,7 @@ impl ContainerSandbox {
         let control = super::sys::watch(ours).map_err(step("watch the control socket"))?;
         let for_start = Arc::clone(shared);
         let (scratch_bytes, egress, made_as) = (spec.scratch_bytes, spec.egress.clone(), spec.clone());
+        let (uid, gid) = user(&spec.root);
         let started = tokio::task::spawn_blocking(move || Making::start(&for_start, &spec, &theirs)).await;
         let mut making = started.map_err(|error| step("start the set-up")(io::Error::other(error)))??;
         prepare_scratch(shared, scratch_bytes);
@@ -296,12 +136,14 @@ impl ContainerSandbox {
             return Err(CreateError::SetUp { reason: "it was not started".into() });
         };
         making.pidfd = None;
+        let runs_as = making.ids.outside(uid).zip(making.ids.outside(gid)).filter(|_| !shared.rootless);
         let pid = std::mem::replace(&mut making.pid, -1);
         let inner = Arc::new(Inner {
             shared: Arc::clone(shared),
             control,
             pid,
             pidfd,
+            runs_as,
             listener,
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             processes: Mutex::default(),
@@ -313,6 +155,14 @@ impl ContainerSandbox {
         shared.registry.add(&inner);
         tokio::spawn(follow(Arc::clone(&inner)));
         Ok(Self { inner })
+    }
+}
+
+/// Who runs the programs.
+fn user(root: &Root) -> (u32, u32) {
+    match root {
+        Root::Image(ImageRoot { user: Some(user), .. }) => (user.uid, user.gid),
+        Root::Image(_) | Root::Host => (FUNCTION_UID, FUNCTION_GID),
     }
 }
 
@@ -392,6 +242,11 @@ impl Inner {
         let exec = |source| SpawnError::Exec { program: program.clone(), source };
         let (sender, output) = pipe::pipe().map_err(exec)?;
         let writer = sender.into_blocking_fd().map_err(exec)?;
+        if let Some((uid, gid)) = self.runs_as {
+            // Programs open /dev/stdout by its name, as whom they run.
+            let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+            rustix::fs::fchown(&writer, uid, gid).map_err(|error| exec(error.into()))?;
+        }
         let (starting, started) = oneshot::channel();
         let (exited, exit) = oneshot::channel();
         let number = {

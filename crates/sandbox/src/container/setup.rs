@@ -55,24 +55,27 @@ pub(super) fn step<T>(step: &str, result: Result<T, impl Into<io::Error>>) -> Re
     result.map_err(|error| Failed { step: step.to_owned(), error: error.into() })
 }
 
-/// Mounts of disks that come with an order.
+/// What comes with an order: mounts of disks, and the user namespace that says whose an image's files are.
 #[derive(Debug, Default)]
-pub(super) struct Disks {
+pub(super) struct Handed {
     pub(super) scratch: Option<OwnedFd>,
     pub(super) root: Option<OwnedFd>,
+    pub(super) owners: Option<OwnedFd>,
 }
 
-impl Disks {
+impl Handed {
     /// Tells them apart: each comes only if the order says so, in this order.
     pub(super) fn of(order: &Clone, mut fds: impl Iterator<Item = OwnedFd>) -> Self {
         let scratch = if order.memory_scratch_bytes.is_none() { fds.next() } else { None };
         let on_disk = order.image.as_ref().is_some_and(|image| image.upper == Upper::Disk);
-        Self { scratch, root: if on_disk { fds.next() } else { None } }
+        let root = if on_disk { fds.next() } else { None };
+        let owned = order.image.as_ref().is_some_and(|image| image.owned);
+        Self { scratch, root, owners: if owned { fds.next() } else { None } }
     }
 }
 
 /// Makes the root from its skeleton or image and goes there for good.
-pub(super) fn file_system(order: &Clone, disks: Disks) -> Result<(), Failed> {
+pub(super) fn file_system(order: &Clone, handed: Handed) -> Result<(), Failed> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     step("keep mounts to itself", mount_change("/", private))?;
     match &order.image {
@@ -82,7 +85,7 @@ pub(super) fn file_system(order: &Clone, disks: Disks) -> Result<(), Failed> {
             host_tree()?;
         }
         Some(image) => {
-            mount_image(&order.root, image, disks.root)?;
+            mount_image(&order.root, image, handed.root, handed.owners)?;
             step("enter the root", std::env::set_current_dir(&order.root))?;
         }
     }
@@ -93,7 +96,7 @@ pub(super) fn file_system(order: &Clone, disks: Disks) -> Result<(), Failed> {
     }
     devices()?;
     processes()?;
-    scratch_disk(order, disks.scratch)?;
+    scratch_disk(order, handed.scratch)?;
     step("name the host", rustix::system::sethostname(order.hostname.as_bytes()))?;
     step("change the root", rustix::process::pivot_root(".", "."))?;
     step("leave the old root", unmount(".", UnmountFlags::DETACH))?;

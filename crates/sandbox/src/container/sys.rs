@@ -105,18 +105,21 @@ pub(super) fn child_signals() -> io::Result<OwnedFd> {
     }
 }
 
-/// Clones this single-threaded process into new namespaces.
-pub(super) fn clone_namespaces(with_user: bool) -> io::Result<Cloned> {
+/// Clones this single-threaded process into the namespaces of a sandbox.
+pub(super) fn clone_sandbox(with_user: bool) -> io::Result<Cloned> {
+    let flags =
+        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    clone_namespaces(if with_user { flags | libc::CLONE_NEWUSER } else { flags })
+}
+
+/// Clones this single-threaded process into a user namespace.
+pub(super) fn clone_user_namespace() -> io::Result<Cloned> {
+    clone_namespaces(libc::CLONE_NEWUSER)
+}
+
+fn clone_namespaces(flags: libc::c_int) -> io::Result<Cloned> {
     let mut pidfd: libc::c_int = -1;
-    let mut flags = libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_PIDFD;
-    if with_user {
-        flags |= libc::CLONE_NEWUSER;
-    }
+    let flags = flags | libc::CLONE_PIDFD;
     // SAFETY: all zero is a valid clone_args.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = u64::from(flags.cast_unsigned());
@@ -202,12 +205,12 @@ pub(super) fn set_capabilities(keep: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Becomes another user for good, without further groups.
-pub(super) fn become_user(uid: u32, gid: u32, drop_groups: bool) -> io::Result<()> {
+/// Becomes another user for good; with `groups` for its further groups, or those that it had.
+pub(super) fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> io::Result<()> {
     // SAFETY: system calls that change this process's identity; raw, as it is single-threaded.
     unsafe {
-        if drop_groups {
-            check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()))?;
+        if let Some(groups) = groups {
+            check(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
         }
         check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
         check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
@@ -282,10 +285,23 @@ pub(super) fn set_mount_attributes(target: &str, recursive: bool) -> io::Result<
 
 /// The same for a mount that is attached nowhere, and all below it; nothing that is mounted elsewhere comes to it.
 pub(super) fn set_detached_attributes(mount: BorrowedFd<'_>) -> io::Result<()> {
+    set_detached(mount, None)
+}
+
+/// The same, and files belong to whom a user namespace says that their owners are.
+pub(super) fn set_owners(mount: BorrowedFd<'_>, owners: BorrowedFd<'_>) -> io::Result<()> {
+    set_detached(mount, Some(owners))
+}
+
+fn set_detached(mount: BorrowedFd<'_>, owners: Option<BorrowedFd<'_>>) -> io::Result<()> {
     // SAFETY: all zero is a valid mount_attr.
     let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
     attributes.attr_set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     attributes.propagation = libc::MS_PRIVATE;
+    if let Some(owners) = owners {
+        attributes.attr_set |= libc::MOUNT_ATTR_IDMAP;
+        attributes.userns_fd = u64::from(owners.as_raw_fd().cast_unsigned());
+    }
     // SAFETY: an open descriptor, an empty C string and a structure that outlive the call.
     check(unsafe {
         libc::syscall(

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
 use super::channel;
-use super::protocol::{Clone, Cloned};
-use super::setup::Disks;
+use super::protocol::{Clone, Cloned, Request};
+use super::setup::Handed;
 use super::{init, seccomp, sys};
 
 /// The hidden first argument that makes the program a zygote.
@@ -39,8 +39,12 @@ fn serve() -> io::Result<()> {
     rustix::process::setsid().ok();
     let filter = seccomp::compile().map_err(io::Error::other)?;
     // The worker waits for this: before it, a clone could outlive a worker that died at once.
-    while let Some((order, fds)) = channel::receive::<Clone>(&control)? {
-        match clone(&order, fds, &control, &filter) {
+    while let Some((request, fds)) = channel::receive::<Request>(&control)? {
+        let made = match request {
+            Request::Sandbox(order) => clone(&order, fds, &control, &filter),
+            Request::UserNamespace => user_namespace(),
+        };
+        match made {
             Ok((pid, pidfd)) => channel::send(&control, &Cloned::Pid(pid), &[pidfd.as_fd()])?,
             Err(error) => {
                 channel::send(&control, &Cloned::Failed(error.raw_os_error().unwrap_or(libc::EINVAL)), &[])?;
@@ -58,12 +62,27 @@ fn clone(
 ) -> io::Result<(i32, OwnedFd)> {
     let mut fds = fds.into_iter();
     let worker = fds.next().ok_or(io::ErrorKind::InvalidData)?;
-    match sys::clone_namespaces(order.rootless)? {
+    match sys::clone_sandbox(order.rootless)? {
         sys::Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
         sys::Cloned::Child => {
             let _unused: BorrowedFd<'_> = control.as_fd();
             sys::close_fd(CONTROL_FD);
-            init::run(order, &worker, Disks::of(order, fds), filter)
+            init::run(order, &worker, Handed::of(order, fds), filter)
+        }
+    }
+}
+
+/// A process that waits in a user namespace until the worker has what it wants of it, and kills it.
+fn user_namespace() -> io::Result<(i32, OwnedFd)> {
+    match sys::clone_user_namespace()? {
+        sys::Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        sys::Cloned::Child => {
+            let bound = sys::die_with_parent();
+            sys::close_fd(CONTROL_FD);
+            while bound.is_ok() {
+                rustix::event::pause();
+            }
+            std::process::exit(1)
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use super::channel;
-use super::protocol::{Clone, Cloned};
+use super::protocol::{Clone, Cloned, Request};
 use super::zygote::ZYGOTE_ARGUMENT;
 
 /// A zygote that can be asked from any thread, one question at a time.
@@ -26,7 +26,16 @@ impl ZygoteLink {
     }
 
     /// A new process as `order` says, with its pidfd. Blocks for as long as the kernel takes.
-    pub(super) fn clone(&self, order: &Clone, fds: &[&OwnedFd]) -> io::Result<(i32, OwnedFd)> {
+    pub(super) fn clone(&self, order: Clone, fds: &[&OwnedFd]) -> io::Result<(i32, OwnedFd)> {
+        self.request(&Request::Sandbox(Box::new(order)), fds)
+    }
+
+    /// A process in a user namespace of its own, which does nothing until it is killed.
+    pub(super) fn user_namespace(&self) -> io::Result<(i32, OwnedFd)> {
+        self.request(&Request::UserNamespace, &[])
+    }
+
+    fn request(&self, order: &Request, fds: &[&OwnedFd]) -> io::Result<(i32, OwnedFd)> {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let current = socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         match ask(current, order, fds) {
@@ -55,7 +64,7 @@ fn is_gone(error: &io::Error) -> bool {
     )
 }
 
-fn ask(socket: &OwnedFd, order: &Clone, fds: &[&OwnedFd]) -> io::Result<(i32, OwnedFd)> {
+fn ask(socket: &OwnedFd, order: &Request, fds: &[&OwnedFd]) -> io::Result<(i32, OwnedFd)> {
     let borrowed: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
     channel::send(socket, order, &borrowed)?;
     match channel::receive::<Cloned>(socket)? {

@@ -11,7 +11,7 @@ use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
 use crate::world::{World, shell, spec, trial};
 
 /// A static shell with all the small tools in it.
-const BUSYBOX: &str = "/bin/busybox";
+pub(crate) const BUSYBOX: &str = "/bin/busybox";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -59,7 +59,7 @@ const SEEN: &str = "cat /data/both; ls /data | grep -v both; [ ! -e /usr/bin/env
     ls /hidden";
 
 /// Two layers, the upper of which takes away a file and hides what a directory had.
-fn layers(directory: &Path) -> [PathBuf; 2] {
+pub(crate) fn layers(directory: &Path) -> [PathBuf; 2] {
     let (upper, lower) = (directory.join("layers/upper"), directory.join("layers/lower"));
     for path in ["bin", "data", "hidden"] {
         fs::create_dir_all(lower.join(path)).unwrap();
@@ -83,6 +83,7 @@ fn layers(directory: &Path) -> [PathBuf; 2] {
 }
 
 async fn image(world: &World, layers: &[PathBuf], writable_bytes: Option<u64>) -> Box<dyn Sandbox> {
-    let root = Root::Image(ImageRoot { layers: layers.to_vec(), writable_bytes });
+    let root =
+        Root::Image(ImageRoot { layers: layers.to_vec(), writable_bytes, user: None, more_ids: Vec::new() });
     world.driver.create(SandboxSpec { root, ..spec() }).await.unwrap()
 }

@@ -130,6 +130,10 @@ impl Instance {
         self.output.drain();
         let (status, kind) = status_of(failure);
         self.output.say(&report::init(after, phase, status, kind));
+        if let Some(service) = &self.spec.http {
+            // No caller is told: there is no answer of Lambda's that it could be in.
+            self.output.say(&report::not_ready(service, failure));
+        }
     }
 
     /// Starts extensions, then the runtime, unless they run already, until all have asked for work.
