@@ -6,6 +6,8 @@ with a boot; neither is the speed of hardware.
 
 import platform
 import re
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -31,8 +33,25 @@ START = (
 # What a hearth has on its machine: processes, folders of jails, control groups, mounts.
 LEFT = (
     "pgrep -x firecracker; pgrep -x jailer; pgrep -x hearth; ls /data/sandbox/cells/firecracker 2>/dev/null; "
-    "ls -d /sys/fs/cgroup/hearth/*/* 2>/dev/null; grep -E 'cells|hearth' /proc/mounts; true"
+    "ls -d /sys/fs/cgroup/hearth/*/* 2>/dev/null; grep -E 'cells|hearth' /proc/mounts; "
+    "nft list tables | grep hearth; ip -o link | grep hth; true"
 )
+# Another machine that the host is connected to, and the host's own address there.
+OUTSIDE, HOST, METADATA = "10.77.0.1", "10.77.0.2", "169.254.169.254"
+CONNECT = f"""
+ip netns add outside
+ip link add up0 type veth peer name down0 netns outside
+ip addr add {HOST}/24 dev up0; ip link set up0 up
+ip -n outside addr add {OUTSIDE}/24 dev down0; ip -n outside addr add {METADATA}/32 dev down0; ip -n outside link set down0 up
+ip route add {METADATA}/32 dev up0
+for place in {OUTSIDE}:8080 {OUTSIDE}:9090 {METADATA}:80; do
+  setsid ip netns exec outside rust-lab serve $place >/dev/null 2>&1 </dev/null &
+done
+setsid rust-lab serve 0.0.0.0:7000 >/dev/null 2>&1 </dev/null &
+until [ "$(bash -c 'cat </dev/tcp/{OUTSIDE}/9090')" = {HOST} ] && [ "$(bash -c 'cat </dev/tcp/{METADATA}/80')" = {HOST} ]; do sleep 0.1; done
+"""
+# How a connection ends that leads nowhere.
+NO_WAY = {"ConnectionRefused", "HostUnreachable", "NetworkUnreachable", "PermissionDenied"}
 
 
 class Hosted(Hearth):
@@ -68,10 +87,10 @@ class Hosted(Hearth):
 
 
 @pytest.fixture(scope="module")
-def host():
+def host(static_lab):
     for path in (FIRECRACKER / "firecracker", FIRECRACKER / "jailer", KERNELS):
         assert path.exists(), f"{path} is not there: run `make kernel`"
-    files = [(BINARY, "/usr/local/bin/hearth"), (FIRECRACKER, "/firecracker"), (KERNELS.resolve(), "/kernels")]
+    files = [(BINARY, "/usr/local/bin/hearth"), (FIRECRACKER, "/firecracker"), (KERNELS.resolve(), "/kernels"), (static_lab, "/usr/local/bin/rust-lab")]
     with TestHost(files, ports=[PORT], memory_mb=4096) as host:
         yield host
 
@@ -135,3 +154,52 @@ def test_a_version_starts_from_its_snapshot_on_firecracker(host, static_lab):
     assert len(set(drawn)) == len(drawn) == 10, "no two draw the same"
     server.stop()
     assert host.check(LEFT).strip() == ""
+
+
+def test_machines_of_firecracker_reach_what_their_function_may(host, static_lab):
+    """From a template, from a function's snapshot and after hibernation, each under an address of its own."""
+    host.check(CONNECT, 60)
+    server = Hosted(host, "--memory", "2048").ready()
+    client = server.client(read_timeout=200)
+    archive = archives.pack({"bootstrap": Path(static_lab).read_bytes()})
+
+    def create(name, egress, **more):
+        server.create(client, name, archive, "provided.al2023", "any", Timeout=60, Tags={"hearth:egress": egress}, **more)
+
+    def attempt(name, *places, **more):
+        value, answer = invoke(client, name, {"connect": places, "rest_ms": more.pop("rest_ms", 0)}, **more)
+        assert "FunctionError" not in answer, (value, tail(answer), server.log())
+        return value["own"], value["said"]
+
+    create("open", "all")
+    create("some", f"{OUTSIDE}:8080")
+    other, said = attempt("some", f"{OUTSIDE}:8080", f"{OUTSIDE}:9090")
+    assert said[0] == HOST and said[1] in NO_WAY, said
+    own, said = attempt("open", f"{OUTSIDE}:8080", f"{OUTSIDE}:9090")
+    assert said == [HOST] * 2 and own != other, "reached, and seen as its host"
+    gateway = str(IPv4Address(own) - 1)
+    never = [
+        f"{METADATA}:80", f"{HOST}:7000", f"{HOST}:{PORT}", f"10.0.2.15:{PORT}", f"{gateway}:{PORT}", f"{gateway}:7000",
+        f"{other}:9001", f"{other}:22", "224.0.0.1:80", f"127.0.0.1:{PORT}",
+    ]  # fmt: skip
+    _, outcomes = attempt("open", *never)
+    assert set(outcomes) <= NO_WAY, dict(zip(never, outcomes))
+
+    # One that hibernated finds its own address again.
+    [instance] = server.instances("open")
+    assert server.command("instance", "suspend", instance["instance"]).returncode == 0
+    wait_for(lambda: hibernating(server), lambda: f"it hibernates:\n{server.log()}", 30)
+    assert attempt("open", f"{OUTSIDE}:8080") == (own, [HOST])
+    assert [i["instance"] for i in server.instances("open")] == [instance["instance"]]
+
+    # What is saved has an address in it; each that is made from it is told its own.
+    create("saved", "all", SnapStart={"ApplyOn": "PublishedVersions"}, Publish=True)
+    state = lambda: client.get_function_configuration(FunctionName="saved", Qualifier="1")["State"]  # noqa: E731
+    assert wait_for(lambda: state() != "Pending" and state(), "the version is ready", 90) == "Active"
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: attempt("saved", f"{OUTSIDE}:8080", rest_ms=4000, Qualifier="1"), range(2)))
+    assert [said for _, said in both] == [[HOST]] * 2, both
+    assert len({own, other, *(address for address, _ in both)}) == 4, "no two have one address"
+
+    server.stop()
+    wait_for(lambda: not host.check(LEFT).strip(), lambda: f"nothing is left: {host.check(LEFT)}", 20)

@@ -24,7 +24,8 @@
 //! | `sys` | the links of machines |
 //!
 //! A machine's link has the same name, addresses and rules. Its other end is a descriptor (tap), which is the machine's network
-//! device's to read and write; the link goes when its VMM does.
+//! device's to read and write; the link goes when its VMM does. A VMM that opens its tap itself, by name, finds it in a room:
+//! a network namespace of its own in which the tap is bridged to a veth pair.
 
 mod nft;
 mod plan;
@@ -44,6 +45,7 @@ use hearth_types::Egress;
 pub use nft::{NftError, probe};
 use plan::Plan;
 pub use plan::PlanError;
+pub use route::TAP;
 
 /// Where the kernel says, and is told, whether this machine forwards packets.
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -106,9 +108,10 @@ pub struct Link {
 
 /// A machine's link, and what the machine is to set on its side.
 #[derive(Debug)]
-pub struct Tap {
-    /// The link's other end, for the VMM. The link goes when nobody has it open.
-    pub device: OwnedFd,
+pub struct MachineLink {
+    /// The link's other end, for the VMM: an open tap, or a network namespace with [`TAP`] in it. The link goes when nobody has
+    /// it open or is in it.
+    pub end: OwnedFd,
     /// The machine's address.
     pub address: Ipv4Addr,
     /// The worker's: its way out.
@@ -142,32 +145,33 @@ impl Network {
     pub async fn join(&self, number: u32, process: OwnedFd, egress: &Egress) -> Result<Link, NetworkError> {
         let plan = Plan::of(number)?;
         let (group, policy) = self.policy(&plan, egress).await?;
-        let joined = tokio::task::spawn_blocking(move || {
-            // A thread of its own: it leaves the worker's namespace for good.
-            let link = std::thread::Builder::new().name("network".to_owned());
-            let link = link.spawn(move || route::join(&plan, group, &process));
-            link.map(std::thread::JoinHandle::join)
-        });
-        let broke_off = || step("make a link")(io::Error::other("its thread broke off"));
-        match joined.await {
-            Ok(Ok(Ok(joined))) => joined?,
-            Ok(Err(error)) => return Err(step("start a thread")(error)),
-            Ok(Ok(Err(_))) | Err(_) => return Err(broke_off()),
-        }
+        in_a_thread(move || route::join(&plan, group, &process)).await?;
         Ok(Link { _policy: policy })
     }
 
-    /// Makes a link to what `egress` allows for a machine. `number` is the instance's, as with [`Self::join`].
+    /// Makes a link to what `egress` allows for a machine whose VMM is handed it open. `number` is the instance's, as with
+    /// [`Self::join`].
     ///
     /// # Errors
     /// The same, and a kernel without tap devices.
-    pub async fn tap(&self, number: u32, egress: &Egress) -> Result<Tap, NetworkError> {
+    pub async fn tap(&self, number: u32, egress: &Egress) -> Result<MachineLink, NetworkError> {
         let plan = Plan::of(number)?;
         let (group, policy) = self.policy(&plan, egress).await?;
-        let (address, gateway) = (plan.address, plan.gateway);
-        let made = tokio::task::spawn_blocking(move || route::tap(&plan, group)).await;
-        let device = made.map_err(|error| step("make a link")(io::Error::other(error)))??;
-        Ok(Tap { device, address, gateway, prefix: plan::LINK_PREFIX, link: Link { _policy: policy } })
+        let for_thread = plan.clone();
+        let end = in_a_thread(move || route::tap(&for_thread, group)).await?;
+        Ok(MachineLink::new(end, &plan, policy))
+    }
+
+    /// The same for one whose VMM opens it by its name, [`TAP`], in the network namespace that it is to be started in.
+    ///
+    /// # Errors
+    /// The same, and a kernel without bridges.
+    pub async fn room(&self, number: u32, egress: &Egress) -> Result<MachineLink, NetworkError> {
+        let plan = Plan::of(number)?;
+        let (group, policy) = self.policy(&plan, egress).await?;
+        let for_thread = plan.clone();
+        let end = in_a_thread(move || route::room(Some((&for_thread, group)))).await?;
+        Ok(MachineLink::new(end, &plan, policy))
     }
 
     /// The group of links of a policy, which is loaded if it was not.
@@ -220,6 +224,38 @@ impl Network {
             tracing::warn!(%error, "cannot remove the packet filter's table; the next start replaces it");
         }
         filter.policies.clear();
+    }
+}
+
+/// A room whose link leads nowhere, for a machine that is there to be cloned.
+///
+/// # Errors
+/// A kernel without tap devices.
+pub async fn unconnected_room() -> Result<OwnedFd, NetworkError> {
+    in_a_thread(|| route::room(None)).await
+}
+
+/// Does what may leave its thread in another network namespace, in a thread of its own.
+async fn in_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, NetworkError> + Send + 'static,
+) -> Result<T, NetworkError> {
+    let worked = tokio::task::spawn_blocking(move || {
+        let thread = std::thread::Builder::new().name("network".to_owned()).spawn(work);
+        thread.map(std::thread::JoinHandle::join)
+    });
+    match worked.await {
+        Ok(Ok(Ok(worked))) => worked,
+        Ok(Err(error)) => Err(step("start a thread")(error)),
+        Ok(Ok(Err(_))) | Err(_) => Err(step("make a link")(io::Error::other("its thread broke off"))),
+    }
+}
+
+// === impl MachineLink ===
+
+impl MachineLink {
+    fn new(end: OwnedFd, plan: &Plan, policy: Arc<()>) -> Self {
+        let link = Link { _policy: policy };
+        Self { end, address: plan.address, gateway: plan.gateway, prefix: plan::LINK_PREFIX, link }
     }
 }
 

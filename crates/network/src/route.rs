@@ -10,7 +10,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -25,6 +25,10 @@ use crate::{NetworkError, step, sys};
 
 /// What the link is called inside.
 const INSIDE: &str = "eth0";
+/// What a machine's link is called in a room of its VMM's own.
+pub const TAP: &str = "tap0";
+/// What connects the two there.
+const BRIDGE: &str = "bridge0";
 /// The kernel's answers are shorter.
 const MAX_ANSWER: usize = 8_192;
 
@@ -59,14 +63,7 @@ fn move_and_make(
         .map_err(|error| enter(error.into()))?;
     let namespace = File::open("/proc/thread-self/ns/net").map_err(&enter)?;
     let mut inside = Route::open().map_err(step("speak to the kernel about links"))?;
-    match outside.make_pair(plan, group, &namespace) {
-        // Of an instance that is over, whose namespace the kernel has not taken apart yet.
-        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
-            outside.remove(&plan.name).and_then(|()| outside.make_pair(plan, group, &namespace))
-        }
-        made => made,
-    }
-    .map_err(step("make a link"))?;
+    outside.make_pair_anew(plan, group, &namespace).map_err(step("make a link"))?;
     // Instances have IPv4 alone.
     let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{INSIDE}/disable_ipv6"), "1");
     outside.bring_up(&plan.name, plan.gateway).map_err(step("give a link its address"))?;
@@ -84,6 +81,50 @@ pub(crate) fn tap(plan: &Plan, group: u32) -> Result<OwnedFd, NetworkError> {
     Ok(device)
 }
 
+/// Makes a room for a VMM that finds its machine's link by name: a network namespace with [`TAP`] in it, bridged to one end of a
+/// pair whose other end is the worker's link; nothing in it has an address. Without a plan the tap leads nowhere. All goes with
+/// the room, and that with the last who is in it or has it open. The thread stays in it: it is of no more use.
+pub(crate) fn room(link: Option<(&Plan, u32)>) -> Result<OwnedFd, NetworkError> {
+    let speak = step("speak to the kernel about links");
+    let mut outside = Route::open().map_err(&speak)?;
+    sys::leave_network().map_err(step("make a network namespace"))?;
+    let namespace = File::open("/proc/thread-self/ns/net").map_err(step("make a network namespace"))?;
+    let mut inside = Route::open().map_err(&speak)?;
+    // The bridge would speak IPv6 by itself. A kernel without has no such files.
+    for which in ["all", "default"] {
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{which}/disable_ipv6"), "1");
+    }
+    sys::make_tap(TAP).map_err(step("make a link (/dev/net/tun)"))?;
+    if let Some((plan, group)) = link {
+        let made = connect(plan, group, &namespace, (&mut outside, &mut inside));
+        made.inspect_err(|_| {
+            // Half a link is none.
+            let _ = outside.remove(&plan.name);
+        })?;
+    }
+    inside.set_up(TAP).map_err(step("turn a link on"))?;
+    Ok(namespace.into())
+}
+
+fn connect(
+    plan: &Plan,
+    group: u32,
+    namespace: &File,
+    (outside, inside): (&mut Route, &mut Route),
+) -> Result<(), NetworkError> {
+    outside.make_pair_anew(plan, group, namespace).map_err(step("make a link"))?;
+    outside.put_into(&plan.name, group).map_err(step("put a link under its rules"))?;
+    let bridge = inside.make_bridge(BRIDGE).map_err(step("make a bridge (the kernel's module is bridge)"))?;
+    for name in [INSIDE, TAP] {
+        inside.add_to(bridge, name).map_err(step("add a link to a bridge"))?;
+    }
+    for name in [INSIDE, BRIDGE] {
+        inside.set_up(name).map_err(step("turn a link on"))?;
+    }
+    outside.bring_up(&plan.name, plan.gateway).map_err(step("give a link its address"))?;
+    Ok(())
+}
+
 // === impl Route ===
 
 impl Route {
@@ -93,6 +134,19 @@ impl Route {
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Self { socket })
+    }
+
+    /// The same as [`Self::make_pair`], in place of one that is about to go.
+    fn make_pair_anew(&mut self, plan: &Plan, group: u32, namespace: &File) -> io::Result<()> {
+        match self.make_pair(plan, group, namespace) {
+            // Of an instance that is over, whose namespace the kernel has not taken apart yet.
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                // It may be gone by now.
+                let _ = self.remove(&plan.name);
+                self.make_pair(plan, group, namespace)
+            }
+            made => made,
+        }
     }
 
     /// A pair of links, one here and one in that namespace. Both are down.
@@ -115,9 +169,37 @@ impl Route {
     /// Has a machine's link be in a group, under the worker's address.
     fn put_into(&mut self, name: &str, group: u32) -> io::Result<()> {
         let mut link = LinkMessage::default();
-        link.header.index = rustix::net::netdevice::name_to_index(self.socket.as_fd(), name)?;
+        link.header.index = self.number(name)?;
         link.attributes = vec![LinkAttribute::Group(group), LinkAttribute::Address(WORKERS_MAC.to_vec())];
         self.ask(RouteNetlinkMessage::SetLink(link), 0)
+    }
+
+    /// A bridge, which is down; its number. It learns nothing: a machine that makes addresses up takes no memory of the worker's.
+    fn make_bridge(&mut self, name: &str) -> io::Result<u32> {
+        let mut bridge = LinkMessage::default();
+        let learns_nothing = vec![InfoBridge::AgeingTime(0), InfoBridge::MulticastSnooping(false)];
+        bridge.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Bridge),
+                LinkInfo::Data(InfoData::Bridge(learns_nothing)),
+            ]),
+        ];
+        self.ask(RouteNetlinkMessage::NewLink(bridge), NLM_F_CREATE | NLM_F_EXCL)?;
+        self.number(name)
+    }
+
+    /// Makes a link a port of a bridge.
+    fn add_to(&mut self, bridge: u32, name: &str) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = self.number(name)?;
+        link.attributes = vec![LinkAttribute::Controller(bridge)];
+        self.ask(RouteNetlinkMessage::SetLink(link), 0)
+    }
+
+    /// The kernel's number of a link.
+    fn number(&self, name: &str) -> io::Result<u32> {
+        rustix::net::netdevice::name_to_index(self.socket.as_fd(), name).map_err(Into::into)
     }
 
     /// Removes a link, and its other end.
@@ -129,7 +211,7 @@ impl Route {
 
     /// Gives a link an address and has it carry packets; its number.
     fn bring_up(&mut self, name: &str, address: Ipv4Addr) -> io::Result<u32> {
-        let index = rustix::net::netdevice::name_to_index(self.socket.as_fd(), name)?;
+        let index = self.number(name)?;
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
         message.header.prefix_len = LINK_PREFIX;
@@ -138,12 +220,17 @@ impl Route {
         let address = IpAddr::V4(address);
         message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
         self.ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)?;
+        self.set_up(name)?;
+        Ok(index)
+    }
+
+    /// Has a link carry packets.
+    fn set_up(&mut self, name: &str) -> io::Result<()> {
         let mut link = LinkMessage::default();
-        link.header.index = index;
+        link.header.index = self.number(name)?;
         link.header.flags = LinkFlags::Up;
         link.header.change_mask = LinkFlags::Up;
-        self.ask(RouteNetlinkMessage::SetLink(link), 0)?;
-        Ok(index)
+        self.ask(RouteNetlinkMessage::SetLink(link), 0)
     }
 
     /// Sends all that is for nobody on the link to its other end.

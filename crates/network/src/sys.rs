@@ -1,5 +1,5 @@
 //! The system calls that safe crates do not offer.
-#![expect(unsafe_code, reason = "the ioctl that makes a tap has no safe form")]
+#![expect(unsafe_code, reason = "unshare and the ioctls that make a tap have no safe form")]
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -30,4 +30,20 @@ pub(crate) fn open_tap(name: &str) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     Ok(device.into())
+}
+
+/// Makes a link of that name in this thread's network namespace for whoever opens it there. It goes with the namespace.
+pub(crate) fn make_tap(name: &str) -> io::Result<()> {
+    let device = open_tap(name)?;
+    // SAFETY: this request takes a number, not a pointer.
+    if unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETPERSIST as libc::Ioctl, 1) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Has this thread be in a new network namespace, for good.
+pub(crate) fn leave_network() -> io::Result<()> {
+    // SAFETY: a thread's network namespace is its own; sockets that it has open stay in theirs.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.map_err(Into::into)
 }

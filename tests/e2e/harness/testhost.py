@@ -24,7 +24,8 @@ CACHE = ROOT / ".cache"
 QEMU = "qemu-system-x86_64"
 # What a host of machines needs, beside what these modules need.
 MODULES = (
-    "virtio_pci virtio_blk virtio_net virtio_console overlay erofs loop irqbypass kvm kvm_amd tun veth nf_tables"
+    "virtio_pci virtio_blk virtio_net virtio_console overlay erofs loop irqbypass kvm kvm_amd tun veth bridge "
+    "nf_tables nft_ct nft_chain_nat nft_masq nft_fib_inet nft_reject_inet"
 ).split()
 # The tools of a small root, and those that hearth calls.
 PROGRAMS = (

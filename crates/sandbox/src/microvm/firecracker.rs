@@ -180,7 +180,15 @@ impl Firecracker {
         };
         let id = format!("{}-{}", order.name, self.number.fetch_add(1, Ordering::Relaxed));
         let cell = self.furnish(&id, user.unwrap_or(0), &order).inspect_err(give_back)?;
-        let process = self.jailed(host, &id, user, &order, cell).await?;
+        let network = match network_of(&order).await {
+            Ok(network) => network,
+            Err(error) => {
+                give_back(&error);
+                let _ = fs::remove_dir_all(cell.directory());
+                return Err(error);
+            }
+        };
+        let process = self.jailed(host, (&id, user), &order, cell, network).await?;
         let (process, cell) = (Arc::new(process.0), process.1);
         let begun = tokio::select! {
             begun = self.begin(&cell, &order) => begun,
@@ -255,10 +263,10 @@ impl Firecracker {
     async fn jailed(
         &self,
         host: &Arc<Host>,
-        id: &str,
-        user: Option<u32>,
+        (id, user): (&str, Option<u32>),
         order: &MachineOrder<'_>,
         mut cell: Cell,
+        network: Option<OwnedFd>,
     ) -> Result<(VmmProcess, Cell), FirecrackerError> {
         let memory_bytes = order.shape.memory_mb << 20;
         let scratch = order.disks[2].metadata().map_or(0, |disk| disk.len());
@@ -276,7 +284,7 @@ impl Firecracker {
             arguments: config::jailer(jailing),
             fds: Vec::new(),
             user,
-            way: Way::Jailer(cell.take_mounts()),
+            way: Way::Jailer { mounts: cell.take_mounts(), network },
             console: Some(their_console),
             cell: Some(cell.directory().to_owned()),
             limits: GroupLimits {
@@ -289,6 +297,17 @@ impl Firecracker {
         let process = VmmProcess::start(host, process, console).await.map_err(step("start the jailer"))?;
         Ok((process, cell))
     }
+}
+
+/// The network namespace that the machine's link is in, if it has one. A machine that is there to be cloned has a link that leads
+/// nowhere.
+async fn network_of(order: &MachineOrder<'_>) -> Result<Option<OwnedFd>, FirecrackerError> {
+    let network = match order.network {
+        Some(room) => room.try_clone(),
+        None if order.shape.network => hearth_network::unconnected_room().await.map_err(io::Error::other),
+        None => return Ok(None),
+    };
+    network.map(Some).map_err(step("give the machine a link"))
 }
 
 fn fill(cell: &mut Cell, order: &MachineOrder<'_>) -> Result<(), FirecrackerError> {
@@ -331,6 +350,9 @@ async fn boot(api: &mut Api, order: &MachineOrder<'_>) -> Result<(), Firecracker
         api.put(path, &drive).await?;
     }
     api.put("/vsock", &config::vsock()).await?;
+    if order.shape.network {
+        api.put(config::NETWORK_PATH, &config::network()).await?;
+    }
     api.put("/balloon", &config::BALLOON).await?;
     api.put("/actions", &config::START).await?;
     Ok(())

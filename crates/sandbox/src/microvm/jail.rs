@@ -11,7 +11,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -40,8 +40,6 @@ const QUEUE: usize = 64;
 const WAITERS: &str = "/usr/bin:/bin";
 /// A user without rights.
 const NOBODY: u32 = 65_534;
-/// What is kept of what a VMM says on stderr, bytes.
-const MAX_COMPLAINT: u64 = 4 << 10;
 
 /// How to start a VMM.
 #[derive(Debug)]
@@ -62,9 +60,13 @@ pub(super) struct Start {
 pub(super) enum Way {
     /// As this user and group; `None` where this process is not root, and the VMM runs as it does.
     Directly(Option<u32>),
-    /// Through Firecracker's jailer, in mount, network, IPC and host-name namespaces of its own, in which these are mounted
-    /// at these places.
-    Jailer(Vec<(OwnedFd, CString)>),
+    /// Through Firecracker's jailer, in mount, network, IPC and host-name namespaces of its own.
+    Jailer {
+        /// What is mounted there, and where.
+        mounts: Vec<(OwnedFd, CString)>,
+        /// The network namespace; an empty one if there is none.
+        network: Option<OwnedFd>,
+    },
 }
 
 /// Which jail.
@@ -156,16 +158,6 @@ fn first_process() -> io::Result<Child> {
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     sys::before_exec(&mut command, Vec::new(), Way::Directly(Some(NOBODY)));
     command.spawn()
-}
-
-/// What a VMM that ended said last, in one line.
-pub(super) fn complaint(child: &mut Child) -> String {
-    let mut text = Vec::new();
-    if let Some(stderr) = child.stderr.take() {
-        let _ = stderr.take(MAX_COMPLAINT).read_to_end(&mut text);
-    }
-    let text = String::from_utf8_lossy(&text);
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// Goes into the jail with the calling thread, for good.

@@ -1,6 +1,5 @@
 //! A VMM that runs, with all that it has of the worker's machine: its user, its control groups, its console.
 
-use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,20 +8,16 @@ use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::AsyncReadExt;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
 
-use super::jail::{self, Jail, Start, Way};
+use super::jail::{Jail, Start, Way};
 use super::sys;
+use super::tail::Tail;
 use crate::cgroup::{Group, GroupLimits, Hierarchies};
 use crate::driver::Stats;
 use crate::users::UserRanges;
-
-/// What is kept of a machine's console, bytes.
-const CONSOLE: usize = 4 << 10;
-/// Lines of the console that an error shows.
-const LAST_LINES: usize = 3;
 
 /// What all VMMs of a driver are made from.
 #[derive(Debug)]
@@ -60,7 +55,9 @@ pub(super) struct VmmProcess {
     group: Mutex<Group>,
     user: Option<u32>,
     cell: Option<PathBuf>,
-    console: Arc<Mutex<VecDeque<u8>>>,
+    console: Tail,
+    /// What it says on its standard error.
+    complaint: Tail,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,9 +80,8 @@ impl VmmProcess {
     pub(super) async fn start(host: &Arc<Host>, order: Order, console: UnixStream) -> io::Result<Self> {
         let (user, cell) = (order.user, order.cell.clone());
         let started = Self::start_in_group(host, order).await;
-        let (child, exited, group) = started.inspect_err(|_| give_back(host, user, cell.as_deref()))?;
-        let kept = Arc::default();
-        tokio::spawn(keep_last(console, Arc::clone(&kept)));
+        let (mut child, exited, group) = started.inspect_err(|_| give_back(host, user, cell.as_deref()))?;
+        let complaint = child.stderr.take().and_then(|pipe| pipe::Receiver::from_owned_fd(pipe.into()).ok());
         Ok(Self {
             host: Arc::clone(host),
             child: Mutex::new(Some(child)),
@@ -93,7 +89,8 @@ impl VmmProcess {
             group: Mutex::new(group),
             user,
             cell,
-            console: kept,
+            complaint: complaint.map(Tail::of).unwrap_or_default(),
+            console: Tail::of(console),
         })
     }
 
@@ -143,27 +140,9 @@ impl VmmProcess {
     pub(super) async fn ended(&self) -> String {
         // An error here means that it cannot be waited for: as good as ended.
         let _ = self.exited.readable().await;
-        let console = self.last_lines();
-        let complaint = match lock(&self.child).as_mut() {
-            Some(child) => {
-                let _ = child.wait();
-                jail::complaint(child)
-            }
-            None => String::new(),
-        };
-        [complaint, console]
-            .into_iter()
-            .filter(|text| !text.is_empty())
-            .collect::<Vec<_>>()
-            .join("; console: ")
-    }
-
-    fn last_lines(&self) -> String {
-        let bytes: Vec<u8> = lock(&self.console).iter().copied().collect();
-        let text = String::from_utf8_lossy(&bytes);
-        let printable = |line: &str| line.chars().filter(|letter| !letter.is_control()).collect::<String>();
-        let lines: Vec<String> = text.lines().map(printable).filter(|line| !line.trim().is_empty()).collect();
-        lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join(" | ")
+        self.complaint.settle().await;
+        let said = [self.complaint.last_lines("; "), self.console.last_lines(" | ")];
+        said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; console: ")
     }
 
     /// What it uses of the worker's machine.
@@ -216,16 +195,6 @@ fn give_back(host: &Host, user: Option<u32>, cell: Option<&Path>) {
     }
     if let Some(user) = user {
         host.users.give_back(user);
-    }
-}
-
-async fn keep_last(mut console: UnixStream, kept: Arc<Mutex<VecDeque<u8>>>) {
-    let mut buffer = [0; 1024];
-    while let Ok(count @ 1..) = console.read(&mut buffer).await {
-        let mut kept = lock(&kept);
-        kept.extend(buffer.get(..count).unwrap_or_default());
-        let surplus = kept.len().saturating_sub(CONSOLE);
-        kept.drain(..surplus);
     }
 }
 

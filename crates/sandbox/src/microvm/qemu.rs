@@ -107,7 +107,7 @@ impl Qemu {
         let mut lent = Lent(vec![their_link, their_monitor, their_console]);
         let disks = [lent.file(order.disks[0])?, lent.file(order.disks[1])?, lent.file(order.disks[2])?];
         let (memory, start, state) = lent.origin(&order.origin, self.command_line())?;
-        let network = match order.tap {
+        let network = match order.network {
             Some(tap) => Nic::Tap(lent.add(tap.as_fd()).map_err(step("lend a link"))?),
             None if order.shape.network => Nic::Unconnected,
             None => Nic::Absent,

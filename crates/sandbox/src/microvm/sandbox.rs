@@ -27,7 +27,7 @@ use crate::driver::{
 };
 use ask::{configuration, images, shape_for};
 pub(super) use saved::saved;
-pub(super) use seat::{Seat, check as check_network};
+pub(super) use seat::Seat;
 pub(super) use timing::time_machine;
 
 /// An agent that says nothing for so long after its machine was restored, or to a question, will not.
@@ -185,8 +185,8 @@ pub(super) async fn start_spare(
     number: u64,
 ) -> Result<Spare, CreateError> {
     let Own { scratch, seat, .. } = own_parts(shared, kind, None).await?;
-    let tap = match &seat {
-        Some(seat) => Some(seat.connect(&shared.network).await.map_err(CreateError::Network)?),
+    let network = match &seat {
+        Some(seat) => Some(seat.connect(shared).await.map_err(CreateError::Network)?),
         None => None,
     };
     let root = kind.template.root.file();
@@ -197,7 +197,7 @@ pub(super) async fn start_spare(
         cpu_millis: kind.cpu_millis,
         origin: Origin::Clone { memory: &saved.memory, state: &saved.state },
         disks: [root, kind.code.as_ref().map_or(root, Image::file), &scratch.file],
-        tap: tap.as_ref(),
+        network: network.as_ref(),
     };
     let (machine, link) = shared.vmm.start(&shared.host, order).await.map_err(|error| set_up(&error))?;
     let confined = machine.process.confine().await;
@@ -328,8 +328,8 @@ impl Inner {
     }
 
     async fn start_vmm(&self, origin: Origin<'_>) -> Result<(Machine, UnixStream), StartError> {
-        let tap = match &self.seat {
-            Some(seat) => Some(seat.connect(&self.shared.network).await?),
+        let network = match &self.seat {
+            Some(seat) => Some(seat.connect(&self.shared).await?),
             None => None,
         };
         let root = self.template.root.file();
@@ -339,7 +339,7 @@ impl Inner {
             cpu_millis: self.cpu_millis,
             origin,
             disks: [root, self.disks.code.as_ref().map_or(root, Image::file), &self.disks.scratch.file],
-            tap: tap.as_ref(),
+            network: network.as_ref(),
         };
         Ok(self.shared.vmm.start(&self.shared.host, order).await?)
     }

@@ -2,21 +2,20 @@
 #![expect(unsafe_code, reason = "unshare, the steps before exec and pidfd_open have no safe form")]
 
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::fs::CWD;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use tokio::io::unix::AsyncFd;
 
 use super::jail::Way;
 
-/// The namespaces that a VMM has for itself where the jail has none for all.
-const OWN: UnshareFlags =
-    UnshareFlags::NEWNS.union(UnshareFlags::NEWNET).union(UnshareFlags::NEWIPC).union(UnshareFlags::NEWUTS);
+/// The namespaces that a VMM has for itself where the jail has none for all, besides that of its network.
+const OWN: UnshareFlags = UnshareFlags::NEWNS.union(UnshareFlags::NEWIPC).union(UnshareFlags::NEWUTS);
 
 fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -45,8 +44,14 @@ pub(super) fn before_exec(command: &mut Command, keep: Vec<RawFd>, way: Way) {
                     check(libc::syscall(libc::SYS_setresgid, *user, *user, *user))?;
                     check(libc::syscall(libc::SYS_setresuid, *user, *user, *user))?;
                 }
-                Way::Jailer(mounts) => {
+                Way::Jailer { mounts, network } => {
                     rustix::thread::unshare_unsafe(OWN)?;
+                    match network {
+                        Some(network) => {
+                            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+                        }
+                        None => rustix::thread::unshare_unsafe(UnshareFlags::NEWNET)?,
+                    }
                     mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
                     for (tree, place) in mounts {
                         let whole = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;

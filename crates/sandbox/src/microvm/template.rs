@@ -378,7 +378,7 @@ impl Templates {
             cpu_millis: 1_000 * shape.vcpus,
             origin: Origin::Boot { kernel: &self.kernel, initramfs: &self.initramfs, memory: &memory },
             disks: [root.file(), &blank, &scratch],
-            tap: None,
+            network: None,
         };
         let began = Instant::now();
         let started = tokio::time::timeout(deadline, shared.vmm.start(&shared.host, order)).await;

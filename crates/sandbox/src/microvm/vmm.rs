@@ -71,8 +71,8 @@ pub(super) struct MachineOrder<'a> {
     pub(super) origin: Origin<'a>,
     /// Root, code and scratch.
     pub(super) disks: [&'a File; 3],
-    /// The worker's end of its network device's link. Without, the device leads nowhere.
-    pub(super) tap: Option<&'a OwnedFd>,
+    /// What its VMM has of the network device's link: the tap, or the room that the tap is in. Without, the device leads nowhere.
+    pub(super) network: Option<&'a OwnedFd>,
 }
 
 /// Runs machines.
@@ -142,9 +142,9 @@ impl Vmm {
         matches!(self, Self::Qemu(_))
     }
 
-    /// Whether it can give machines a network.
-    pub(super) fn takes_links(&self) -> bool {
-        matches!(self, Self::Qemu(_))
+    /// Whether it opens a machine's link by name, in a network namespace of its own; else it is handed it open.
+    pub(super) fn finds_links_by_name(&self) -> bool {
+        matches!(self, Self::Firecracker(_))
     }
 
     /// Whether it boots an uncompressed kernel alone.

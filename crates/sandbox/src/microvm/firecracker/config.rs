@@ -33,6 +33,14 @@ const GUEST_CID: u32 = 3;
 const DISK_BYTES: Bucket = Bucket { size: 512 << 20, one_time_burst: 1 << 30, refill_time: 1_000 };
 /// Transfers of a disk a second.
 const DISK_OPERATIONS: Bucket = Bucket { size: 50_000, one_time_burst: 100_000, refill_time: 1_000 };
+/// Where its network device is set.
+pub(super) const NETWORK_PATH: &str = "/network-interfaces/eth0";
+/// The device's address. Machines are not on one network, so all have the same.
+const MAC: &str = "02:66:75:6e:63:74";
+/// What may come over the network, and go, bytes a second. What is more waits.
+const NETWORK_BYTES: Bucket = Bucket { size: 256 << 20, one_time_burst: 512 << 20, refill_time: 1_000 };
+/// Frames, each way, a second.
+const NETWORK_FRAMES: Bucket = Bucket { size: 200_000, one_time_burst: 200_000, refill_time: 1_000 };
 /// `quiet` keeps the boot short, as every character on the serial line is an exit from the guest. `reboot=k` and `panic=-1`: a
 /// machine that cannot go on resets, and Firecracker ends at that. The words for i8042 spare half a second of waiting for
 /// what is not there.
@@ -64,6 +72,16 @@ pub(super) struct Drive {
     is_root_device: bool,
     is_read_only: bool,
     rate_limiter: RateLimiter,
+}
+
+/// `/network-interfaces/...`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct NetworkInterface {
+    iface_id: &'static str,
+    guest_mac: &'static str,
+    host_dev_name: &'static str,
+    rx_rate_limiter: RateLimiter,
+    tx_rate_limiter: RateLimiter,
 }
 
 /// Two token buckets.
@@ -179,6 +197,18 @@ pub(super) fn vsock() -> Vsock {
     Vsock { guest_cid: GUEST_CID, uds_path: format!("/{RUN}/{VSOCK}") }
 }
 
+/// The network device. A saved machine has its link's name in it, so all have the same, each in a network namespace of its own.
+pub(super) fn network() -> NetworkInterface {
+    let limits = RateLimiter { bandwidth: NETWORK_BYTES, ops: NETWORK_FRAMES };
+    NetworkInterface {
+        iface_id: "eth0",
+        guest_mac: MAC,
+        host_dev_name: hearth_network::TAP,
+        rx_rate_limiter: limits,
+        tx_rate_limiter: limits,
+    }
+}
+
 pub(super) fn create_snapshot() -> CreateSnapshot {
     CreateSnapshot {
         snapshot_type: "Full",
@@ -251,6 +281,17 @@ mod tests {
             assert_eq!(drive["is_read_only"], json!(*path != "/drives/scratch"));
             assert!(drive["rate_limiter"]["bandwidth"]["size"].as_u64().unwrap() > 0);
             assert!(drive["rate_limiter"]["ops"]["size"].as_u64().unwrap() > 0);
+        }
+    }
+
+    #[test]
+    fn a_network_device_has_limits_both_ways_and_is_set_where_its_name_says() {
+        let said = serde_json::to_value(network()).unwrap();
+        assert_eq!(NETWORK_PATH, format!("/network-interfaces/{}", said["iface_id"].as_str().unwrap()));
+        assert_eq!(said["host_dev_name"], hearth_network::TAP);
+        for way in ["rx_rate_limiter", "tx_rate_limiter"] {
+            assert!(said[way]["bandwidth"]["size"].as_u64().unwrap() > 0, "{said}");
+            assert!(said[way]["ops"]["size"].as_u64().unwrap() > 0, "{said}");
         }
     }
 

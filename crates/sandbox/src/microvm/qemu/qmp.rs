@@ -14,8 +14,10 @@ use tokio::net::UnixStream;
 const MAX_LINE: usize = 64 << 10;
 /// Events that are kept.
 const MAX_EVENTS: usize = 64;
-/// A QEMU that does not answer for so long hangs.
+/// A QEMU that does not answer for so long hangs, whatever else it says.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What it takes to write a large machine's memory.
+const LONG_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Why QEMU did not do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,7 @@ pub(super) struct Qmp {
     /// Events that came while an answer was waited for.
     events: VecDeque<(String, Value)>,
     negotiated: bool,
+    patience: Duration,
 }
 
 /// What QEMU sends: a greeting, an answer or an event.
@@ -67,7 +70,7 @@ struct Complaint {
 
 impl Qmp {
     pub(super) fn new(socket: UnixStream) -> Self {
-        Self { socket, buffer: Vec::new(), events: VecDeque::new(), negotiated: false }
+        Self { socket, buffer: Vec::new(), events: VecDeque::new(), negotiated: false, patience: PATIENCE }
     }
 
     /// Has a machine that was started for it come from a saved state. Says all at once and waits for nothing: that the
@@ -95,6 +98,10 @@ impl Qmp {
         // A machine that came from a saved state has told of that in the same words.
         self.events.clear();
         self.execute("migrate", json!({ "uri": "fd:state" })).await?;
+        tokio::time::timeout(LONG_PATIENCE, self.saved()).await.map_err(io::Error::from)?
+    }
+
+    async fn saved(&mut self) -> Result<(), QmpError> {
         loop {
             let event = self.event("MIGRATION").await?;
             match event.get("status").and_then(Value::as_str) {
@@ -132,10 +139,15 @@ impl Qmp {
 
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         use tokio::io::AsyncWriteExt;
-        tokio::time::timeout(PATIENCE, self.socket.write_all(bytes)).await?
+        tokio::time::timeout(self.patience, self.socket.write_all(bytes)).await?
     }
 
     async fn answer(&mut self, command: &'static str) -> Result<Value, QmpError> {
+        let patience = self.patience;
+        tokio::time::timeout(patience, self.next_answer(command)).await.map_err(io::Error::from)?
+    }
+
+    async fn next_answer(&mut self, command: &'static str) -> Result<Value, QmpError> {
         loop {
             let line = self.line().await?;
             if let Some(error) = line.error {
@@ -165,8 +177,7 @@ impl Qmp {
     }
 
     async fn line(&mut self) -> Result<Line, QmpError> {
-        let read = tokio::time::timeout(PATIENCE, self.read_line()).await;
-        let text = read.map_err(io::Error::from)??;
+        let text = self.read_line().await?;
         serde_json::from_slice(&text)
             .map_err(|error| QmpError::Connection(io::Error::new(io::ErrorKind::InvalidData, error)))
     }
@@ -205,4 +216,72 @@ fn command(name: &str, arguments: &Value) -> Vec<u8> {
     let mut bytes = command.to_string().into_bytes();
     bytes.push(b'\n');
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// What becomes of a save, and how much is kept of what a QEMU says that answers each command with the next of these, and goes
+    /// on with the last.
+    async fn saved(answers: &[&str]) -> (Result<(), QmpError>, Qmp) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let answers: Vec<String> = answers.iter().map(|&answer| answer.to_owned()).collect();
+        let vmm = tokio::spawn(async move {
+            let (mut heard, mut turn) = ([0; 4096], 0);
+            while matches!(theirs.read(&mut heard).await, Ok(1..)) {
+                let Some(answer) = answers.get(turn) else { return };
+                turn += 1;
+                let without_end = turn == answers.len();
+                while theirs.write_all(answer.as_bytes()).await.is_ok() && without_end {}
+            }
+        });
+        let mut monitor = Qmp { patience: Duration::from_millis(200), ..Qmp::new(ours) };
+        let file = tempfile::tempfile().unwrap();
+        let outcome = monitor.save(std::os::fd::AsFd::as_fd(&file), false).await;
+        vmm.abort();
+        (outcome, monitor)
+    }
+
+    #[tokio::test]
+    async fn a_monitor_that_answers_nonsense_is_not_believed() {
+        for nonsense in ["nonsense\n", "[]\n", "{\"return\": 1, \"return\": 2}\n", "\n", "\u{0}\u{1}\n"] {
+            let (outcome, _) = saved(&[nonsense]).await;
+            assert!(matches!(outcome, Err(QmpError::Connection(_))), "{nonsense:?}: {outcome:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_cut_off_and_little_of_it_kept() {
+        let (outcome, monitor) = saved(&["xxxxxxxxxxxxxxxx"]).await;
+        assert!(matches!(outcome, Err(QmpError::Connection(_))), "{outcome:?}");
+        assert!(monitor.buffer.capacity() <= 4 * MAX_LINE, "{}", monitor.buffer.capacity());
+    }
+
+    #[tokio::test]
+    async fn events_without_end_in_place_of_an_answer_are_given_up() {
+        let (outcome, monitor) = saved(&["{\"event\": \"STOP\"}\n"]).await;
+        let Err(QmpError::Connection(error)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(monitor.events.len() <= MAX_EVENTS);
+    }
+
+    #[tokio::test]
+    async fn a_monitor_that_hangs_up_or_refuses_says_so() {
+        let (outcome, _) = saved(&[]).await;
+        assert!(matches!(outcome, Err(QmpError::Connection(_))), "{outcome:?}");
+        let refusal = format!("{{\"error\": {{\"desc\": \"{}\"}}}}\n", "no ".repeat(1_000));
+        let (outcome, _) = saved(&["{\"return\": {}}\n", &refusal]).await;
+        let Err(QmpError::Refused { command: "stop", reason }) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(reason.len(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_state_that_could_not_be_saved_is_not_taken_for_one() {
+        let well = "{\"return\": {}}\n";
+        let failed = "{\"return\": {}}\n{\"event\": \"MIGRATION\", \"data\": {\"status\": \"failed\"}}\n";
+        let (outcome, _) = saved(&[well, well, well, well, well, failed]).await;
+        assert!(matches!(&outcome, Err(QmpError::Save(status)) if status == "failed"), "{outcome:?}");
+    }
 }

@@ -6,11 +6,11 @@
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
-use hearth_network::{Link, Network, NetworkError, Tap};
+use hearth_network::{Link, MachineLink, NetworkError};
 use hearth_types::Egress;
 
 use super::{failed, lock};
-use crate::driver::{CreateError, SandboxSpec};
+use crate::driver::CreateError;
 use crate::microvm::Shared;
 use crate::microvm::process::Host;
 use crate::users::UserRanges;
@@ -38,10 +38,15 @@ impl Seat {
         Ok(Some(Self { host, range, egress: egress.clone(), connected: Mutex::default() }))
     }
 
-    /// Makes its link, for a VMM that is about to start. The one before has to be gone.
-    pub(super) async fn connect(&self, network: &Network) -> Result<OwnedFd, NetworkError> {
-        let number = UserRanges::number(self.range);
-        let Tap { device, address, gateway, prefix, link } = network.tap(number, &self.egress).await?;
+    /// Makes its link, for a VMM that is about to start: what the VMM has of it. The one before has to be gone.
+    pub(super) async fn connect(&self, shared: &Shared) -> Result<OwnedFd, NetworkError> {
+        let (network, number) = (&shared.network, UserRanges::number(self.range));
+        let made = if shared.vmm.finds_links_by_name() {
+            network.room(number, &self.egress).await
+        } else {
+            network.tap(number, &self.egress).await
+        };
+        let MachineLink { end, address, gateway, prefix, link } = made?;
         let words = hearth_wire::Network {
             address: address.octets(),
             gateway: gateway.octets(),
@@ -49,7 +54,7 @@ impl Seat {
             resolv_conf: network.resolv_conf(),
         };
         *lock(&self.connected) = Some((link, words));
-        Ok(device)
+        Ok(end)
     }
 
     /// What its machine is to be told.
@@ -61,16 +66,5 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.host.users.give_back(self.range);
-    }
-}
-
-/// Whether machines of this driver can have a network at all.
-pub(in crate::microvm) fn check(shared: &Shared, spec: &SandboxSpec) -> Result<(), CreateError> {
-    match spec.egress {
-        Egress::None => Ok(()),
-        Egress::All | Egress::Only(_) if shared.vmm.takes_links() => Ok(()),
-        Egress::All | Egress::Only(_) => {
-            Err(CreateError::NoNetwork("machines of Firecracker have no network yet; those of QEMU have"))
-        }
     }
 }
