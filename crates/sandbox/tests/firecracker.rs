@@ -102,6 +102,9 @@ async fn open_with(name: &str, directory: &Path, memory: CloneMemory) -> (Arc<dy
 }
 
 fn main() -> ExitCode {
+    if conformance::was_inside() {
+        return ExitCode::SUCCESS;
+    }
     let mut arguments = Arguments::from_args();
     // Each looks at processes of the whole machine.
     arguments.test_threads = Some(1);

@@ -60,6 +60,9 @@ async fn open(name: &str, directory: &Path) -> (Arc<dyn Driver>, Recovered) {
 }
 
 fn main() -> ExitCode {
+    if conformance::was_inside() {
+        return ExitCode::SUCCESS;
+    }
     let mut arguments = Arguments::from_args();
     // Each looks at processes of the whole machine.
     arguments.test_threads = Some(1);

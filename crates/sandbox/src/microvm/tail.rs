@@ -54,11 +54,11 @@ impl Tail {
 
     /// What came last, as one line.
     pub(super) fn last_lines(&self, between: &str) -> String {
-        let bytes: Vec<u8> = self.bytes.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        let bytes: Vec<u8> =
+            self.bytes.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);
         let printable = |line: &str| line.chars().filter(|letter| !letter.is_control()).collect::<String>();
-        let lines: Vec<String> =
-            text.lines().map(printable).filter(|line| !line.trim().is_empty()).collect();
+        let lines: Vec<String> = text.lines().map(printable).filter(|line| !line.trim().is_empty()).collect();
         lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join(between)
     }
 }
