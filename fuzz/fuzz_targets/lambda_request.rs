@@ -127,7 +127,8 @@ fn make_world() -> World {
         region: "us-east-1".to_owned(),
         default_account: "000000000000".parse().expect("an account"),
         public_endpoint: format!("http://{address}"),
-        account_concurrency: 1_000,
+        s3: None,
+            account_concurrency: 1_000,
         service_domains: Vec::new(),
     };
     let store = Arc::new(SqliteStore::open(&folder.path().join("hearth.db")).expect("a store"));

@@ -23,6 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         default_account: "000000000000".parse()?,
         public_endpoint: format!("http://127.0.0.1:{port}"),
         service_domains: Vec::new(),
+        s3: None,
         account_concurrency: 1_000,
     };
     let store = Arc::new(SqliteStore::open(&data.path().join("hearth.db"))?);

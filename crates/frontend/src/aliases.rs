@@ -70,7 +70,14 @@ impl<B: Backend> Core<B> {
     }
 
     pub(crate) async fn get_alias(&self, call: Call) -> Answer {
-        let named = named_alias(&call, Violations::default())?;
+        let mut violations = Violations::default();
+        violations.text(&call.detail, "name", &shapes::ALIAS);
+        // The alias's own ARN names its function, too.
+        let named = call.scope.function(&call.name, &shapes::FUNCTION_NAME, &mut violations)?;
+        let named = match named.qualifier.as_deref() == Some(call.detail.as_str()) {
+            true => violations.finish().map(|()| named)?,
+            false => call.whole_function(violations)?,
+        };
         self.record(&named.id).await?;
         let alias = self.alias(&named.id, &call.detail).await?;
         Ok(answer(StatusCode::OK, &self.shown(&alias)))

@@ -14,7 +14,7 @@ use crate::download::Signer;
 use crate::error::ApiError;
 use crate::names::Scope;
 use crate::neighbours::LOG_READERS;
-use crate::read::{CODE_UPLOADS, MEMORY_KIB};
+use crate::read::{CODE_UPLOADS, FETCHES, MEMORY_KIB, UNPACKING};
 use crate::registry::Uploads;
 use crate::router::Router;
 use crate::services::Hosts;
@@ -43,8 +43,12 @@ pub(crate) struct Core<B> {
     pub(crate) hosts: Hosts,
     pub(crate) metrics: FrontendMetrics,
     pub(crate) router: Router,
-    /// Archives that are decoded and unpacked at once.
+    /// Large archives that are decoded and unpacked at once.
     pub(crate) uploads: Semaphore,
+    /// Archives that are unpacked at once, wherever they come from.
+    pub(crate) unpacking: Semaphore,
+    /// Objects of S3 that are brought at once.
+    pub(crate) fetches: Semaphore,
     /// KiB of large bodies in memory at once.
     pub(crate) memory: Semaphore,
     /// Calls of CloudWatch Logs that are answered at once: each may hold tens of megabytes of logs.
@@ -83,6 +87,8 @@ impl<B: Backend> Core<B> {
             metrics: FrontendMetrics::default(),
             router: Router::new(),
             uploads: Semaphore::new(CODE_UPLOADS),
+            unpacking: Semaphore::new(UNPACKING),
+            fetches: Semaphore::new(FETCHES),
             memory: Semaphore::new(MEMORY_KIB),
             log_readers: Semaphore::new(LOG_READERS),
             reserving: Mutex::new(()),

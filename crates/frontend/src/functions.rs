@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use hearth_image::ArchiveError;
 use hearth_store::{
     Change, CodeRef, FunctionConfig, FunctionRecord, LastUpdate, NewFunction, Served, State, StateReason,
     StoreError, UpdateStatus,
 };
-use hearth_types::{AccountId, Version, limits};
+use hearth_types::{AccountId, Version};
 use hyper::header::HeaderMap;
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -78,42 +77,6 @@ impl<B: Backend> Core<B> {
         // Even if the version was not kept, the function was, and has to be made ready.
         self.settle(kept);
         Ok(answer(StatusCode::CREATED, &document?))
-    }
-
-    /// Unpacks and keeps the code of a request.
-    pub(crate) async fn take_code(
-        &self,
-        source: &Value,
-        zip: Option<Vec<u8>>,
-        operation: &str,
-    ) -> Result<CodeRef, ApiError> {
-        let given = |name: &str| source.get(name).is_some_and(|value| !value.is_null());
-        let Some(zip) = zip else {
-            return Err(if given("ImageUri") {
-                ApiError::parameter("Please don't provide ImageUri when the function's PackageType is Zip.")
-            } else if given("S3Bucket") || given("S3Key") {
-                ApiError::unsupported("code from S3 (S3Bucket, S3Key; send the archive as ZipFile instead)")
-            } else {
-                ApiError::parameter("Please provide a source for function code.")
-            });
-        };
-        if given("S3Bucket") || given("S3Key") || given("ImageUri") {
-            return Err(ApiError::parameter(
-                "Please do not provide other FunctionCode parameters when providing a ZipFile.",
-            ));
-        }
-        if zip.len() > limits::ZIP_BYTES {
-            return Err(ApiError::too_large("RequestEntityTooLargeException", limits::ZIP_BYTES, operation));
-        }
-        let size = zip.len() as u64;
-        let images = Arc::clone(&self.images);
-        let added = tokio::task::spawn_blocking(move || images.add_zip(&zip)).await;
-        let added = added.map_err(|error| {
-            tracing::error!(%error, "the unpacking of an archive broke down");
-            ApiError::internal("Hearth failed while it unpacked the archive; its log says why")
-        })?;
-        let digest = added.map_err(|error| archive_error(&error))?;
-        Ok(CodeRef { digest, size })
     }
 
     /// Takes what a function of this configuration runs: an archive that is unpacked and kept, or an image that is found.
@@ -339,28 +302,4 @@ pub(crate) fn check_changeable(
         )));
     }
     Ok(())
-}
-
-/// Lambda's words for an archive that is not taken, and behind them what exactly is wrong.
-pub(crate) fn archive_error(error: &ArchiveError) -> ApiError {
-    match error {
-        ArchiveError::TooLarge { what: "bytes", .. } => ApiError::parameter(format!(
-            "Unzipped size must be smaller than {} bytes ({error})",
-            limits::UNZIPPED_BYTES
-        )),
-        ArchiveError::Corrupt(_)
-        | ArchiveError::Empty
-        | ArchiveError::TooLarge { .. }
-        | ArchiveError::BadEntry { .. } => ApiError::parameter(format!(
-            "Could not unzip uploaded file. Please check your file, then try to upload again. ({error})"
-        )),
-        ArchiveError::DiskFull => {
-            tracing::error!(%error, "cannot keep an archive");
-            ApiError::internal("The disk that holds Hearth's code is full; nothing was changed")
-        }
-        ArchiveError::Io { source, .. } => {
-            tracing::error!(%error, %source, "cannot keep an archive");
-            ApiError::internal("Hearth could not keep the archive; its log says why")
-        }
-    }
 }

@@ -13,9 +13,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::body::{Body, empty, json as answer};
+use crate::code::archive_error;
 use crate::core::{Core, now_ms};
 use crate::error::ApiError;
-use crate::functions::archive_error;
 use crate::names::{Scope, query_value};
 use crate::policy::{self, Access};
 use crate::request::Members;

@@ -9,6 +9,7 @@ mod aliases;
 mod backend;
 mod body;
 mod cache;
+mod code;
 mod config;
 mod configs;
 mod core;
@@ -53,6 +54,7 @@ mod versions;
 
 use std::sync::Arc;
 
+use hearth_aws::S3;
 use hearth_image::ImageStore;
 use hearth_oci::Puller;
 use hearth_store::{Store, StoreError};
@@ -80,6 +82,8 @@ pub struct FrontendConfig {
     pub public_endpoint: String,
     /// Domains below which services may have hosts of their own (`hearth:hosts`), in lower case; none without.
     pub service_domains: Vec<String>,
+    /// Where code lies that requests name by bucket and key; nowhere without.
+    pub s3: Option<S3>,
     /// Requests in flight at once that an account may have; told by GetAccountSettings, enforced by the manager.
     pub account_concurrency: u32,
 }

@@ -9,7 +9,7 @@ use hearth_types::limits;
 use hyper::StatusCode;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{EXPECT, HeaderMap};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::Backend;
@@ -17,8 +17,14 @@ use crate::body::{ReadError, ReadLimits, Share, read};
 use crate::core::Core;
 use crate::error::ApiError;
 
-/// Archives that are decoded and unpacked at once.
+/// Large archives that are decoded and unpacked at once.
 pub(crate) const CODE_UPLOADS: usize = 4;
+/// Archives that are unpacked at once, wherever they come from.
+pub(crate) const UNPACKING: usize = 4;
+/// Objects of S3 that are brought at once.
+pub(crate) const FETCHES: usize = 8;
+/// What may be decoded without waiting for a turn: such a request may name code that lies elsewhere.
+const SMALL: usize = 64 << 10;
 /// KiB of large bodies in memory at once: a gibibyte.
 pub(crate) const MEMORY_KIB: usize = 1024 * 1024;
 /// Lambda's limit for requests with code: fifty mebibytes in base64, and some.
@@ -62,7 +68,8 @@ impl<B: Backend> Core<B> {
         let mut share = Share::of(&self.memory);
         match read(body, limits, eager(headers), &mut share).await {
             Ok(body) => {
-                let turn = if bytes == CODE_BYTES { Some(self.turn().await?) } else { None };
+                let large = bytes == CODE_BYTES && body.len() > SMALL;
+                let turn = if large { Some(self.turn(&self.uploads).await?) } else { None };
                 Ok((body, Some((share, turn))))
             }
             Err(ReadError::Crowded) => Err(crowded().closing()),
@@ -84,8 +91,12 @@ impl<B: Backend> Core<B> {
         }
     }
 
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        match timeout(PATIENCE, self.uploads.acquire()).await {
+    /// Waits for one of a few at once.
+    ///
+    /// # Errors
+    /// Too many others do, for too long.
+    pub(crate) async fn turn<'a>(&self, turns: &'a Semaphore) -> Result<SemaphorePermit<'a>, ApiError> {
+        match timeout(PATIENCE, turns.acquire()).await {
             Ok(Ok(turn)) => Ok(turn),
             _ => Err(crowded()),
         }

@@ -41,7 +41,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run every role in this process: a whole Hearth on this machine
-    Dev(dev::DevArgs),
+    Dev(Box<dev::DevArgs>),
     /// Make or update a function from a directory, a zip archive or a container image
     Deploy(deploy::DeployArgs),
     /// Call a function and print its answer
@@ -120,7 +120,7 @@ impl ServerArgs {
 impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Dev(args) => dev::run(args),
+            Command::Dev(args) => dev::run(*args),
             Command::Deploy(args) => deploy::run(&args),
             Command::Invoke(args) => functions::invoke(&args),
             Command::Logs(args) => functions::logs(&args),

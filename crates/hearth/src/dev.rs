@@ -32,6 +32,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::aws_args::AwsArgs;
 use crate::cli::{default_listen, runtime::HomeArgs, runtimes_home};
 use crate::data_dir::{DataDir, random_u64};
 use crate::drivers::DriverArgs;
@@ -111,6 +112,8 @@ pub(crate) struct DevArgs {
     pool: u32,
     #[command(flatten)]
     events: EventArgs,
+    #[command(flatten)]
+    aws: AwsArgs,
     /// Log kept of each function, MiB; the oldest goes first
     #[arg(long, env = "HEARTH_LOG_MB", value_name = "MB", default_value_t = 64,
           value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
@@ -309,7 +312,7 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
     let limit = args.memory.map_or(MemoryLimit::Machine, |mb| MemoryLimit::Instances(u64::from(mb) << 20));
     tokio::spawn(pressure::watch(Arc::clone(&manager), Arc::clone(&driver), limit));
     let endpoint = format!("http://{address}");
-    let frontend_config = frontend_config(args, &endpoint);
+    let frontend_config = frontend_config(args, &endpoint)?;
     let metrics = Arc::new(Exposition::default());
     let events = open_events(args, data).await?;
     let operator = Operator::new(
@@ -366,14 +369,15 @@ async fn begin_events(
     Ok(())
 }
 
-fn frontend_config(args: &DevArgs, endpoint: &str) -> FrontendConfig {
-    FrontendConfig {
+fn frontend_config(args: &DevArgs, endpoint: &str) -> anyhow::Result<FrontendConfig> {
+    Ok(FrontendConfig {
         region: args.region.clone(),
         default_account: args.default_account.clone(),
         public_endpoint: endpoint.to_owned(),
         service_domains: args.service_domain.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
+        s3: args.aws.s3(&args.region)?,
         account_concurrency: args.account_concurrency,
-    }
+    })
 }
 
 /// Side by side: one waits for the disk, the other for the kernel.

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 600;
 
 /// What each crate may use: the arrows of ARCHITECTURE.md.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("types", &[]),
+    ("aws", &[]),
     ("wire", &[]),
     ("agent", &["wire"]),
     ("manager", &["types"]),
@@ -27,7 +28,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("runtimes", &["types"]),
     ("store", &["types"]),
     ("worker", &["types", "sandbox"]),
-    ("frontend", &["types", "store", "image", "oci", "schedules"]),
+    ("frontend", &["types", "aws", "store", "image", "oci", "schedules"]),
     ("sim", &["types", "manager", "placement"]),
 ];
 

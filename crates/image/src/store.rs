@@ -78,23 +78,59 @@ impl ImageStore {
             unpack(Cursor::new(archive), archive.len() as u64, directory.path())?;
             Some(directory)
         };
-        // Written anew even if it is known: a copy that was damaged on disk heals, and its age begins again.
-        let written = NamedTempFile::new_in(&self.scratch).and_then(|mut file| {
+        let written = self.scratch_file().and_then(|mut file| {
             file.write_all(archive)?;
-            file.as_file().sync_all()?;
             Ok(file)
         });
         let written = written.map_err(|error| ArchiveError::io("write the archive", error))?;
+        self.keep(written, digest, directory)?;
+        Ok(digest)
+    }
+
+    /// The same for an archive that is in a file of [`Self::scratch_file`] already, and so need not be in memory.
+    ///
+    /// # Errors
+    /// See [`ArchiveError`]; nothing is kept then.
+    pub fn add_zip_file(&self, archive: NamedTempFile) -> Result<CodeDigest, ArchiveError> {
+        let failed = |error| ArchiveError::io("read the archive", error);
+        let mut file = archive.reopen().map_err(failed)?;
+        let (digest, size) = digest(&mut file).map_err(failed)?;
+        let directory = if self.is_unpacked(digest) {
+            None
+        } else {
+            let directory = self.scratch_directory()?;
+            file.rewind().map_err(failed)?;
+            unpack(BufReader::new(file), size, directory.path())?;
+            Some(directory)
+        };
+        self.keep(archive, digest, directory)?;
+        Ok(digest)
+    }
+
+    /// A file to receive an archive into; gone when it is dropped, or at the next start.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn scratch_file(&self) -> io::Result<NamedTempFile> {
+        NamedTempFile::new_in(&self.scratch)
+    }
+
+    /// Makes an archive durable under its name, and publishes what was unpacked from it. Written anew even if it is known: a copy
+    /// that was damaged on disk heals, and its age begins again.
+    fn keep(
+        &self,
+        archive: NamedTempFile,
+        digest: CodeDigest,
+        directory: Option<TempDir>,
+    ) -> Result<(), ArchiveError> {
+        archive.as_file().sync_all().map_err(|error| ArchiveError::io("write the archive", error))?;
         let _names = lock(&self.names);
-        written
+        archive
             .persist(self.archive_path(digest))
             .map_err(|error| error.error)
             .and_then(|_| sync(&self.archives))
             .map_err(|error| ArchiveError::io("keep the archive", error))?;
-        if let Some(directory) = directory {
-            self.publish(directory, digest)?;
-        }
-        Ok(digest)
+        directory.map_or(Ok(()), |directory| self.publish(directory, digest))
     }
 
     /// The unpacked directory of an archive; unpacked again from the kept archive if it is missing, which takes
@@ -217,26 +253,31 @@ impl ImageStore {
     }
 }
 
-/// Opens an archive whose content is still what `digest` says.
-fn open_verified(path: &Path, digest: CodeDigest) -> io::Result<(File, u64)> {
+/// Opens an archive whose content is still what `wanted` says.
+fn open_verified(path: &Path, wanted: CodeDigest) -> io::Result<(File, u64)> {
     let mut file = File::open(path)?;
+    let (found, size) = digest(&mut file)?;
+    if found != wanted {
+        let problem = "the file is damaged, its SHA-256 is not its name: deploy the function's code again";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+    }
+    file.rewind()?;
+    Ok((file, size))
+}
+
+/// Digest and size of what is read to its end.
+fn digest(file: &mut File) -> io::Result<(CodeDigest, u64)> {
     let (mut hash, mut size) = (Sha256::new(), 0);
     let mut buffer = vec![0; 128 << 10];
     loop {
         match file.read(&mut buffer)? {
-            0 => break,
+            0 => return Ok((CodeDigest(hash.finalize().into()), size)),
             count => {
                 hash.update(&buffer[..count]);
                 size += count as u64;
             }
         }
     }
-    if <[u8; 32]>::from(hash.finalize()) != digest.0 {
-        let problem = "the file is damaged, its SHA-256 is not its name: deploy the function's code again";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
-    }
-    file.rewind()?;
-    Ok((file, size))
 }
 
 fn sync(directory: &Path) -> io::Result<()> {

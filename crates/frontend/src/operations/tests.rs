@@ -23,7 +23,7 @@ const NOTES: [(&str, &str); 24] = [
     ),
     (
         "CreateFunction",
-        "code as `ZipFile`, or `ImageUri` in any registry (docs/IMAGES.md); settings without which a function would not do \
+        "code as `ZipFile`, from S3 where the server has an endpoint for it (docs/SETTINGS.md), or `ImageUri` in any registry (docs/IMAGES.md); settings without which a function would not do \
          what its owner expects (`FileSystemConfigs`, ...) are refused by name; `VpcConfig` \
          and `KMSKeyArn` are kept and given back, and do nothing; `DeadLetterConfig` names what an event invoke \
          config may name; `SnapStart` saves versions where \

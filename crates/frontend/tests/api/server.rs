@@ -63,6 +63,7 @@ impl Server {
             default_account: "000000000000".parse().unwrap(),
             public_endpoint: format!("http://{address}"),
             service_domains: Vec::new(),
+            s3: None,
             account_concurrency: 1_000,
         };
         let store = Arc::new(SqliteStore::open(&data.path().join("hearth.db")).unwrap());
