@@ -10,6 +10,7 @@ use hearth_types::{FunctionId, FunctionSpec};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::cache::{Cache, Entry};
+use crate::challenges::Challenges;
 use crate::download::Signer;
 use crate::error::ApiError;
 use crate::names::Scope;
@@ -41,6 +42,7 @@ pub(crate) struct Core<B> {
     pub(crate) signer: Signer,
     pub(crate) urls: Urls,
     pub(crate) hosts: Hosts,
+    pub(crate) challenges: Arc<Challenges>,
     pub(crate) metrics: FrontendMetrics,
     pub(crate) router: Router,
     /// Large archives that are decoded and unpacked at once.
@@ -83,6 +85,7 @@ impl<B: Backend> Core<B> {
             cache: Cache::default(),
             signer: Signer::random(),
             urls: Urls::default(),
+            challenges: Arc::default(),
             hosts: Hosts::default(),
             metrics: FrontendMetrics::default(),
             router: Router::new(),

@@ -9,6 +9,7 @@ mod aliases;
 mod backend;
 mod body;
 mod cache;
+mod challenges;
 mod code;
 mod config;
 mod configs;
@@ -64,6 +65,7 @@ use tokio::sync::watch;
 
 pub use backend::{Backend, ForwardError, LogLine, NotAccepted, Provisioned};
 pub use body::{Body, full, stream};
+pub use challenges::Challenges;
 pub use events::{EventCall, EventPolicy, EventRun};
 pub use metrics::FrontendMetrics;
 pub use scheduler::schedule_of;
@@ -146,6 +148,12 @@ impl<B: Backend> Frontend<B> {
     /// Whether a function may be run in a loop of events.
     pub async fn recursion_allowed(&self, function: &FunctionId) -> bool {
         self.core.recursion_allowed(function).await
+    }
+
+    /// What it answers authorities that ask whether a name leads here.
+    #[must_use]
+    pub fn challenges(&self) -> Arc<Challenges> {
+        Arc::clone(&self.core.challenges)
     }
 
     /// What it counts.

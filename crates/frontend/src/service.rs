@@ -151,6 +151,9 @@ impl<B: Backend> Core<B> {
         request: Request<Incoming>,
         client: Client,
     ) -> Response<Body> {
+        if let Some(response) = self.challenges.response(request.method(), request.uri().path()) {
+            return response;
+        }
         let request_id = RequestId::random();
         let request = match self.for_service(request, Client { request_id, ..client }).await {
             Ok(response) => return response,

@@ -120,7 +120,7 @@ impl ServerArgs {
 impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Dev(args) => dev::run(*args),
+            Command::Dev(args) => dev::run(&args),
             Command::Deploy(args) => deploy::run(&args),
             Command::Invoke(args) => functions::invoke(&args),
             Command::Logs(args) => functions::logs(&args),

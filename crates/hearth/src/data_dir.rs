@@ -115,6 +115,11 @@ impl DataDir {
         &self.path
     }
 
+    /// Of an authority.
+    pub(crate) fn certificates(&self) -> PathBuf {
+        self.path.join("acme")
+    }
+
     pub(crate) fn database(&self) -> PathBuf {
         self.path.join("hearth.db")
     }

@@ -32,6 +32,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::acme::{Acme, AcmeArgs};
 use crate::aws_args::AwsArgs;
 use crate::cli::{default_listen, runtime::HomeArgs, runtimes_home};
 use crate::data_dir::{DataDir, random_u64};
@@ -54,6 +55,7 @@ const CODE_GRACE: Duration = Duration::from_secs(3600);
 
 /// What `hearth dev` can be told.
 #[derive(Args, Clone, Debug)]
+#[command(group = clap::ArgGroup::new("certificate").args(["tls_cert", "acme_domain"]))]
 #[command(after_help = "\
 Examples:
   hearth dev                                  throw-away: all is gone when it stops
@@ -63,15 +65,17 @@ pub(crate) struct DevArgs {
     /// Where to listen; port 0 takes any free one
     #[arg(long, env = "HEARTH_LISTEN", default_value_t = default_listen())]
     listen: SocketAddr,
-    /// Where to listen for HTTPS besides, with --tls-cert and --tls-key
-    #[arg(long, env = "HEARTH_TLS_LISTEN", value_name = "ADDR", requires_all = ["tls_cert", "tls_key"])]
+    /// Where to listen for HTTPS besides, with --tls-cert and --tls-key or with --acme-domain
+    #[arg(long, env = "HEARTH_TLS_LISTEN", value_name = "ADDR", requires = "certificate")]
     tls_listen: Option<SocketAddr>,
     /// The certificate with its chain, PEM; read again when it changes, and at SIGHUP
-    #[arg(long, env = "HEARTH_TLS_CERT", value_name = "FILE", requires = "tls_listen")]
+    #[arg(long, env = "HEARTH_TLS_CERT", value_name = "FILE", requires_all = ["tls_listen", "tls_key"])]
     tls_cert: Option<PathBuf>,
     /// Its private key, PEM
-    #[arg(long, env = "HEARTH_TLS_KEY", value_name = "FILE", requires = "tls_listen")]
+    #[arg(long, env = "HEARTH_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    acme: AcmeArgs,
     /// The folder that keeps functions, code and logs [default: throw-away]
     #[arg(long, env = "HEARTH_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
@@ -136,7 +140,7 @@ enum KeepAlivePolicy {
     Fixed,
 }
 
-pub(crate) fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr();
     allow_many_files();
     tokio::runtime::Builder::new_multi_thread()
@@ -188,12 +192,12 @@ struct Server {
     endpoint: String,
 }
 
-async fn serve(args: DevArgs) -> anyhow::Result<()> {
+async fn serve(args: &DevArgs) -> anyhow::Result<()> {
     let data = match &args.data {
         Some(path) => DataDir::open(path),
         None => DataDir::throw_away(),
     }?;
-    let served = serve_from(&args, &data).await;
+    let served = serve_from(args, &data).await;
     data.finish()?;
     served
 }
@@ -204,7 +208,7 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
         format!("cannot listen on {}: is another hearth there? Choose another with --listen", args.listen)
     })?;
-    let secure = listen_securely(args).await?;
+    let secure = listen_securely(args, data).await?;
     let server = assemble(args, data, listener.local_addr()?).await?;
     let (stop, stopped) = watch::channel(false);
     let plain = Arc::clone(&server.frontend).serve(listener, stopped.clone());
@@ -212,10 +216,8 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
     let serving = tokio::spawn(async move {
         match secure {
             None => plain.await,
-            Some((listener, certificates)) => {
-                let reading = tokio::spawn(read_certificates(Arc::clone(&certificates)));
-                tokio::join!(plain, frontend.serve_tls(listener, certificates, stopped));
-                reading.abort();
+            Some((listener, source)) => {
+                tokio::join!(plain, serve_securely(frontend, listener, source, stopped));
             }
         }
     });
@@ -248,15 +250,63 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
 }
 
 /// The listener for HTTPS and what it serves with, if it is asked for.
-async fn listen_securely(args: &DevArgs) -> anyhow::Result<Option<(TcpListener, Arc<Certificates>)>> {
-    let (Some(address), Some(cert), Some(key)) = (args.tls_listen, &args.tls_cert, &args.tls_key) else {
-        return Ok(None);
-    };
-    let certificates = Certificates::open(cert.clone(), key.clone())?;
+async fn listen_securely(args: &DevArgs, data: &DataDir) -> anyhow::Result<Option<(TcpListener, Source)>> {
+    let Some(address) = args.tls_listen else { return Ok(None) };
+    let source = Source::of(args, data)?;
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}: is something else there? Choose another with --tls-listen")
     })?;
-    Ok(Some((listener, Arc::new(certificates))))
+    Ok(Some((listener, source)))
+}
+
+/// Where certificates come from.
+enum Source {
+    Files(Arc<Certificates>),
+    Authority(Box<Acme>),
+}
+
+impl Source {
+    fn of(args: &DevArgs, data: &DataDir) -> anyhow::Result<Self> {
+        if args.acme.wanted() {
+            return Ok(Self::Authority(Box::new(Acme::new(&args.acme, data.certificates())?)));
+        }
+        let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) else {
+            anyhow::bail!("--tls-listen needs --tls-cert and --tls-key, or --acme-domain");
+        };
+        Ok(Self::Files(Arc::new(Certificates::open(cert.clone(), key.clone())?)))
+    }
+}
+
+/// Serves HTTPS from when there is a certificate, which is kept fresh.
+async fn serve_securely(
+    frontend: Arc<Frontend<LocalBackend>>,
+    listener: TcpListener,
+    source: Source,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let challenges = frontend.challenges();
+    let (certificates, acme) = match source {
+        Source::Files(certificates) => (certificates, None),
+        Source::Authority(acme) => {
+            let first = tokio::select! {
+                first = acme.first(&challenges) => first,
+                // An error means that nobody is left who could say stop, which says it.
+                _ = stopped.wait_for(|stop| *stop) => return,
+            };
+            (first, Some(acme))
+        }
+    };
+    let keeping = tokio::spawn({
+        let certificates = Arc::clone(&certificates);
+        async move {
+            match acme {
+                Some(acme) => acme.keep(&challenges, &certificates).await,
+                None => read_certificates(certificates).await,
+            }
+        }
+    });
+    frontend.serve_tls(listener, certificates, stopped).await;
+    keeping.abort();
 }
 
 /// Has certificates read again when their files change, and when the process is told to (SIGHUP).

@@ -1,5 +1,6 @@
 //! The one binary of Hearth: the server in all its roles, and the command line that speaks to it.
 
+mod acme;
 mod aws_args;
 mod cli;
 mod client;

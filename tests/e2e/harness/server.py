@@ -40,13 +40,13 @@ def aws_environment(endpoint):
 class Hearth:
     """A running `hearth dev`. `mark` is in the environment of it and of the functions made through `create`."""
 
-    def __init__(self, directory, *arguments, data=None, prefix=(), environment=None):
+    def __init__(self, directory, *arguments, data=None, listen="127.0.0.1:0", prefix=(), environment=None):
         self.directory = Path(directory)
         self.data = data
         self.mark = f"e2e-mark-{uuid.uuid4().hex}"
         self.log_path = self.directory / f"hearth-{uuid.uuid4().hex[:8]}.log"
         self.endpoint = None
-        command = [*prefix, str(BINARY), "dev", "--listen", "127.0.0.1:0"]
+        command = [*prefix, str(BINARY), "dev", "--listen", listen]
         if data is not None:
             command += ["--data", str(data)]
         with open(self.log_path, "wb") as log:
