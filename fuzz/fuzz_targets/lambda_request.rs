@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_frontend::{
-    Backend, Body, ForwardError, Frontend, FrontendConfig, LogLine, NotAccepted, Provisioned, full,
+    Backend, Body, ForwardError, Frontend, FrontendConfig, LogLine, NotAccepted, Provisioned, Viewer, full,
 };
 use hearth_image::ImageStore;
 use hearth_oci::{Images, PullConfig, Puller};
 use hearth_store::{EventStore, NewEvent, SqliteEvents, SqliteStore, StateReason, StoreError};
 use hearth_types::{
-    AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
+    Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
     Refusal, Reply, RevisionId,
 };
 use http::{Method, Request, Response};
@@ -106,7 +106,7 @@ impl Backend for Empty {
 
     fn schedules_changed(&self) {}
 
-    async fn operator(&self, _: &Method, _: &str, _: &str, _: AccountId) -> Response<Body> {
+    async fn operator(&self, _: &Method, _: &str, _: &str, _: Viewer) -> Response<Body> {
         Response::new(full(Bytes::new()))
     }
 }
@@ -128,7 +128,12 @@ fn make_world() -> World {
         default_account: "000000000000".parse().expect("an account"),
         public_endpoint: format!("http://{address}"),
         s3: None,
-            account_concurrency: 1_000,
+        account_concurrency: 1_000,
+        access: hearth_frontend::AccessConfig {
+            always: false,
+            sealer: hearth_keys::Sealer::random().expect("random numbers"),
+            failures_per_minute: 60,
+        },
         service_domains: Vec::new(),
     };
     let store = Arc::new(SqliteStore::open(&folder.path().join("hearth.db")).expect("a store"));

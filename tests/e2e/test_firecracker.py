@@ -27,7 +27,7 @@ FIRECRACKER = ROOT / ".cache/firecracker"
 KERNELS = ROOT / ".cache/kernels"
 START = (
     "HEARTH_KERNELS=/kernels HEARTH_FIRECRACKER=/firecracker/firecracker HEARTH_JAILER=/firecracker/jailer HEARTH_CACHE=/cache "
-    "HEARTH_LOG=info,hearth_sandbox=debug setsid hearth dev --isolation firecracker --listen 0.0.0.0:9000 --data /data {more} "
+    "HEARTH_LOG=info,hearth_sandbox=debug setsid hearth dev --isolation firecracker --listen 0.0.0.0:9000 --insecure --data /data {more} "
     ">>/var/hearth.out 2>>/var/hearth.log </dev/null & echo $!"
 )
 # What a hearth has on its machine: processes, folders of jails, control groups, mounts.

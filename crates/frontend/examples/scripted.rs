@@ -25,6 +25,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         service_domains: Vec::new(),
         s3: None,
         account_concurrency: 1_000,
+        access: hearth_frontend::AccessConfig {
+            always: false,
+            sealer: hearth_keys::Sealer::random().ok_or("no random numbers")?,
+            failures_per_minute: 60,
+        },
     };
     let store = Arc::new(SqliteStore::open(&data.path().join("hearth.db"))?);
     let images = Arc::new(ImageStore::open(data.path())?);

@@ -1,63 +1,124 @@
-//! Who signed a request. Signatures are not checked yet: whoever names an account is taken to be it.
+//! Who calls, and whether they may.
+//!
+//! ```text
+//! head --claim--> Pending --admit, with the body--> Caller --authorized--> whose function is meant
+//! ```
+//!
+//! A server that has keys asks for one at every door: signatures at the APIs and at function URLs, a key's id and secret at the
+//! registry. One without keys believes what it is told, which is for one machine alone.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `said` | what a request says of its sender, believed by servers without keys |
+//! | `keys` | the keys, in memory and in the store |
+//! | `gate` | whether a request is its key's |
+//! | `actions` | what operations are called where rights are given |
+//! | `allowed` | whether a caller may do something with a function |
+//! | `admin` | making, showing and removing keys |
+//! | `checked` | bodies that are passed on while their hash is checked |
 
+pub(crate) mod actions;
+pub(crate) mod admin;
+mod allowed;
+mod checked;
+mod gate;
+mod keys;
+mod said;
+
+use std::sync::Arc;
+
+use hearth_keys::{Refusal, Sealer};
 use hearth_types::AccountId;
-use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::StatusCode;
 
-/// What a signed request says of who signed it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Signed {
+use crate::error::ApiError;
+
+pub use self::admin::administer_keys;
+pub(crate) use self::checked::Checked;
+pub(crate) use self::gate::{Gate, Pending};
+use self::keys::LiveKey;
+
+/// What an operator decides about who may call.
+#[derive(Clone, Debug)]
+pub struct AccessConfig {
+    /// Whether keys are asked for even while there are none.
+    pub always: bool,
+    /// Seals the keys' secrets.
+    pub sealer: Sealer,
+    /// Failures in a minute that an address may have; zero is no limit.
+    pub failures_per_minute: u32,
+}
+
+/// Who sends a request, as far as this server asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
     pub(crate) account: AccountId,
-    pub(crate) key: String,
+    /// The key's id, or what stands for it.
+    pub(crate) key_id: String,
+    /// Who that is, as an ARN.
+    pub(crate) arn: String,
+    /// The key whose grant counts; nothing where keys are not asked for, and everything is allowed.
+    key: Option<Arc<LiveKey>>,
 }
 
-/// Who signed the request, in its header or its query; nobody if it is not signed, or by a key that names no account.
-pub(crate) fn signed(headers: &HeaderMap, query: &str) -> Option<Signed> {
-    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let credential = match header {
-        Some(header) => {
-            let parts = header.strip_prefix("AWS4-HMAC-SHA256 ")?;
-            if !parts.contains("Signature=") {
-                return None;
-            }
-            parts.split_once("Credential=")?.1
-        }
-        None => {
-            let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name));
-            value("X-Amz-Signature=")?;
-            value("X-Amz-Credential=")?
-        }
-    };
-    let key = credential.split(['/', '%', ',']).next()?;
-    Some(Signed { account: key.parse().ok()?, key: key.to_owned() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn account(header: Option<&str>, query: &str) -> Option<String> {
-        let mut headers = HeaderMap::new();
-        if let Some(header) = header {
-            headers.insert(AUTHORIZATION, header.parse().unwrap());
-        }
-        signed(&headers, query).map(|signed| signed.account.to_string())
+impl Caller {
+    /// One who is believed.
+    fn believed(account: AccountId, key_id: String) -> Self {
+        Self { arn: format!("arn:aws:iam::{account}:root"), account, key_id, key: None }
     }
 
-    #[test]
-    fn only_what_is_signed_names_an_account() {
-        let whole = "AWS4-HMAC-SHA256 Credential=123456789012/20260101/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=ab";
-        assert_eq!(account(Some(whole), "").as_deref(), Some("123456789012"));
-        let query = "a=b&X-Amz-Credential=123456789012%2F20260101&X-Amz-Signature=ab";
-        assert_eq!(account(None, query).as_deref(), Some("123456789012"));
-        for header in [
-            "Bearer x",
-            "AWS4-HMAC-SHA256 Credential=123456789012/x",
-            "AWS4-HMAC-SHA256 Credential=AKIA/x, Signature=ab",
-            "Basic Credential=123456789012/x, Signature=ab",
-        ] {
-            assert_eq!(account(Some(header), query), None, "{header}");
-        }
-        assert_eq!(account(None, "X-Amz-Credential=123456789012"), None);
-        assert_eq!(account(None, ""), None);
+    /// Whether they operate the server.
+    pub(crate) fn is_operator(&self) -> bool {
+        self.key.as_ref().is_none_or(|key| key.grant.operator)
+    }
+
+    /// The key's id, where keys are asked for.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_ref().map(|key| key.id.as_str())
+    }
+
+    /// Whether the key allows what is of the account as a whole.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn check(&self, action: &str) -> Result<(), ApiError> {
+        let allowed = self.key.as_ref().is_none_or(|key| key.grant.allows(action, None));
+        if allowed { Ok(()) } else { Err(self.denied(action, "*", false)) }
+    }
+
+    /// Whether the key allows something with a function.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn check_function(
+        &self,
+        action: &str,
+        (owner, name): (&AccountId, &str),
+        arn: &str,
+    ) -> Result<(), ApiError> {
+        let function = Some((owner, name, arn));
+        let allowed = self.key.as_ref().is_none_or(|key| key.grant.allows(action, function));
+        if allowed { Ok(()) } else { Err(self.denied(action, arn, false)) }
+    }
+
+    /// That they may not, because neither their key nor, if it is another account's, the resource's policy says so.
+    pub(crate) fn denied(&self, action: &str, resource: &str, by_resource: bool) -> ApiError {
+        let kind = if by_resource { "resource" } else { "identity" };
+        let text = format!(
+            "User: {} is not authorized to perform: {action} on resource: {resource} because no {kind}-based policy allows the \
+             {action} action",
+            self.arn
+        );
+        ApiError::new(StatusCode::FORBIDDEN, "AccessDeniedException", text)
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal {
+            Refusal::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+            _ => StatusCode::FORBIDDEN,
+        };
+        Self::new(status, refusal.code(), refusal.to_string())
     }
 }

@@ -89,8 +89,25 @@ pub trait Backend: Send + Sync + 'static {
         method: &Method,
         path: &str,
         query: &str,
-        account: AccountId,
+        viewer: Viewer,
     ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// Who looks at a server from its operator's side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Viewer {
+    /// The account that they act for.
+    pub account: AccountId,
+    /// Whether they see all accounts, and the server itself.
+    pub sees_all: bool,
+}
+
+impl Viewer {
+    /// Whether they see what is of an account.
+    #[must_use]
+    pub fn sees(&self, account: &AccountId) -> bool {
+        self.sees_all || self.account == *account
+    }
 }
 
 /// A line of a function's log.

@@ -302,7 +302,14 @@ impl<B: Backend> Core<B> {
         if name.account != scope.account {
             let arn = format!("{}:{number}", name.arn(&self.region));
             let kept = self.store.document(&name.policy(number)).await.map_err(|error| failed(&error))?;
-            let access = Access { account: &scope.account, action: "lambda:GetLayerVersion", resource: &arn };
+            let caller = format!("arn:aws:iam::{}:root", scope.account);
+            let access = Access {
+                account: &scope.account,
+                caller: &caller,
+                action: "lambda:GetLayerVersion",
+                resource: &arn,
+                url_auth: None,
+            };
             if !kept.is_some_and(|policy| policy::allows(&policy.body, &access)) {
                 return Err(ApiError::denied(&scope.account, "GetLayerVersion", &arn));
             }

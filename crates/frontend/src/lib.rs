@@ -28,6 +28,7 @@ mod metrics;
 mod names;
 mod neighbours;
 mod operations;
+mod operator;
 mod permissions;
 mod policy;
 #[cfg(test)]
@@ -63,7 +64,8 @@ use hearth_types::{AccountId, FunctionId};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub use backend::{Backend, ForwardError, LogLine, NotAccepted, Provisioned};
+pub use access::{AccessConfig, administer_keys};
+pub use backend::{Backend, ForwardError, LogLine, NotAccepted, Provisioned, Viewer};
 pub use body::{Body, full, stream};
 pub use challenges::Challenges;
 pub use events::{EventCall, EventPolicy, EventRun};
@@ -88,6 +90,8 @@ pub struct FrontendConfig {
     pub s3: Option<S3>,
     /// Requests in flight at once that an account may have; told by GetAccountSettings, enforced by the manager.
     pub account_concurrency: u32,
+    /// Who may call.
+    pub access: AccessConfig,
 }
 
 /// The server of the API.
@@ -154,6 +158,12 @@ impl<B: Backend> Frontend<B> {
     #[must_use]
     pub fn challenges(&self) -> Arc<Challenges> {
         Arc::clone(&self.core.challenges)
+    }
+
+    /// Whether every request must be signed with a key.
+    #[must_use]
+    pub fn asks_for_keys(&self) -> bool {
+        self.core.gate.asks()
     }
 
     /// What it counts.

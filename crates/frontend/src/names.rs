@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use hearth_types::{AccountId, FunctionId};
 use hyper::StatusCode;
-use hyper::header::{AUTHORIZATION, HeaderMap};
 
 use crate::error::ApiError;
 use crate::shapes;
@@ -233,23 +230,12 @@ fn looks_like_region(piece: &str) -> bool {
         && words.all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()))
 }
 
-/// The account a request is for: the access key id, or the user's name where Docker's clients say one, if that is twelve digits,
-/// as LocalStack has it, else `default`.
-pub(crate) fn account(headers: &HeaderMap, query: &str, default: &AccountId) -> AccountId {
-    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if let Some(basic) = header.and_then(|text| text.strip_prefix("Basic ")) {
-        let named = STANDARD.decode(basic.trim()).ok().and_then(|pair| String::from_utf8(pair).ok());
-        let key = named.as_ref().and_then(|pair| pair.split(':').next());
-        return key.and_then(|key| key.parse().ok()).unwrap_or_else(|| default.clone());
-    }
-    let credential = match header.and_then(|text| text.split_once("Credential=")) {
-        Some((_, credential)) => Some(credential),
-        None => query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Credential=")),
-    };
-    credential
-        .and_then(|text| text.split(['/', '%', ',']).next())
-        .and_then(|key| key.parse().ok())
-        .unwrap_or_else(|| default.clone())
+/// The function that a name in any form means for one who acts for `account`, whoever's it is. Its form is checked elsewhere.
+pub(crate) fn meant(text: &str, account: &AccountId) -> Named {
+    let parts = parts(text);
+    let owner = parts.account.and_then(|owner| owner.parse().ok()).unwrap_or_else(|| account.clone());
+    let id = FunctionId { account: owner, name: parts.name.into() };
+    Named { id, qualifier: parts.qualifier.map(str::to_owned) }
 }
 
 /// Undoes percent-encoding; nothing if it is malformed or not UTF-8.

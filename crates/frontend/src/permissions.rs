@@ -67,7 +67,8 @@ impl<B: Backend> Core<B> {
         violations.body(&members.fields, &shapes::PUT_RESOURCE_POLICY_REQUEST)?;
         let owner = self.owner_by_arn(&call, violations).await?;
         let text = members.text("Policy").unwrap_or_default();
-        let policy = check_policy(text)?;
+        let policy = policy::check(text, &owner.arn)
+            .map_err(|what| ApiError::parameter(format!("The policy is malformed: {what}")))?;
         self.edit_policy(&owner, members.text("RevisionId"), |draft| {
             *draft = Draft::of(Some(&policy));
             Ok(())
@@ -306,25 +307,4 @@ fn statement(members: &Members, arn: &str) -> Result<Value, ApiError> {
         statement["Condition"] = Value::Object(conditions);
     }
     Ok(statement)
-}
-
-/// Whether a text is a policy at all: what it says is judged when somebody is to be let in.
-fn check_policy(text: &str) -> Result<String, ApiError> {
-    let wrong = |what: &str| ApiError::parameter(format!("The policy is malformed: {what}"));
-    let policy: Map<String, Value> = serde_json::from_str(text).map_err(|error| wrong(&error.to_string()))?;
-    let statements = match policy.get("Statement") {
-        Some(Value::Array(list)) if !list.is_empty() => list.as_slice(),
-        Some(one @ Value::Object(_)) => std::slice::from_ref(one),
-        _ => return Err(wrong("it has no Statement")),
-    };
-    for statement in statements {
-        let effect = statement.get("Effect").and_then(Value::as_str);
-        if !matches!(effect, Some("Allow" | "Deny")) {
-            return Err(wrong("each statement must have the Effect Allow or Deny"));
-        }
-        if let Some(lacking) = ["Principal", "Action"].iter().find(|name| statement.get(name).is_none()) {
-            return Err(wrong(&format!("a statement has no {lacking}")));
-        }
-    }
-    Ok(Value::Object(policy).to_string())
 }

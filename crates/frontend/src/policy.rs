@@ -3,6 +3,7 @@
 //! Source: docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html and
 //! .../reference_policies_elements_condition_operators.html. What is not understood never allows, and always denies.
 
+use hearth_keys::like;
 use hearth_types::AccountId;
 use serde_json::{Map, Value, json};
 
@@ -14,10 +15,14 @@ pub(crate) const BYTES: usize = 20_480;
 pub(crate) struct Access<'a> {
     /// Whose key the caller has.
     pub(crate) account: &'a AccountId,
+    /// Who that is, as an ARN.
+    pub(crate) caller: &'a str,
     /// `lambda:InvokeFunction` and the like.
     pub(crate) action: &'a str,
     /// The ARN, qualified as the caller qualified it.
     pub(crate) resource: &'a str,
+    /// How a function URL asks who calls, if it comes by one.
+    pub(crate) url_auth: Option<&'a str>,
 }
 
 /// Whether a policy lets somebody of another account than the resource's do something.
@@ -43,14 +48,15 @@ fn fits(statement: &Value, access: &Access<'_>, unknown: bool) -> bool {
     let resource = statement.get("Resource").is_none()
         || texts("Resource").any(|pattern| like(pattern, access.resource));
     let lower = access.action.to_ascii_lowercase();
-    principal(statement.get("Principal"), access.account)
+    principal(statement.get("Principal"), access)
         && texts("Action").any(|pattern| like(&pattern.to_ascii_lowercase(), &lower))
         && resource
         && conditions(statement.get("Condition"), access, unknown)
 }
 
-/// Whether an account is among the principals. Services are none.
-fn principal(principal: Option<&Value>, account: &AccountId) -> bool {
+/// Whether a caller, or their account, is among the principals. Services are none.
+fn principal(principal: Option<&Value>, access: &Access<'_>) -> bool {
+    let account = access.account;
     let named = match principal {
         Some(Value::Object(kinds)) => kinds.get("AWS"),
         other => other,
@@ -58,26 +64,26 @@ fn principal(principal: Option<&Value>, account: &AccountId) -> bool {
     let root = format!("arn:aws:iam::{account}:root");
     entries(named)
         .filter_map(Value::as_str)
-        .any(|text| text == "*" || text == account.as_str() || text == root)
+        .any(|text| text == "*" || text == account.as_str() || text == root || text == access.caller)
 }
 
 fn conditions(conditions: Option<&Value>, access: &Access<'_>, unknown: bool) -> bool {
     let Some(Value::Object(conditions)) = conditions else { return conditions.is_none() || unknown };
     conditions.iter().all(|(operator, keys)| {
         let Value::Object(keys) = keys else { return unknown };
-        keys.iter().all(|(key, wanted)| match key.to_ascii_lowercase().as_str() {
-            "aws:principalaccount" | "aws:sourceaccount" => {
-                let compare: fn(&str, &str) -> bool = match operator.as_str() {
-                    "StringEquals" => |wanted, found| wanted == found,
-                    "StringLike" => like,
-                    _ => return unknown,
-                };
-                entries(Some(wanted))
-                    .filter_map(Value::as_str)
-                    .any(|wanted| compare(wanted, access.account.as_str()))
-            }
-            // An organization, a source or a token that a caller by key does not have.
-            _ => unknown,
+        keys.iter().all(|(key, wanted)| {
+            let found = match key.to_ascii_lowercase().as_str() {
+                "aws:principalaccount" | "aws:sourceaccount" => access.account.as_str(),
+                "lambda:functionurlauthtype" => access.url_auth.unwrap_or_default(),
+                // An organization, a source or a token that a caller by key does not have.
+                _ => return unknown,
+            };
+            let compare: fn(&str, &str) -> bool = match operator.as_str() {
+                "StringEquals" => |wanted, found| wanted == found,
+                "StringLike" => like,
+                _ => return unknown,
+            };
+            entries(Some(wanted)).filter_map(Value::as_str).any(|wanted| compare(wanted, found))
         })
     })
 }
@@ -90,32 +96,6 @@ fn entries(value: Option<&Value>) -> impl Iterator<Item = &Value> {
         None => Vec::new(),
     }
     .into_iter()
-}
-
-/// Whether a text has the form of a pattern, in which `*` is any characters and `?` any one. Takes time in proportion to
-/// the product of their lengths at most.
-pub(crate) fn like(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut at, mut from) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while from < text.len() {
-        match pattern.get(at) {
-            Some(b'*') => {
-                star = Some((at, from));
-                at += 1;
-            }
-            Some(b'?') => (at, from) = (at + 1, from + 1),
-            Some(byte) if *byte == text[from] => (at, from) = (at + 1, from + 1),
-            _ => match star {
-                Some((place, taken)) => {
-                    star = Some((place, taken + 1));
-                    (at, from) = (place + 1, taken + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
 /// `Principal` of a statement, from what AddPermission is given; nothing if that is nonsense.
@@ -139,6 +119,82 @@ pub(crate) fn principal_of(text: &str) -> Option<Value> {
         text.contains('.') && text.bytes().all(allowed) && !text.starts_with('.') && !text.ends_with('.')
     };
     service(text).then(|| json!({"Service": text}))
+}
+
+/// What a statement may say.
+const MEMBERS: [&str; 6] = ["Sid", "Effect", "Principal", "Action", "Resource", "Condition"];
+
+/// Whether a text is a policy of the resource `arn`; what it is when written plainly, or what is wrong with it.
+pub(crate) fn check(text: &str, arn: &str) -> Result<String, String> {
+    let policy: Map<String, Value> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let version = policy.get("Version").map_or(Some("2012-10-17"), Value::as_str);
+    if !matches!(version, Some("2012-10-17" | "2008-10-17")) {
+        return Err("its Version is neither 2012-10-17 nor 2008-10-17".to_owned());
+    }
+    if let Some(member) = policy.keys().find(|name| !["Version", "Id", "Statement"].contains(&name.as_str()))
+    {
+        return Err(format!("a policy has no {member:?}"));
+    }
+    let statements = match policy.get("Statement") {
+        Some(Value::Array(list)) if !list.is_empty() => list.as_slice(),
+        Some(one @ Value::Object(_)) => std::slice::from_ref(one),
+        _ => return Err("it has no Statement".to_owned()),
+    };
+    let mut names: Vec<&str> = Vec::new();
+    for statement in statements {
+        let Value::Object(members) = statement else { return Err("a statement is no object".to_owned()) };
+        check_statement(members, arn)?;
+        if let Some(name) = members.get("Sid").and_then(Value::as_str) {
+            if names.contains(&name) {
+                return Err(format!("several statements are called {name:?}"));
+            }
+            names.push(name);
+        }
+    }
+    Ok(Value::Object(policy).to_string())
+}
+
+fn check_statement(members: &Map<String, Value>, arn: &str) -> Result<(), String> {
+    if let Some(member) = members.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
+        return Err(format!("a statement has no {member:?} here"));
+    }
+    if !matches!(members.get("Effect").and_then(Value::as_str), Some("Allow" | "Deny")) {
+        return Err("each statement must have the Effect Allow or Deny".to_owned());
+    }
+    if let Some(lacking) = ["Principal", "Action"].iter().find(|name| !members.contains_key(**name)) {
+        return Err(format!("a statement has no {lacking}"));
+    }
+    let is_name = |kind: &str, name: &Value| {
+        name.as_str().is_some_and(|name| {
+            kind != "AWS" || principal_of(name).is_some_and(|found| found.get("Service").is_none())
+        })
+    };
+    let is_known = match members.get("Principal") {
+        Some(Value::String(text)) => text == "*",
+        Some(Value::Object(kinds)) => kinds.iter().all(|(kind, names)| {
+            ["AWS", "Service", "Federated"].contains(&kind.as_str())
+                && entries(Some(names)).all(|name| is_name(kind, name))
+        }),
+        _ => false,
+    };
+    if !is_known {
+        return Err("a Principal is *, or accounts, users or services under AWS or Service".to_owned());
+    }
+    let is_action = |action: &Value| {
+        action.as_str().is_some_and(|text| text == "*" || text.to_ascii_lowercase().starts_with("lambda:"))
+    };
+    if entries(members.get("Action")).next().is_none() || !entries(members.get("Action")).all(is_action) {
+        return Err("an Action is * or one of lambda:".to_owned());
+    }
+    let is_own = |resource: &Value| resource.as_str().is_some_and(|text| text == "*" || like(text, arn));
+    if !entries(members.get("Resource")).all(is_own) {
+        return Err(format!("a Resource is not {arn}, which the policy is of"));
+    }
+    match members.get("Condition") {
+        None => Ok(()),
+        Some(Value::Object(operators)) if operators.values().all(Value::is_object) => Ok(()),
+        Some(_) => Err("a Condition is an object of objects".to_owned()),
+    }
 }
 
 /// A policy that is being changed.

@@ -2,7 +2,7 @@
 //!
 //! An account sees its own repositories only. Who says no account is the default one, as in the rest of the API, or the one whose twelve
 //! digits the repository's name begins with, since Docker's client gives its name only where it is asked for it. Content is kept once,
-//! whoever has it; which repository may read which blob is noted beside it.
+//! whoever has it; which repository may read which blob is noted beside it. Where keys are asked for, a key's id and secret are name and password.
 //!
 //! | file | what it answers |
 //! |---|---|
@@ -31,6 +31,7 @@ use crate::Backend;
 use crate::body::Body;
 use crate::core::Core;
 use crate::names::query_value;
+use crate::services::Client;
 
 use answer::{Refusal, json};
 use path::{Target, parse};
@@ -74,18 +75,27 @@ pub(crate) fn owner(account: &AccountId, is_told: bool, name: &str) -> Option<(A
 
 impl<B: Backend> Core<B> {
     /// Answers a request to the registry.
-    pub(crate) async fn registry(&self, head: Parts, body: Incoming, account: AccountId) -> Response<Body> {
-        let answered = self.route_registry(head, body, account).await;
+    pub(crate) async fn registry(&self, head: Parts, body: Incoming, client: Client) -> Response<Body> {
+        let answered = self.route_registry(head, body, client).await;
         let mut response = answered.unwrap_or_else(Refusal::response);
         let version = hyper::header::HeaderValue::from_static("registry/2.0");
         response.headers_mut().insert("docker-distribution-api-version", version);
         response
     }
 
-    async fn route_registry(&self, head: Parts, body: Incoming, account: AccountId) -> Answer {
+    async fn route_registry(&self, head: Parts, body: Incoming, client: Client) -> Answer {
+        let caller = self.admit_basic(&head, client.ip).map_err(|error| match error.status {
+            StatusCode::FORBIDDEN => Refusal::unauthorized(error.message),
+            status => Refusal::new(status, "TOOMANYREQUESTS", error.message),
+        })?;
+        let is_read = matches!(head.method, Method::GET | Method::HEAD);
+        let action = if is_read { "registry:Pull" } else { "registry:Push" };
+        let checked = caller.check(action);
+        checked.map_err(|error| Refusal::new(StatusCode::FORBIDDEN, "DENIED", error.message))?;
+        let account = caller.account;
         let path = head.uri.path().strip_prefix(ROOT).unwrap_or_default().to_owned();
         let query = head.uri.query().unwrap_or_default().to_owned();
-        let is_told = head.headers.contains_key(AUTHORIZATION);
+        let is_told = self.gate.asks() || head.headers.contains_key(AUTHORIZATION);
         if matches!(&*path, "" | "/") {
             return Ok(json(StatusCode::OK, &serde_json::json!({})));
         }

@@ -9,19 +9,21 @@ use std::sync::Arc;
 
 use hearth_schedules::{Expression, Schedule};
 use hearth_store::{Expected, Setting, SettingKind, StoreError};
-use hearth_types::AccountId;
 use hyper::body::Incoming;
-use hyper::header::HeaderMap;
+use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::Backend;
-use crate::body::{Body, json as answer};
+use crate::access::actions::of_scheduler;
+use crate::body::{Body, drain, json as answer};
 use crate::core::{Core, now_ms};
 use crate::error::ApiError;
 use crate::names::{Scope, percent_decode, query_value};
+use crate::read::eager;
 use crate::request::Members;
 use crate::service::{mark, unmark};
+use crate::services::Client;
 use crate::to_end::ToEnd;
 use crate::validate::Violations;
 
@@ -62,21 +64,25 @@ pub(crate) fn is_for(path: &str) -> bool {
 }
 
 impl<B: Backend> Core<B> {
-    pub(crate) async fn scheduler(
-        self: &Arc<Self>,
-        method: &Method,
-        path: &str,
-        query: &str,
-        headers: &HeaderMap,
-        account: AccountId,
-        body: Incoming,
-    ) -> Answer {
+    pub(crate) async fn scheduler(self: &Arc<Self>, head: &Parts, body: Incoming, client: Client) -> Answer {
+        let (method, path) = (&head.method, head.uri.path());
+        let query = head.uri.query().unwrap_or_default();
+        let pending = match self.claim(head, client.ip, &["scheduler"]) {
+            Ok(pending) => pending,
+            Err(error) => {
+                drain(body, eager(&head.headers)).await;
+                return Err(error);
+            }
+        };
         let mut parts = path.trim_matches('/').split('/');
         let (kind, name) = (parts.next().unwrap_or_default(), parts.next());
         if parts.next().is_some() {
             return Err(unknown(method, path));
         }
-        let (body, _share) = self.read_body("Scheduler", headers, body).await?;
+        let (body, _share) = self.read_body("Scheduler", &head.headers, body).await?;
+        let caller = self.admit(pending, &body)?;
+        caller.check(&of_scheduler(method, path))?;
+        let account = caller.account;
         let name = name.map_or(Some(String::new()), percent_decode).ok_or_else(|| unknown(method, path))?;
         let scope = Scope { region: Arc::clone(&self.region), account };
         let call = Call { scope, name, query: query.to_owned(), members: Members::parse(&body)? };

@@ -14,12 +14,15 @@ use tracing::Instrument;
 use tracing::field::Empty;
 
 use crate::Backend;
+use crate::access::{Checked, Pending};
 use crate::body::{Body, drain};
 use crate::core::Core;
 use crate::download;
 use crate::error::ApiError;
-use crate::names::{Named, Qualifier, Scope, account, percent_decode, query_value};
+use crate::names::{Named, Qualifier, Scope, percent_decode, query_value};
 use crate::neighbours;
+use crate::operations::Operation;
+use crate::operator;
 use crate::read::eager;
 use crate::registry;
 use crate::request::Members;
@@ -181,19 +184,24 @@ impl<B: Backend> Core<B> {
         request: Request<Incoming>,
         client: Client,
     ) -> Result<Response<Body>, Request<Incoming>> {
-        let (head, body) = request.into_parts();
-        let host = host_of(&head);
-        let Some(target) =
-            self.service(host, &head).filter(|_| host.is_none_or(|host| url::id_in(host).is_none()))
+        let (mut head, body) = request.into_parts();
+        let host = host_of(&head).map(str::to_owned);
+        let found = self.service(host.as_deref(), &head);
+        let Some(mut target) =
+            found.filter(|_| host.as_deref().is_none_or(|host| url::id_in(host).is_none()))
         else {
             return Err(Request::from_parts(head, body));
         };
-        let response = match check_head(&head) {
-            Ok(()) => {
-                let host = host.map(str::to_owned);
+        let opened = match check_head(&head) {
+            Ok(()) => self.open_service(&mut target, &mut head, client).await,
+            Err(error) => Err(error),
+        };
+        let response = match opened {
+            Ok(payload) => {
+                let body = Checked::new(body, &payload);
                 self.answer_service(target, (head, body), host, client).await
             }
-            Err(error) => error.response(),
+            Err(error) => error.closing().response(),
         };
         self.metrics.answered("HttpService", response.status().as_u16());
         Ok(response)
@@ -221,24 +229,33 @@ impl<B: Backend> Core<B> {
             );
         }
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or(""));
-        let account = account(&head.headers, query, &self.config.default_account);
         if let Some(name) = path.strip_prefix(download::PREFIX) {
             return ("Download", self.download(name, query).await);
         }
         if registry::is_mine(path) {
-            return ("Registry", Ok(self.registry(head, body, account).await));
+            return ("Registry", Ok(self.registry(head, body, client).await));
         }
-        if path == "/metrics" || path.starts_with("/_hearth/") {
-            return ("Operator", Ok(self.backend.operator(&head.method, path, query, account).await));
+        if operator::is_mine(path) {
+            return ("Operator", self.answer_operator(&head, body, client).await);
         }
         if neighbours::is_for(&head.method, path) {
-            let (service, response) = self.neighbour(&head.headers, body, account, request_id).await;
+            let (service, response) = self.neighbour(&head, body, client).await;
             return (service, Ok(response));
         }
         if scheduler::is_for(path) {
-            let answered = self.scheduler(&head.method, path, query, &head.headers, account, body).await;
-            return ("Scheduler", answered);
+            return ("Scheduler", self.scheduler(&head, body, client).await);
         }
+        // What is signed is a path in its normal form: another one could be signed for one operation and mean another.
+        if self.gate.asks() && !hearth_keys::is_normal(path) {
+            return ("Unknown", Err(unknown(StatusCode::NOT_FOUND, &head)));
+        }
+        let pending = match self.claim(&head, client.ip, &["lambda"]) {
+            Ok(pending) => pending,
+            Err(error) => {
+                drain(body, eager(&head.headers)).await;
+                return ("Unauthorized", Err(error));
+            }
+        };
         match self.router.route(&head.method, path, query) {
             Route::Operation(operation, ..) if !operation.answered => {
                 drain(body, eager(&head.headers)).await;
@@ -249,27 +266,30 @@ impl<B: Backend> Core<B> {
                     let text = format!("The path is not percent-encoded UTF-8: {path}");
                     return (operation.name, Err(ApiError::content(text)));
                 };
-                let scope = Scope { region: Arc::clone(&self.region), account };
+                let scope = Scope { region: Arc::clone(&self.region), account: pending.account().clone() };
                 let (query, headers) = (query.to_owned(), head.headers);
                 let call =
                     Call { scope, request_id, name, detail, third, query, headers, body: Bytes::new() };
-                (operation.name, self.call(operation.name, call, body).await)
+                (operation.name, self.call(operation, call, (body, pending)).await)
             }
             Route::WrongMethod => ("Unknown", Err(unknown(StatusCode::METHOD_NOT_ALLOWED, &head))),
             Route::Unknown => ("Unknown", Err(unknown(StatusCode::NOT_FOUND, &head))),
         }
     }
 
-    /// Reads the body, then does the work, which a client that goes away does not end.
+    /// Reads the body, sees who sent it and whether they may, then does the work, which a client that goes away does not end.
     async fn call(
         self: Arc<Self>,
-        operation: &'static str,
+        operation: &'static Operation,
         mut call: Call,
-        body: Incoming,
+        (body, pending): (Incoming, Pending),
     ) -> Result<Response<Body>, ApiError> {
         let core = Arc::clone(&self);
-        let (body, permit) = core.read_body(operation, &call.headers, body).await?;
+        let (body, permit) = core.read_body(operation.name, &call.headers, body).await?;
+        let caller = self.admit(pending, &body)?;
         call.body = body;
+        call.scope = self.authorized(&caller, operation, &call).await?;
+        let operation = operation.name;
         // The panic itself has said on stderr what and where it was.
         let broken = |_| {
             tracing::error!(operation, "an operation broke down");

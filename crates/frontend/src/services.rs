@@ -7,6 +7,8 @@
 //! /_/NAME/...               of the account that signed, or the default one
 //! ```
 //!
+//! A server that has keys asks for one, but at the hosts that a service's owner gave it.
+//!
 //! A request is passed on as it comes and its response as it is made, in both directions at the pace of who takes it. A client
 //! that goes away ends its request: the slot is free, and the service sees its connection close.
 
@@ -18,22 +20,25 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hearth_keys::Payload;
 use hearth_types::{FunctionId, FunctionSpec, LeaseRequest, RequestId};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_SECURITY_POLICY, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, RETRY_AFTER,
+};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use serde_json::json;
 
 use self::passing::{Leased, switch};
 use crate::Backend;
+use crate::access::Checked;
 use crate::backend::ForwardError;
 use crate::body::{Body, json as document};
 use crate::core::Core;
 use crate::error::ApiError;
 use crate::invoke::ATTEMPTS;
-use crate::names::{Qualifier, account};
+use crate::names::Qualifier;
 use crate::tags::HOSTS;
 
 pub(crate) use hosts::{Hosts, read as read_hosts};
@@ -52,6 +57,8 @@ pub(crate) struct Target {
     pub(crate) function: FunctionId,
     /// Bytes of the path that are Hearth's: `/_/NAME`.
     prefix: usize,
+    /// Whether its owner gave it the host that it is asked by, for all who reach it.
+    is_published: bool,
 }
 
 /// What is known of a request besides what it says.
@@ -65,7 +72,7 @@ pub(crate) struct Client {
 impl Target {
     /// All of the path is the service's.
     pub(crate) fn of(function: FunctionId) -> Self {
-        Self { function, prefix: 0 }
+        Self { function, prefix: 0, is_published: false }
     }
 }
 
@@ -73,25 +80,48 @@ impl<B: Backend> Core<B> {
     /// The service that a request is for; nothing if it is for Hearth itself.
     pub(crate) fn service(&self, host: Option<&str>, head: &Parts) -> Option<Target> {
         if let Some(host) = host
-            && let Some(function) = self.service_at(host)
+            && let Some((function, is_published)) = self.service_at(host)
         {
-            return Some(Target::of(function));
+            return Some(Target { is_published, ..Target::of(function) });
         }
         let name = head.uri.path().strip_prefix(PREFIX)?.split('/').next()?;
-        let query = head.uri.query().unwrap_or("");
-        let account = account(&head.headers, query, &self.config.default_account);
-        Some(Target {
-            function: FunctionId { account, name: name.into() },
-            prefix: PREFIX.len() + name.len(),
-        })
+        // Whose it is depends on who asks.
+        let function = FunctionId { account: self.config.default_account.clone(), name: name.into() };
+        Some(Target { function, prefix: PREFIX.len() + name.len(), is_published: false })
     }
 
-    fn service_at(&self, host: &str) -> Option<FunctionId> {
+    /// Sees who asks for a service, and whether they may; answers what the body must be. Where keys are asked for, only a host that
+    /// a service's owner gave it is open to all.
+    ///
+    /// # Errors
+    /// They may not.
+    pub(crate) async fn open_service(
+        &self,
+        target: &mut Target,
+        head: &mut Parts,
+        client: Client,
+    ) -> Result<Payload, ApiError> {
+        if target.is_published {
+            return Ok(Payload::Unsigned);
+        }
+        let pending = self.claim(head, client.ip, &["lambda"])?;
+        if target.prefix > 0 {
+            target.function.account = pending.account().clone();
+        }
+        let (caller, payload) = self.admit_head(pending)?;
+        if self.gate.asks() {
+            self.may_ask(&caller, &target.function, &Qualifier::None).await?;
+            hide_credentials(&mut head.headers);
+        }
+        Ok(payload)
+    }
+
+    fn service_at(&self, host: &str) -> Option<(FunctionId, bool)> {
         let host = host.strip_suffix('.').unwrap_or(host);
         let is_local = host.len() > LOCAL.len()
             && host.get(host.len() - LOCAL.len()..).is_some_and(|end| end.eq_ignore_ascii_case(LOCAL));
         if !is_local {
-            return self.hosts.get(host);
+            return self.hosts.get(host).map(|function| (function, true));
         }
         let name = host.get(..host.len() - LOCAL.len())?;
         let (name, account) = match name.rsplit_once('.') {
@@ -99,7 +129,7 @@ impl<B: Backend> Core<B> {
             Some((name, account)) => (name, account.parse().ok()?),
             None => (name, self.config.default_account.clone()),
         };
-        Some(FunctionId { account, name: name.into() })
+        Some((FunctionId { account, name: name.into() }, false))
     }
 
     /// Gives a function the hosts that its tags are going to name.
@@ -131,7 +161,7 @@ impl<B: Backend> Core<B> {
     pub(crate) async fn answer_service(
         &self,
         target: Target,
-        (head, body): (Parts, Incoming),
+        (head, body): (Parts, Checked),
         host: Option<String>,
         client: Client,
     ) -> Response<Body> {
@@ -142,7 +172,7 @@ impl<B: Backend> Core<B> {
     async fn pass(
         &self,
         target: Target,
-        (head, body): (Parts, Incoming),
+        (head, body): (Parts, Checked),
         host: Option<String>,
         client: Client,
     ) -> Result<Response<Body>, ApiError> {
@@ -161,7 +191,7 @@ impl<B: Backend> Core<B> {
         if let Some(path) = path_behind(&head.uri, target.prefix) {
             head.uri = path;
         }
-        let body = body.map_err(std::io::Error::other).boxed_unsync();
+        let body = body.boxed_unsync();
         let (mut response, held) = self.send(&spec, Request::from_parts(head, body)).await?;
         headers::for_client(&mut response, request_id);
         if target.prefix > 0 {
@@ -211,6 +241,12 @@ impl<B: Backend> Core<B> {
             }
         }
     }
+}
+
+/// Takes away what a function must not see of a request that was signed for Hearth: it could ask again in its sender's name.
+pub(crate) fn hide_credentials(headers: &mut HeaderMap) {
+    headers.remove(AUTHORIZATION);
+    headers.remove("x-amz-security-token");
 }
 
 /// The host that the server says it is.

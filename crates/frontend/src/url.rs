@@ -23,6 +23,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use hearth_keys::Payload;
 use hearth_store::{StoreError, UrlRecord};
 use hearth_types::{Answer, FunctionId, Invocation, Piece, Reply, limits};
 use http_body_util::BodyExt;
@@ -36,14 +37,14 @@ use self::answer::Malformed;
 use self::cors::Cors;
 use self::event::Asked;
 use crate::Backend;
-use crate::access::{Signed, signed};
+use crate::access::{Caller, Checked, Pending};
 use crate::body::{Body, full, json as document};
 use crate::core::{Core, now_ms};
 use crate::error::ApiError;
 use crate::invoke::{Held, Taken, error_outcome, given_trace, new_trace, whole};
 use crate::invoke_streamed::Taking;
 use crate::names::Qualifier;
-use crate::services::{Client, Target};
+use crate::services::{Client, Target, hide_credentials};
 use crate::to_end::ToEnd;
 
 /// Says that a stream begins with metadata.
@@ -116,7 +117,7 @@ struct Request {
     body: Bytes,
     domain: String,
     client: Client,
-    signed: Option<Signed>,
+    caller: Option<Caller>,
 }
 
 impl<B: Backend> Core<B> {
@@ -161,27 +162,35 @@ impl<B: Backend> Core<B> {
     async fn answer_asked(
         self: Arc<Self>,
         url: Arc<Url>,
-        (head, body): (Parts, Incoming),
+        (mut head, body): (Parts, Incoming),
         domain: String,
         client: Client,
     ) -> Response<Body> {
-        let caller = signed(&head.headers, head.uri.query().unwrap_or(""));
-        if url.signed && caller.as_ref().is_none_or(|caller| caller.account != url.function.account) {
-            return said(StatusCode::FORBIDDEN, "Forbidden");
-        }
-        let signed = caller.filter(|_| url.signed);
+        let pending = match url.signed.then(|| self.claim_signed(&head, client.ip)).transpose() {
+            Ok(pending) => pending,
+            Err(error) => return forbidden(&error),
+        };
         if self.is_service(&url).await {
             let target = Target::of(url.function.clone());
+            let payload = match self.admitted_to_service(&url, &mut head, pending).await {
+                Ok(payload) => payload,
+                Err(error) => return forbidden(&error),
+            };
+            let body = Checked::new(body, &payload);
             return self.answer_service(target, (head, body), Some(domain), client).await;
         }
         let (body, permit) = match self.read_body("FunctionUrl", &head.headers, body).await {
             Ok(read) => read,
             Err(error) => return refused(&error),
         };
+        let caller = match self.admitted(&url, &mut head, (pending, &body)).await {
+            Ok(caller) => caller,
+            Err(error) => return forbidden(&error),
+        };
         let core = Arc::clone(&self);
         let work = async move {
             let started = Instant::now();
-            let request = Request { url, head, body, domain, client, signed };
+            let request = Request { url, head, body, domain, client, caller };
             let (outcome, response) = match core.invoke_url(request).await {
                 Ok(done) => done,
                 Err(error) => (error_outcome(&error), refused(&error)),
@@ -196,6 +205,40 @@ impl<B: Backend> Core<B> {
             tracing::error!("a request to a function URL broke down");
             said(StatusCode::INTERNAL_SERVER_ERROR, "Hearth failed to answer; its log says why")
         })
+    }
+
+    /// Who sends a request to a URL that asks; they may.
+    async fn admitted(
+        &self,
+        url: &Url,
+        head: &mut Parts,
+        (pending, body): (Option<Pending>, &[u8]),
+    ) -> Result<Option<Caller>, ApiError> {
+        let Some(pending) = pending else { return Ok(None) };
+        let caller = self.admit(pending, body)?;
+        self.may_ask_url(&caller, url, head).await?;
+        Ok(Some(caller))
+    }
+
+    /// The same, where the body is passed on as it comes; answers what it must be.
+    async fn admitted_to_service(
+        &self,
+        url: &Url,
+        head: &mut Parts,
+        pending: Option<Pending>,
+    ) -> Result<Payload, ApiError> {
+        let Some(pending) = pending else { return Ok(Payload::Unsigned) };
+        let (caller, payload) = self.admit_head(pending)?;
+        self.may_ask_url(&caller, url, head).await?;
+        Ok(payload)
+    }
+
+    async fn may_ask_url(&self, caller: &Caller, url: &Url, head: &mut Parts) -> Result<(), ApiError> {
+        self.may_ask(caller, &url.function, &url.qualifier()).await?;
+        if self.gate.asks() {
+            hide_credentials(&mut head.headers);
+        }
+        Ok(())
     }
 
     async fn invoke_url(&self, request: Request) -> Result<(&'static str, Response<Body>), ApiError> {
@@ -234,7 +277,8 @@ impl<B: Backend> Core<B> {
 impl Request {
     fn event(&self) -> Bytes {
         let (ip, request_id) = (self.client.ip.to_string(), self.client.request_id.to_string());
-        let caller = self.signed.as_ref().map(|signed| (signed.account.as_str(), signed.key.as_str()));
+        let caller = self.caller.as_ref();
+        let caller = caller.map(|caller| (caller.account.as_str(), &*caller.key_id, &*caller.arn));
         let asked = Asked {
             url_id: &self.url.url_id,
             domain: &self.domain,
@@ -329,6 +373,17 @@ impl HttpBody for Streaming {
 /// An answer of Hearth's own.
 fn said(status: StatusCode, text: &str) -> Response<Body> {
     document(status, &json!({"Message": text}))
+}
+
+/// Whatever is wrong with a signature or a policy is said in one way, as AWS does.
+fn forbidden(error: &ApiError) -> Response<Body> {
+    match error.status {
+        StatusCode::FORBIDDEN => {
+            tracing::debug!(code = error.code, reason = error.message, "refused at a function URL");
+            said(StatusCode::FORBIDDEN, "Forbidden")
+        }
+        _ => refused(error),
+    }
 }
 
 fn refused(error: &ApiError) -> Response<Body> {

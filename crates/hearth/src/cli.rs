@@ -6,6 +6,7 @@ mod events;
 mod functions;
 mod instance;
 pub(crate) mod kernel;
+mod key;
 mod push;
 pub(crate) mod runtime;
 mod schedule;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::client::Client;
+use crate::client::{Client, Identity};
 use crate::{dev, doctor};
 
 /// A serverless server: functions in, answers out, on machines you own.
@@ -58,6 +59,9 @@ enum Command {
     /// Run functions at times: add, list and remove schedules
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
+    /// Make, list, switch off and remove access keys
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Empty a worker: no new instances, idle ones end, busy ones finish
     Drain(functions::DrainArgs),
     /// Delete a function, its logs and its instances
@@ -91,7 +95,7 @@ pub(crate) struct ServerArgs {
     /// The server's address
     #[arg(long, env = "HEARTH_ENDPOINT", default_value = "http://127.0.0.1:9000", global = true)]
     endpoint: String,
-    /// The account to act for, twelve digits
+    /// The account to act for, twelve digits; servers that ask for keys go by the key (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)
     #[arg(long, env = "HEARTH_ACCOUNT", global = true)]
     account: Option<String>,
 }
@@ -113,7 +117,17 @@ impl ServerArgs {
     }
 
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        Client::new(&self.endpoint, self.account.as_deref())
+        let identity = match (key::from_environment(), &self.account) {
+            // One of Hearth's own is what a server asks for that has keys; an account is for servers that have none.
+            (Some(Identity::Key(key, region)), account)
+                if account.is_none() || key.key_id.starts_with("HRT") =>
+            {
+                Identity::Key(key, region)
+            }
+            (_, Some(account)) => Identity::Account(account.clone()),
+            (_, None) => Identity::Nobody,
+        };
+        Client::new(&self.endpoint, identity)
     }
 }
 
@@ -128,6 +142,7 @@ impl Cli {
             Command::Events(args) => events::run(&args),
             Command::Instance(command) => instance::run(&command),
             Command::Schedule(command) => schedule::run(&command),
+            Command::Key(command) => key::run(&command),
             Command::Drain(args) => functions::drain(&args),
             Command::Rm(args) => functions::rm(&args),
             Command::Doctor(args) => doctor::run(&args),

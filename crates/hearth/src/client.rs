@@ -1,11 +1,14 @@
 //! The command line's side of a running server: Lambda's API and the operator's.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hearth_keys::{Credentials, Hash};
 use serde_json::Value;
-use ureq::http::{HeaderMap, Response, StatusCode};
+use ureq::http::{HeaderMap, HeaderName, Response, StatusCode};
 use ureq::{Agent, Body};
 
 /// Largest answer that is read into memory: the largest payload, with room for its frame.
@@ -13,12 +16,23 @@ const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 /// A connection to a server on this machine or network that takes longer is not coming.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection to one server, acting for one account.
+/// As whom one speaks to a server.
+#[derive(Clone, Debug)]
+pub(crate) enum Identity {
+    /// As nobody.
+    Nobody,
+    /// For an account, which servers without keys believe.
+    Account(String),
+    /// With a key, in a region.
+    Key(Credentials, String),
+}
+
+/// A connection to one server.
 #[derive(Debug)]
 pub(crate) struct Client {
     agent: Agent,
     endpoint: String,
-    authorization: Option<String>,
+    identity: Identity,
 }
 
 /// An answer that the server gave, of whatever status.
@@ -56,58 +70,52 @@ impl Reply {
 }
 
 impl Client {
-    pub(crate) fn new(endpoint: &str, account: Option<&str>) -> anyhow::Result<Self> {
+    pub(crate) fn new(endpoint: &str, identity: Identity) -> anyhow::Result<Self> {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         if !endpoint.starts_with("http://") {
             bail!("endpoint {endpoint:?} must start with http:// (set --endpoint or HEARTH_ENDPOINT)");
         }
-        let authorization = account.map(|account| {
-            format!(
-                "AWS4-HMAC-SHA256 Credential={account}/20260101/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=00"
-            )
-        });
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .user_agent(concat!("hearth/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
-        Ok(Self { agent, endpoint, authorization })
+        Ok(Self { agent, endpoint, identity })
     }
 
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<Reply> {
-        let request = self.agent.get(self.url(path));
-        read(self.reached(self.authorized(request).call())?)
+        read(self.reached(self.authorized(self.agent.get(self.url(path)), ("GET", path), &[], b"")?.call())?)
     }
 
     pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Reply> {
         let request = self.agent.delete(self.url(path));
-        read(self.reached(self.authorized(request).call())?)
+        read(self.reached(self.authorized(request, ("DELETE", path), &[], b"")?.call())?)
     }
 
     pub(crate) fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> anyhow::Result<Reply> {
-        let mut request = self.authorized(self.agent.post(self.url(path)));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
+        let request = self.authorized(self.agent.post(self.url(path)), ("POST", path), headers, body)?;
         read(self.reached(request.send(body))?)
     }
 
     /// Whether something is there: an answer without its body.
     pub(crate) fn head(&self, path: &str) -> anyhow::Result<Reply> {
-        read(self.reached(self.authorized(self.agent.head(self.url(path))).call())?)
+        read(
+            self.reached(self.authorized(self.agent.head(self.url(path)), ("HEAD", path), &[], b"")?.call())?,
+        )
     }
 
     pub(crate) fn put(&self, path: &str, media_type: &str, body: &[u8]) -> anyhow::Result<Reply> {
-        let request = self.authorized(self.agent.put(self.url(path))).content_type(media_type);
+        let headers = [("content-type", media_type)];
+        let request = self.authorized(self.agent.put(self.url(path)), ("PUT", path), &headers, body)?;
         read(self.reached(request.send(body))?)
     }
 
-    /// Sends content that need not fit into memory.
+    /// Sends content that need not fit into memory, to the registry.
     pub(crate) fn put_stream(&self, path: &str, mut content: impl Read, size: u64) -> anyhow::Result<Reply> {
-        let request = self.authorized(self.agent.put(self.url(path)));
-        let request =
-            request.content_type("application/octet-stream").header("content-length", size.to_string());
+        let size = size.to_string();
+        let headers = [("content-type", "application/octet-stream"), ("content-length", size.as_str())];
+        let request = self.authorized(self.agent.put(self.url(path)), ("PUT", path), &headers, b"")?;
         read(self.reached(request.send(ureq::SendBody::from_reader(&mut content)))?)
     }
 
@@ -117,8 +125,7 @@ impl Client {
     }
 
     pub(crate) fn put_json(&self, path: &str, body: &Value) -> anyhow::Result<Reply> {
-        let request = self.authorized(self.agent.put(self.url(path))).content_type("application/json");
-        read(self.reached(request.send(body.to_string().as_bytes()))?)
+        self.put(path, "application/json", body.to_string().as_bytes())
     }
 
     pub(crate) fn post_json(&self, path: &str, body: &Value) -> anyhow::Result<Reply> {
@@ -127,7 +134,8 @@ impl Client {
 
     /// An answer as it comes, for as long as it comes.
     pub(crate) fn stream(&self, path: &str) -> anyhow::Result<impl Read + use<>> {
-        let response = self.reached(self.authorized(self.agent.get(self.url(path))).call())?;
+        let request = self.authorized(self.agent.get(self.url(path)), ("GET", path), &[], b"")?;
+        let response = self.reached(request.call())?;
         if !response.status().is_success() {
             let reply = read(response)?;
             bail!("{}", reply.error_text());
@@ -139,11 +147,60 @@ impl Client {
         format!("{}{path}", self.endpoint)
     }
 
-    fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
-        match &self.authorization {
-            Some(value) => request.header("authorization", value),
-            None => request,
+    /// The request with its headers, and those that say who sends it.
+    fn authorized<B>(
+        &self,
+        mut request: ureq::RequestBuilder<B>,
+        (method, path): (&str, &str),
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> anyhow::Result<ureq::RequestBuilder<B>> {
+        let is_registry = path.starts_with("/v2/");
+        match &self.identity {
+            Identity::Key(key, region) if !is_registry => {
+                let signed = self.signed(key, region, (method, path), headers, body)?;
+                for (name, value) in &signed {
+                    request = request.header(name, value);
+                }
+                return Ok(request);
+            }
+            Identity::Key(key, _) => {
+                let pair = BASE64.encode(format!("{}:{}", key.key_id, key.secret));
+                request = request.header("authorization", format!("Basic {pair}"));
+            }
+            Identity::Account(account) => {
+                request = request.header(
+                    "authorization",
+                    format!("AWS4-HMAC-SHA256 Credential={account}/20260101/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=00"),
+                );
+            }
+            Identity::Nobody => {}
         }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Ok(request)
+    }
+
+    fn signed(
+        &self,
+        key: &Credentials,
+        region: &str,
+        (method, path): (&str, &str),
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> anyhow::Result<HeaderMap> {
+        let mut more = HeaderMap::new();
+        for (name, value) in headers {
+            more.insert(name.parse::<HeaderName>()?, value.parse()?);
+        }
+        let service = if path.starts_with("/schedule") { "scheduler" } else { "lambda" };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
+        let second = i64::try_from(now.as_secs()).context("the clock stands too late")?;
+        let request = (&method.parse()?, self.authority(), path);
+        let payload = Hash::of(body).to_string();
+        hearth_keys::sign(key, request, &payload, (region, service), &more, second)
+            .context("the request cannot be signed: is the key's id, secret or token one?")
     }
 
     fn reached(&self, result: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Response<Body>> {
@@ -186,7 +243,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_without_a_scheme_is_refused_with_advice() {
-        let error = Client::new("127.0.0.1:9000", None).unwrap_err().to_string();
+        let error = Client::new("127.0.0.1:9000", Identity::Nobody).unwrap_err().to_string();
         assert!(error.contains("http://") && error.contains("HEARTH_ENDPOINT"), "{error}");
     }
 }

@@ -124,6 +124,10 @@ impl DataDir {
         self.path.join("hearth.db")
     }
 
+    pub(crate) fn seal_key(&self) -> PathBuf {
+        self.path.join("seal.key")
+    }
+
     pub(crate) fn events(&self) -> PathBuf {
         self.path.join("events.db")
     }

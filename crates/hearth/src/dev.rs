@@ -32,6 +32,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::access_args::AccessArgs;
 use crate::acme::{Acme, AcmeArgs};
 use crate::aws_args::AwsArgs;
 use crate::cli::{default_listen, runtime::HomeArgs, runtimes_home};
@@ -79,6 +80,8 @@ pub(crate) struct DevArgs {
     /// The folder that keeps functions, code and logs [default: throw-away]
     #[arg(long, env = "HEARTH_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArgs,
     #[command(flatten)]
     drivers: DriverArgs,
     #[command(flatten)]
@@ -209,7 +212,14 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
         format!("cannot listen on {}: is another hearth there? Choose another with --listen", args.listen)
     })?;
     let secure = listen_securely(args, data).await?;
-    let server = assemble(args, data, listener.local_addr()?).await?;
+    let address = listener.local_addr()?;
+    let server = assemble(args, data, address).await?;
+    let asks_for_keys = server.frontend.asks_for_keys();
+    let addresses: Vec<SocketAddr> = std::iter::once(address).chain(args.tls_listen).collect();
+    if let Err(error) = args.access.check(&addresses, asks_for_keys) {
+        server.driver.close().await;
+        return Err(error);
+    }
     let (stop, stopped) = watch::channel(false);
     let plain = Arc::clone(&server.frontend).serve(listener, stopped.clone());
     let frontend = Arc::clone(&server.frontend);
@@ -221,7 +231,7 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
             }
         }
     });
-    announce(args, data, server.driver.isolation(), &server.endpoint)?;
+    announce(args, data, &server)?;
     stop_signals.next().await;
     let grace = DRAIN_GRACE.as_secs();
     eprintln!("hearth: stopping; requests in flight have {grace} s to finish (again to stop at once)");
@@ -362,7 +372,7 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
     let limit = args.memory.map_or(MemoryLimit::Machine, |mb| MemoryLimit::Instances(u64::from(mb) << 20));
     tokio::spawn(pressure::watch(Arc::clone(&manager), Arc::clone(&driver), limit));
     let endpoint = format!("http://{address}");
-    let frontend_config = frontend_config(args, &endpoint)?;
+    let frontend_config = frontend_config(args, data, &endpoint)?;
     let metrics = Arc::new(Exposition::default());
     let events = open_events(args, data).await?;
     let operator = Operator::new(
@@ -419,7 +429,7 @@ async fn begin_events(
     Ok(())
 }
 
-fn frontend_config(args: &DevArgs, endpoint: &str) -> anyhow::Result<FrontendConfig> {
+fn frontend_config(args: &DevArgs, data: &DataDir, endpoint: &str) -> anyhow::Result<FrontendConfig> {
     Ok(FrontendConfig {
         region: args.region.clone(),
         default_account: args.default_account.clone(),
@@ -427,6 +437,7 @@ fn frontend_config(args: &DevArgs, endpoint: &str) -> anyhow::Result<FrontendCon
         service_domains: args.service_domain.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
         s3: args.aws.s3(&args.region)?,
         account_concurrency: args.account_concurrency,
+        access: args.access.config(data)?,
     })
 }
 
@@ -517,16 +528,23 @@ async fn begin_to_collect(store: &Arc<dyn Store>, images: &Arc<ImageStore>, pull
     });
 }
 
-fn announce(args: &DevArgs, data: &DataDir, isolation: Isolation, endpoint: &str) -> anyhow::Result<()> {
+fn announce(args: &DevArgs, data: &DataDir, server: &Server) -> anyhow::Result<()> {
+    let (isolation, endpoint, asks) =
+        (server.driver.isolation(), &server.endpoint, server.frontend.asks_for_keys());
     let kept = if data.is_throw_away() { "throw-away".to_owned() } else { data.path().display().to_string() };
     let (account, region) = (&args.default_account, &args.region);
+    let (who, id, secret) = if asks {
+        ("requests must be signed with a key of `hearth key create`", "...", "...")
+    } else {
+        ("any access key is accepted", account.as_str(), "hearth")
+    };
     let mut text = format!(
-        "hearth is ready at {endpoint}\n  isolation {isolation}, data {kept}, any access key is accepted\n\
+        "hearth is ready at {endpoint}\n  isolation {isolation}, data {kept}, {who}\n\
          Point an AWS client at it:\n  export AWS_ENDPOINT_URL={endpoint}\n  \
-         export AWS_ACCESS_KEY_ID={account} AWS_SECRET_ACCESS_KEY=hearth\n  \
+         export AWS_ACCESS_KEY_ID={id} AWS_SECRET_ACCESS_KEY={secret}\n  \
          export AWS_REGION={region} AWS_DEFAULT_REGION={region}\n"
     );
-    if !args.listen.ip().is_loopback() {
+    if !asks && !args.listen.ip().is_loopback() {
         text.push_str(
             "Warning: this address is open to the network, and anyone who reaches it may run code here.\n",
         );

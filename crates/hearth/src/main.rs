@@ -1,5 +1,6 @@
 //! The one binary of Hearth: the server in all its roles, and the command line that speaks to it.
 
+mod access_args;
 mod acme;
 mod aws_args;
 mod cli;
@@ -13,6 +14,7 @@ mod event_args;
 mod local_image;
 mod operator;
 mod role;
+mod seal_key;
 mod table;
 
 use std::process::ExitCode;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_frontend::{Body, full, stream};
+use hearth_frontend::{Body, Viewer, full, stream};
 use hearth_manager::{BlankState, BlankView, InstanceView};
 use hearth_runtimes::Catalog;
 use hearth_store::Store;
@@ -52,13 +52,13 @@ impl Operator {
         Self { manager, events, workers, catalog, metrics, store }
     }
 
-    /// Answers a request below `/_hearth/`, or for `/metrics`, of a caller who acts for `account`.
+    /// Answers a request below `/_hearth/`, or for `/metrics`; whether the viewer may ask that is settled.
     pub(crate) async fn answer(
         &self,
         method: &Method,
         path: &str,
         query: &str,
-        account: AccountId,
+        viewer: Viewer,
     ) -> Response<Body> {
         if let Some(worker) =
             path.strip_prefix("/_hearth/workers/").and_then(|rest| rest.strip_suffix("/drain"))
@@ -78,11 +78,11 @@ impl Operator {
         match path {
             "/metrics" => text(self.metrics.render(&self.manager, &self.workers, &self.events)),
             "/_hearth/health" => json_answer(&json!({ "status": "ok" })),
-            "/_hearth/ps" => json_answer(&self.instances()),
-            "/_hearth/events" => json_answer(&events::list(&self.events)),
+            "/_hearth/ps" => json_answer(&self.instances(&viewer)),
+            "/_hearth/events" => json_answer(&events::list(&self.events, &viewer)),
             "/_hearth/runtimes" => self.runtimes().await,
             _ => match path.strip_prefix("/_hearth/logs/") {
-                Some(name) => self.logs(account, name, query).await,
+                Some(name) => self.logs(viewer.account, name, query).await,
                 None => error(
                     StatusCode::NOT_FOUND,
                     "ResourceNotFoundException",
@@ -110,19 +110,26 @@ impl Operator {
         }
     }
 
-    /// Every instance: what the manager decided of it, and what the worker measured.
-    fn instances(&self) -> Value {
+    /// Every instance that a viewer sees: what the manager decided of it, and what the worker measured.
+    fn instances(&self, viewer: &Viewer) -> Value {
         let reports: HashMap<InstanceId, InstanceReport> =
             self.workers.instances().into_iter().map(|report| (report.id, report)).collect();
         let blank_reports: HashMap<InstanceId, BlankReport> =
             self.workers.blanks().into_iter().map(|report| (report.id, report)).collect();
         self.manager.inspect(|now, manager, placement| {
-            let blanks: Vec<Value> =
-                manager.blanks().map(|view| blank(now, &view, blank_reports.get(&view.id))).collect();
-            let instances: Vec<Value> =
-                manager.instances().map(|view| instance(now, &view, reports.get(&view.id))).collect();
+            let blanks: Vec<Value> = manager
+                .blanks()
+                .filter(|_| viewer.sees_all)
+                .map(|view| blank(now, &view, blank_reports.get(&view.id)))
+                .collect();
+            let instances: Vec<Value> = manager
+                .instances()
+                .filter(|view| viewer.sees(&view.revision.version.function.account))
+                .map(|view| instance(now, &view, reports.get(&view.id)))
+                .collect();
             let workers: Vec<Value> = placement
                 .workers()
+                .filter(|_| viewer.sees_all)
                 .map(|worker| {
                     json!({
                         "worker": worker.id.as_str(),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 600;
 
 /// What each crate may use: the arrows of ARCHITECTURE.md.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("types", &[]),
     ("aws", &[]),
     ("wire", &[]),
@@ -19,6 +19,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("placement", &["types"]),
     ("events", &["types"]),
     ("schedules", &[]),
+    ("keys", &["types"]),
     ("kernel", &[]),
     ("rootfs", &[]),
     ("network", &["types"]),
@@ -28,7 +29,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("runtimes", &["types"]),
     ("store", &["types"]),
     ("worker", &["types", "sandbox"]),
-    ("frontend", &["types", "aws", "store", "image", "oci", "schedules"]),
+    ("frontend", &["types", "aws", "store", "image", "oci", "schedules", "keys"]),
     ("sim", &["types", "manager", "placement"]),
 ];
 

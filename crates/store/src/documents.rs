@@ -74,6 +74,12 @@ pub trait Documents: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Document>, StoreError>>;
 
+    /// Every document of a kind, of all accounts: of what is kept in memory, and has its number bounded by who writes it.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn all_documents(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<Document>, StoreError>>;
+
     /// Removes a document if what is kept is what is expected; answers whether it was there and is gone.
     ///
     /// # Errors

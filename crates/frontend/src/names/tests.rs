@@ -73,16 +73,18 @@ fn a_qualifier_is_a_version_or_an_alias_and_must_not_be_contradicted() {
 }
 
 #[test]
-fn the_account_is_the_access_key_if_it_is_twelve_digits() {
-    let default: AccountId = "000000000000".parse().unwrap();
-    let mut headers = HeaderMap::new();
-    assert_eq!(account(&headers, "", &default), default);
-    let query = "X-Amz-Algorithm=x&X-Amz-Credential=111122223333%2F20260101%2Fus-east-1";
-    assert_eq!(account(&headers, query, &default).as_str(), "111122223333");
-    for (key, expected) in [("444455556666", "444455556666"), ("AKIAIOSFODNN7EXAMPLE", "000000000000")] {
-        let text = format!("AWS4-HMAC-SHA256 Credential={key}/20260101/us-east-1/lambda/aws4_request, S=x");
-        headers.insert(AUTHORIZATION, text.parse().unwrap());
-        assert_eq!(account(&headers, query, &default).as_str(), expected);
+fn a_name_means_a_function_of_its_own_account_or_of_the_callers() {
+    let mine = scope().account;
+    for (text, owner, name, qualifier) in [
+        ("f", mine.as_str(), "f", None),
+        ("f:live", mine.as_str(), "f", Some("live")),
+        ("222222222222:function:f", "222222222222", "f", None),
+        ("arn:aws:lambda:us-east-1:222222222222:function:f:7", "222222222222", "f", Some("7")),
+        ("arn:aws:lambda:eu-west-1:222222222222:function:f", "222222222222", "f", None),
+    ] {
+        let named = meant(text, &mine);
+        assert_eq!((named.id.account.as_str(), &*named.id.name), (owner, name), "{text}");
+        assert_eq!(named.qualifier.as_deref(), qualifier, "{text}");
     }
 }
 

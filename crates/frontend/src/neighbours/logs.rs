@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_store::FunctionRecord;
-use hearth_types::AccountId;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -23,8 +22,23 @@ use self::filter::Filter;
 use self::pages::{Direction, Wanted};
 use self::streams::{Event, Stream};
 use crate::Backend;
+use crate::access::Caller;
 use crate::body::{Body, full};
 use crate::core::Core;
+use crate::error::ApiError;
+
+/// What one is told who may not call.
+pub(super) fn refused(error: &ApiError) -> Response<Body> {
+    said(error.status, &json!({"__type": error.code, "message": error.message}))
+}
+
+fn said(status: StatusCode, document: &Value) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::from(document.to_string())));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("application/x-amz-json-1.1");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
 
 /// Lines of each function that are looked at.
 const LINES: usize = 10_000;
@@ -45,6 +59,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const READ_BYTES: usize = 64 << 20;
 /// Longest filter pattern, as CloudWatch has it.
 const PATTERN: usize = 1_024;
+
+/// Who reads, and what that is called where rights are given.
+struct Reader<'a> {
+    caller: &'a Caller,
+    action: String,
+}
 
 /// What a caller is told went wrong.
 #[derive(Debug, PartialEq, Eq)]
@@ -118,19 +138,16 @@ impl Request {
 
 impl<B: Backend> Core<B> {
     /// Answers an operation, by the text of its header.
-    pub(super) async fn logs(&self, target: &str, body: &Bytes, account: &AccountId) -> Response<Body> {
-        let (status, document) = match self.logs_operation(target, body, account).await {
-            Ok(document) => (StatusCode::OK, document),
-            Err(fault) => (fault.status, json!({"__type": fault.code, "message": fault.message})),
-        };
-        let mut response = Response::new(full(Bytes::from(document.to_string())));
-        *response.status_mut() = status;
-        let kind = HeaderValue::from_static("application/x-amz-json-1.1");
-        response.headers_mut().insert(CONTENT_TYPE, kind);
-        response
+    pub(super) async fn logs(&self, target: &str, body: &Bytes, caller: &Caller) -> Response<Body> {
+        match self.logs_operation(target, body, caller).await {
+            Ok(document) => said(StatusCode::OK, &document),
+            Err(fault) => said(fault.status, &json!({"__type": fault.code, "message": fault.message})),
+        }
     }
 
-    async fn logs_operation(&self, target: &str, body: &Bytes, account: &AccountId) -> Result<Value, Fault> {
+    async fn logs_operation(&self, target: &str, body: &Bytes, caller: &Caller) -> Result<Value, Fault> {
+        let reader =
+            Reader { caller, action: format!("logs:{}", target.rsplit('.').next().unwrap_or_default()) };
         let request = match serde_json::from_slice(body) {
             Ok(members) => Request(members),
             Err(error) => return Err(Fault::new("SerializationException", error.to_string())),
@@ -142,10 +159,10 @@ impl<B: Backend> Core<B> {
             ));
         };
         match target.strip_prefix("Logs_20140328.") {
-            Some("DescribeLogGroups") => self.describe_groups(&request, account).await,
-            Some("DescribeLogStreams") => self.describe_streams(&request, account).await,
-            Some("GetLogEvents") => self.get_events(&request, account).await,
-            Some("FilterLogEvents") => self.filter_events(&request, account).await,
+            Some("DescribeLogGroups") => self.describe_groups(&request, &reader).await,
+            Some("DescribeLogStreams") => self.describe_streams(&request, &reader).await,
+            Some("GetLogEvents") => self.get_events(&request, &reader).await,
+            Some("FilterLogEvents") => self.filter_events(&request, &reader).await,
             _ => {
                 let text = format!("Hearth does not have {target:?} of CloudWatch Logs");
                 Err(Fault::new("UnknownOperationException", text))
@@ -153,12 +170,12 @@ impl<B: Backend> Core<B> {
         }
     }
 
-    async fn describe_groups(&self, request: &Request, account: &AccountId) -> Result<Value, Fault> {
+    async fn describe_groups(&self, request: &Request, reader: &Reader<'_>) -> Result<Value, Fault> {
         let prefix = request.text("logGroupNamePrefix").unwrap_or_default();
         let pattern = request.text("logGroupNamePattern").unwrap_or_default();
         let (limit, after) = (request.limit(LISTED)?, request.text("nextToken").unwrap_or_default());
         let mut groups: Vec<_> = self
-            .functions_of(account)
+            .functions_of(reader)
             .await?
             .into_iter()
             .map(|function| (function.config.logging.group, function.modified_ms))
@@ -171,7 +188,7 @@ impl<B: Backend> Core<B> {
         let shown: Vec<_> = groups
             .iter()
             .map(|(group, created)| {
-                let arn = self.group_arn(account, group);
+                let arn = self.group_arn(reader, group);
                 json!({"logGroupName": group, "creationTime": created, "arn": format!("{arn}:*"),
                        "logGroupArn": arn, "storedBytes": 0, "metricFilterCount": 0, "logGroupClass": "STANDARD"})
             })
@@ -183,9 +200,9 @@ impl<B: Backend> Core<B> {
         Ok(document)
     }
 
-    async fn describe_streams(&self, request: &Request, account: &AccountId) -> Result<Value, Fault> {
+    async fn describe_streams(&self, request: &Request, reader: &Reader<'_>) -> Result<Value, Fault> {
         let group = request.group()?;
-        let mut streams = self.streams(account, group).await?;
+        let mut streams = self.streams(reader, group).await?;
         if let Some(prefix) = request.text("logStreamNamePrefix") {
             streams.retain(|stream| stream.name.starts_with(prefix));
         }
@@ -206,7 +223,7 @@ impl<B: Backend> Core<B> {
             }
         };
         let page: Vec<_> = streams.iter().skip(skipped).take(limit).collect();
-        let arn = self.group_arn(account, group);
+        let arn = self.group_arn(reader, group);
         let shown: Vec<_> = page.iter().map(|stream| stream.shown(&arn)).collect();
         let mut document = json!({"logStreams": shown});
         if let Some(last) = page.last().filter(|_| skipped + page.len() < streams.len()) {
@@ -215,10 +232,10 @@ impl<B: Backend> Core<B> {
         Ok(document)
     }
 
-    async fn get_events(&self, request: &Request, account: &AccountId) -> Result<Value, Fault> {
+    async fn get_events(&self, request: &Request, reader: &Reader<'_>) -> Result<Value, Fault> {
         let name = request.text("logStreamName");
         let name = name.ok_or_else(|| Fault::invalid("logStreamName must be given"))?;
-        let streams = self.streams(account, request.group()?).await?;
+        let streams = self.streams(reader, request.group()?).await?;
         let stream = streams.into_iter().find(|stream| stream.name == name).ok_or_else(|| {
             Fault::new("ResourceNotFoundException", "The specified log stream does not exist.")
         })?;
@@ -244,7 +261,7 @@ impl<B: Backend> Core<B> {
         }))
     }
 
-    async fn filter_events(&self, request: &Request, account: &AccountId) -> Result<Value, Fault> {
+    async fn filter_events(&self, request: &Request, reader: &Reader<'_>) -> Result<Value, Fault> {
         let pattern = request.text("filterPattern").unwrap_or_default();
         if pattern.chars().count() > PATTERN {
             return Err(Fault::invalid(format!("filterPattern must have at most {PATTERN} characters")));
@@ -259,19 +276,19 @@ impl<B: Backend> Core<B> {
             limit: request.limit(EVENTS)?,
         };
         let times = request.times()?;
-        let streams = self.streams(account, request.group()?).await?;
+        let streams = self.streams(reader, request.group()?).await?;
         // Looking for many words in many lines takes its time.
         let filtered = spawn_blocking(move || pages::of_group(&streams, &wanted, times)).await;
         filtered.map_err(|_| Fault::internal("Filtering failed; Hearth's own log says why"))
     }
 
-    fn group_arn(&self, account: &AccountId, group: &str) -> String {
-        format!("arn:aws:logs:{}:{account}:log-group:{group}", self.region)
+    fn group_arn(&self, reader: &Reader<'_>, group: &str) -> String {
+        format!("arn:aws:logs:{}:{}:log-group:{group}", self.region, reader.caller.account)
     }
 
     /// What every instance of the functions that write to a group wrote.
-    async fn streams(&self, account: &AccountId, group: &str) -> Result<Vec<Stream>, Fault> {
-        let mut functions = self.functions_of(account).await?;
+    async fn streams(&self, reader: &Reader<'_>, group: &str) -> Result<Vec<Stream>, Fault> {
+        let mut functions = self.functions_of(reader).await?;
         functions.retain(|function| function.config.logging.group == group);
         if functions.is_empty() {
             let text = "The specified log group does not exist.";
@@ -280,7 +297,7 @@ impl<B: Backend> Core<B> {
         let (mut streams, mut bytes) = (Vec::new(), 0);
         for function in functions {
             if bytes > READ_BYTES {
-                tracing::warn!(%account, group, "so much was logged to a group that not all of it is answered");
+                tracing::warn!(account = %reader.caller.account, group, "so much was logged to a group that not all of it is answered");
                 break;
             }
             let lines = self.backend.log(&function.id, LINES).await.map_err(|error| {
@@ -293,20 +310,28 @@ impl<B: Backend> Core<B> {
         Ok(streams)
     }
 
-    async fn functions_of(&self, account: &AccountId) -> Result<Vec<FunctionRecord>, Fault> {
+    /// The functions whose logs the caller may read.
+    async fn functions_of(&self, reader: &Reader<'_>) -> Result<Vec<FunctionRecord>, Fault> {
         let mut all: Vec<FunctionRecord> = Vec::new();
         while all.len() < FUNCTIONS {
             let after = all.last().map(|function| function.id.name.to_string());
-            let page = self.store.list_functions(account, after.as_deref(), PAGE).await.map_err(|error| {
-                tracing::error!(%error, "the store failed");
-                Fault::internal("Hearth's store failed; its log says why")
-            })?;
+            let page =
+                self.store.list_functions(&reader.caller.account, after.as_deref(), PAGE).await.map_err(
+                    |error| {
+                        tracing::error!(%error, "the store failed");
+                        Fault::internal("Hearth's store failed; its log says why")
+                    },
+                )?;
             let is_last = page.len() < PAGE;
             all.extend(page);
             if is_last {
                 break;
             }
         }
+        all.retain(|function| {
+            let (id, arn) = (&function.id, self.arn(&function.id));
+            reader.caller.check_function(&reader.action, (&id.account, &id.name), &arn).is_ok()
+        });
         Ok(all)
     }
 }

@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use bytes::Bytes;
-use hearth_types::{AccountId, RequestId};
+use hearth_types::RequestId;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 
 use crate::Backend;
+use crate::access::Caller;
 use crate::body::{Body, full};
 use crate::core::Core;
+use crate::error::ApiError;
 use crate::names::form_decode;
 
 /// Parameters that a form may have; tags of a role are a hundred.
@@ -64,6 +66,20 @@ impl Fault {
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "ValidationError", message)
+    }
+
+    /// Why a caller is not let in, in the words of these two services.
+    fn of(error: &ApiError) -> Self {
+        let code = match error.code {
+            "MissingAuthenticationTokenException" => "MissingAuthenticationToken",
+            "IncompleteSignatureException" => "IncompleteSignature",
+            "InvalidSignatureException" => "SignatureDoesNotMatch",
+            "UnrecognizedClientException" => "InvalidClientTokenId",
+            "ExpiredTokenException" => "ExpiredToken",
+            "AccessDeniedException" => "AccessDenied",
+            other => other,
+        };
+        Self::new(error.status, code, error.message.as_str())
     }
 
     fn unknown(service: Service, action: &str) -> Self {
@@ -131,7 +147,7 @@ impl<B: Backend> Core<B> {
     pub(super) async fn query(
         &self,
         body: &Bytes,
-        account: &AccountId,
+        caller: &Caller,
         request_id: RequestId,
     ) -> (&'static str, Response<Body>) {
         let text = String::from_utf8_lossy(body);
@@ -148,9 +164,16 @@ impl<B: Backend> Core<B> {
             let fault = Fault::new(StatusCode::BAD_REQUEST, "InvalidAction", text);
             return ("Unknown", failure(Service::Sts, &fault, request_id));
         };
+        let right = format!("{}:{action}", service.name().to_ascii_lowercase());
+        // Whoever has a key may know whose it is.
+        if action != "GetCallerIdentity"
+            && let Err(error) = caller.check(&right)
+        {
+            return (service.name(), failure(service, &Fault::of(&error), request_id));
+        }
         let outcome = match service {
-            Service::Iam => self.iam(&action, form, account).await,
-            Service::Sts => self.sts(&action, form, account),
+            Service::Iam => self.iam(&action, form, &caller.account).await,
+            Service::Sts => self.sts(&action, form, caller),
         };
         let response = match outcome {
             Some(Ok(result)) => success(service, &action, result.as_ref(), request_id),
@@ -180,6 +203,11 @@ fn failure(service: Service, fault: &Fault, request_id: RequestId) -> Response<B
     element(&mut text, "Message", &fault.message.as_str().into());
     let _ = write!(text, "</Error><RequestId>{request_id}</RequestId></ErrorResponse>");
     xml(fault.status, text)
+}
+
+/// What one is told who may not call.
+pub(super) fn refused(error: &ApiError, request_id: RequestId) -> Response<Body> {
+    failure(Service::Sts, &Fault::of(error), request_id)
 }
 
 fn xml(status: StatusCode, text: String) -> Response<Body> {

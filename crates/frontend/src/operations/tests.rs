@@ -33,7 +33,7 @@ const NOTES: [(&str, &str); 24] = [
     ),
     (
         "CreateFunctionUrlConfig",
-        "of functions and aliases, at `ID.lambda-url.REGION.localhost`; `AWS_IAM` takes any signature that names the function's account",
+        "of functions and aliases, at `ID.lambda-url.REGION.localhost`; `AWS_IAM` takes signatures of who may",
     ),
     (
         "CreateCodeSigningConfig",
@@ -102,7 +102,7 @@ At the same address, `POST /`, as far as tools for Lambda need them; anything el
 DetachRolePolicy, ListAttachedRolePolicies, PutRolePolicy, GetRolePolicy, DeleteRolePolicy, ListRolePolicies, TagRole, UntagRole, \
 ListRoleTags, ListInstanceProfilesForRole | roles are kept and given back; their policies are neither read nor enforced, and a \
 function's role need not exist; a request has at most 1,000 parameters |
-| STS | GetCallerIdentity, AssumeRole | of the caller's own account; the credentials are nobody's |
+| STS | GetCallerIdentity, AssumeRole | of the caller's own account; the credentials are the caller's key under another name, for a while |
 | CloudWatch Logs | DescribeLogGroups, DescribeLogStreams, GetLogEvents, FilterLogEvents | the newest 10,000 lines that Hearth \
 keeps of each function; and 64 MiB of a group that many functions write to; pages of at most 1 MiB; two calls are answered at \
 once, others wait, and after 20 s get ThrottlingException; filter patterns of words and phrases; a stream for each instance |

@@ -19,7 +19,13 @@ fn statement(effect: &str, change: &Value) -> Value {
 
 fn lets(statements: &Value) -> bool {
     let account = "222222222222".parse().unwrap();
-    let access = Access { account: &account, action: "lambda:InvokeFunction", resource: OWNER };
+    let access = Access {
+        account: &account,
+        caller: "arn:aws:iam::222222222222:root",
+        url_auth: None,
+        action: "lambda:InvokeFunction",
+        resource: OWNER,
+    };
     allows(&json!({"Statement": statements}).to_string(), &access)
 }
 
@@ -53,10 +59,48 @@ fn an_account_is_let_in_by_a_statement_that_means_it_and_nothing_denies() {
 #[test]
 fn nonsense_lets_nobody_in() {
     let account = "222222222222".parse().unwrap();
-    let access = Access { account: &account, action: "lambda:InvokeFunction", resource: OWNER };
+    let access = Access {
+        account: &account,
+        caller: "arn:aws:iam::222222222222:root",
+        url_auth: None,
+        action: "lambda:InvokeFunction",
+        resource: OWNER,
+    };
     for policy in ["", "null", "[]", "{}", "{\"Statement\": 1}", "{\"Statement\": [null, 7, \"x\"]}"] {
         assert!(!allows(policy, &access), "{policy}");
     }
+}
+
+#[test]
+fn a_policy_that_could_not_mean_what_it_says_is_refused() {
+    let whole = json!({"Sid": "s", "Effect": "Allow", "Principal": {"AWS": "222222222222"}, "Action": "lambda:Invoke*", "Resource": OWNER});
+    let with = |name: &str, value: Value| {
+        let mut statement = whole.clone();
+        statement[name] = value;
+        check(&json!({"Version": "2012-10-17", "Statement": [statement]}).to_string(), OWNER)
+    };
+    assert!(with("Sid", "t".into()).is_ok());
+    assert!(with("Principal", json!({"Service": ["s3.amazonaws.com"]})).is_ok());
+    assert!(with("Resource", "*".into()).is_ok());
+    for (name, value) in [
+        ("Effect", json!("Maybe")),
+        ("Principal", json!("222222222222")),
+        ("Principal", json!({"AWS": "nonsense"})),
+        ("Principal", json!({"Who": "*"})),
+        ("Principal", json!(7)),
+        ("Action", json!("s3:GetObject")),
+        ("Action", json!([])),
+        ("Action", json!([7])),
+        ("Resource", json!("arn:aws:lambda:us-east-1:111111111111:function:other")),
+        ("Condition", json!({"StringEquals": "x"})),
+        ("NotAction", json!("lambda:*")),
+    ] {
+        assert!(with(name, value.clone()).is_err(), "{name} {value}");
+    }
+    let twice = json!({"Statement": [whole, whole]}).to_string();
+    assert!(check(&twice, OWNER).is_err());
+    assert!(check(&json!({"Version": "1999", "Statement": whole}).to_string(), OWNER).is_err());
+    assert!(check(&json!({"Statement": whole, "More": 1}).to_string(), OWNER).is_err());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hearth_oci::{Digest, OciError};
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LINK};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LINK, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json as object};
 
@@ -40,9 +40,19 @@ impl Refusal {
         }
     }
 
+    /// What one is told who must say a key first. Docker's client asks without one to hear this.
+    pub(super) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
+    }
+
     pub(super) fn response(self) -> Response<Body> {
         let (code, message) = (self.code, self.message);
-        json(self.status, &object!({"errors": [{"code": code, "message": message, "detail": {}}]}))
+        let mut response =
+            json(self.status, &object!({"errors": [{"code": code, "message": message, "detail": {}}]}));
+        if self.status == StatusCode::UNAUTHORIZED {
+            header(&mut response, WWW_AUTHENTICATE, "Basic realm=\"hearth\"");
+        }
+        response
     }
 }
 

@@ -19,8 +19,8 @@ pub(super) struct Asked<'a> {
     pub(super) domain: &'a str,
     pub(super) source_ip: &'a str,
     pub(super) request_id: &'a str,
-    /// The account of a caller who signed, and its key.
-    pub(super) caller: Option<(&'a str, &'a str)>,
+    /// The account, the key and the ARN of who asks, of a URL that wants to know.
+    pub(super) caller: Option<(&'a str, &'a str, &'a str)>,
     pub(super) now_ms: u64,
 }
 
@@ -63,7 +63,7 @@ fn context(head: &Parts, path: &str, asked: Asked<'_>) -> Value {
     let agent = head.headers.get(USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let (account, authorizer) = match asked.caller {
         None => ("anonymous", Value::Null),
-        Some((account, key)) => (
+        Some((account, key, arn)) => (
             account,
             json!({"iam": {
                 "accessKey": key,
@@ -71,7 +71,7 @@ fn context(head: &Parts, path: &str, asked: Asked<'_>) -> Value {
                 "callerId": account,
                 "cognitoIdentity": null,
                 "principalOrgId": null,
-                "userArn": format!("arn:aws:iam::{account}:root"),
+                "userArn": arn,
                 "userId": account,
             }}),
         ),
@@ -209,7 +209,7 @@ mod tests {
             (&json!("04/Mar/2020:19:03:58 +0000"), &json!("anonymous"))
         );
         assert!(context.get("authorizer").is_none());
-        let signed = of(&head, b"", Asked { caller: Some(("123456789012", "key")), ..ASKED });
+        let signed = of(&head, b"", Asked { caller: Some(("123456789012", "key", "arn")), ..ASKED });
         assert_eq!(signed["requestContext"]["authorizer"]["iam"]["accountId"], "123456789012");
         assert!(signed.get("body").is_none());
     }

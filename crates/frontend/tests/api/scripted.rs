@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hearth_frontend::{Backend, Body, ForwardError, LogLine, NotAccepted, Provisioned, full};
+use hearth_frontend::{Backend, Body, ForwardError, LogLine, NotAccepted, Provisioned, Viewer, full};
 use hearth_store::{EventStore, NewEvent, SqliteEvents, StateReason, StoreError};
 use hearth_types::{
-    AccountId, Answer, FunctionError, FunctionId, FunctionSpec, InstanceId, Invocation, InvokeError, Lease,
-    LeaseId, LeaseOutcome, LeaseRequest, Piece, Refusal, Reply, RevisionId, StreamEnd, StreamError,
-    StreamedAnswer, WorkerId,
+    Answer, FunctionError, FunctionId, FunctionSpec, InstanceId, Invocation, InvokeError, Lease, LeaseId,
+    LeaseOutcome, LeaseRequest, Piece, Refusal, Reply, RevisionId, StreamEnd, StreamError, StreamedAnswer,
+    WorkerId,
 };
 use http_body_util::BodyExt;
 use hyper::{Method, Request, Response};
@@ -248,7 +248,7 @@ impl Backend for Scripted {
         self.told.lock().unwrap().push("schedules changed".to_owned());
     }
 
-    async fn operator(&self, method: &Method, path: &str, query: &str, account: AccountId) -> Response<Body> {
-        Response::new(full(Bytes::from(format!("{method} {path} {query} {account}"))))
+    async fn operator(&self, method: &Method, path: &str, query: &str, viewer: Viewer) -> Response<Body> {
+        Response::new(full(Bytes::from(format!("{method} {path} {query} {}", viewer.account))))
     }
 }

@@ -65,6 +65,11 @@ impl Server {
             service_domains: Vec::new(),
             s3: None,
             account_concurrency: 1_000,
+            access: hearth_frontend::AccessConfig {
+                always: false,
+                sealer: hearth_keys::Sealer::random().unwrap(),
+                failures_per_minute: 60,
+            },
         };
         let store = Arc::new(SqliteStore::open(&data.path().join("hearth.db")).unwrap());
         let images = Arc::new(ImageStore::open(&data.path().join("code")).unwrap());

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hearth_events::Lane;
+use hearth_frontend::Viewer;
 use hearth_types::Time;
 use serde_json::{Value, json};
 
@@ -10,12 +11,17 @@ use super::metrics::metric;
 use crate::role::Events;
 use crate::role::events::now;
 
-/// Each function and destination that events wait for.
-pub(super) fn list(events: &Events) -> Value {
+/// Each function and destination that events wait for and a viewer sees.
+pub(super) fn list(events: &Events, viewer: &Viewer) -> Value {
     let now = now();
     let lanes: Vec<Value> = events
         .lanes()
         .iter()
+        .filter(|lane| match &lane.lane {
+            Lane::Function(id) => viewer.sees(&id.account),
+            // Several accounts may send to the same.
+            Lane::Destination(_) => viewer.sees_all,
+        })
         .map(|lane| {
             let kind = match lane.lane {
                 Lane::Function(_) => "function",

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use hearth_frontend::{Backend, Body, ForwardError, LogLine, NotAccepted, Provisioned};
+use hearth_frontend::{Backend, Body, ForwardError, LogLine, NotAccepted, Provisioned, Viewer};
 use hearth_oci::{OciError, PullError, Puller};
 use hearth_runtimes::Catalog;
 use hearth_store::{EventStore, NewEvent, StateReason, StoreError};
 use hearth_types::{
-    AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
-    Refusal, Reply, RevisionId,
+    Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest, Refusal,
+    Reply, RevisionId,
 };
 use hearth_worker::{HttpError, LaunchError, SnapshotError};
 use http::{Method, Request, Response};
@@ -196,7 +196,7 @@ impl Backend for LocalBackend {
         self.events.schedules.changed();
     }
 
-    async fn operator(&self, method: &Method, path: &str, query: &str, account: AccountId) -> Response<Body> {
-        self.operator.answer(method, path, query, account).await
+    async fn operator(&self, method: &Method, path: &str, query: &str, viewer: Viewer) -> Response<Body> {
+        self.operator.answer(method, path, query, viewer).await
     }
 }

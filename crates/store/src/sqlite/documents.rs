@@ -71,6 +71,27 @@ impl Documents for SqliteStore {
         }))
     }
 
+    fn all_documents(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<Document>, StoreError>> {
+        Box::pin(self.run("list documents", move |connection| {
+            let sql = "SELECT account, name, function, body, revision_id FROM document WHERE kind = ? \
+                ORDER BY account, name";
+            connection
+                .prepare_cached(sql)
+                .and_then(|mut statement| {
+                    let each = |row: &Row<'_>| {
+                        let account: String = row.get("account")?;
+                        let wrong = |error| {
+                            let kind = rusqlite::types::Type::Text;
+                            rusqlite::Error::FromSqlConversionFailure(0, kind, Box::new(error))
+                        };
+                        read(row, &account.parse().map_err(wrong)?, kind)
+                    };
+                    statement.query_map(params![kind], each)?.collect()
+                })
+                .map_err(|error| failed("list documents", error))
+        }))
+    }
+
     fn delete_document<'a>(
         &'a self,
         id: &'a DocumentId,

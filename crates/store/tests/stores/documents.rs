@@ -45,6 +45,13 @@ pub(crate) async fn documents_are_listed_by_kind_in_order_of_their_names(store: 
     assert_eq!(names(store.list_documents(&account, "role", "b", 2).await.unwrap()), ["c"]);
     let nobody = "210987654321".parse().unwrap();
     assert!(store.list_documents(&nobody, "role", "", 2).await.unwrap().is_empty());
+    let mut another = document("b", "of another");
+    another.id.account = nobody;
+    store.put_document(another.clone(), Expect::Nothing).await.unwrap();
+    let all = store.all_documents("role").await.unwrap();
+    assert_eq!(all.iter().map(|one| &*one.id.name).collect::<Vec<_>>(), ["a", "b", "c", "b"]);
+    assert_eq!((&all[3].id, &*all[3].body), (&another.id, "of another"));
+    assert!(store.all_documents("none").await.unwrap().is_empty());
 }
 
 pub(crate) async fn a_document_of_a_function_goes_with_it(store: &Arc<dyn Store>) {

@@ -1,0 +1,91 @@
+//! The file with the key that seals secrets: made once, readable by its owner alone.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use hearth_keys::Sealer;
+
+/// Why there is nothing to seal with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SealKeyError {
+    #[error(
+        "{path} is open to others than its owner (mode {mode:03o}): chmod 600 {path}, and think whether its secrets are still any"
+    )]
+    Open { path: PathBuf, mode: u32 },
+    #[error(
+        "{path} is not a key of {} bytes: restore it, or name the right file with --seal-key",
+        Sealer::BYTES
+    )]
+    Damaged { path: PathBuf },
+    #[error("the system has no random numbers")]
+    NoRandom,
+    #[error("cannot {step} {path}")]
+    Io {
+        step: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Reads the key in a file, which is made if it is not there.
+pub(crate) fn open(path: &Path) -> Result<Sealer, SealKeyError> {
+    let io = |step: &'static str| {
+        let path = path.to_owned();
+        move |source| SealKeyError::Io { step, path, source }
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return make(path),
+        Err(error) => return Err(io("read")(error)),
+    };
+    let mode = file.metadata().map_err(io("read"))?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(SealKeyError::Open { path: path.to_owned(), mode });
+    }
+    let mut key = Vec::with_capacity(Sealer::BYTES);
+    file.take(Sealer::BYTES as u64 + 1).read_to_end(&mut key).map_err(io("read"))?;
+    Sealer::new(&key).ok_or_else(|| SealKeyError::Damaged { path: path.to_owned() })
+}
+
+/// Makes a key, whole or not at all: a secret that was sealed with half of one would be lost.
+fn make(path: &Path) -> Result<Sealer, SealKeyError> {
+    let key = Sealer::random_key().ok_or(SealKeyError::NoRandom)?;
+    let draft = path.with_extension("new");
+    let written = || {
+        let _ = fs::remove_file(&draft);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(&key)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or_else(|| Path::new(".")))?.sync_all()
+    };
+    written().map_err(|source| SealKeyError::Io { step: "make", path: path.to_owned(), source })?;
+    Sealer::new(&key).ok_or_else(|| SealKeyError::Damaged { path: path.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_for_its_owner_alone_and_a_damaged_one_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seal.key");
+        let sealed = open(&path).unwrap().seal("p", "secret").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(open(&path).unwrap().open("p", &sealed).as_deref(), Some("secret"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(open(&path), Err(SealKeyError::Open { mode: 0o640, .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        for size in [0, 31, 33] {
+            fs::write(&path, vec![0; size]).unwrap();
+            assert!(matches!(open(&path), Err(SealKeyError::Damaged { .. })), "{size}");
+        }
+    }
+}
