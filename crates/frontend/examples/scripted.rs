@@ -24,6 +24,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         public_endpoint: format!("http://127.0.0.1:{port}"),
         service_domains: Vec::new(),
         s3: None,
+        connections: 1_000,
+        client_timeout: std::time::Duration::from_secs(20),
         account_concurrency: 1_000,
         access: hearth_frontend::AccessConfig {
             always: false,

@@ -58,7 +58,7 @@ pub(crate) struct Core<B> {
     /// Calls of CloudWatch Logs that are answered at once: each may hold tens of megabytes of logs.
     pub(crate) log_readers: Semaphore,
     /// Held while what an account reserves or provisions is checked and changed, and with it versions and aliases,
-    /// which decide what is provisioned.
+    /// which decide what is provisioned; and while a host is checked and given.
     pub(crate) reserving: Mutex<()>,
 }
 
@@ -116,8 +116,11 @@ impl<B: Backend> Core<B> {
         }
         self.read_urls().await?;
         for record in self.store.tagged_functions(HOSTS).await? {
-            if let Err(error) = self.map_hosts(&record.id, &record.tags) {
-                tracing::warn!(function = %record.id, reason = error.message, "it does not get its hosts");
+            match self.check_hosts(&record.id, &record.tags) {
+                Ok(()) => self.hosts.set(&record.id, &record.tags),
+                Err(error) => {
+                    tracing::warn!(function = %record.id, reason = error.message, "it does not get its hosts");
+                }
             }
         }
         for (function, reserved) in self.store.reservations().await? {

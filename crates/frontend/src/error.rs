@@ -177,15 +177,20 @@ impl ApiError {
         let member = if CAPITAL.contains(&self.code) { "Message" } else { "message" };
         document.insert(member.to_owned(), self.message.clone().into());
         let mut response = json(self.status, &Value::Object(document));
+        response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(self.code));
+        self.advise(&mut response);
+        response
+    }
+
+    /// Tells a client when to come again, and whether over this connection.
+    pub(crate) fn advise(&self, response: &mut Response<Body>) {
         let headers = response.headers_mut();
-        headers.insert("x-amzn-errortype", HeaderValue::from_static(self.code));
         if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self.close {
             headers.insert(hyper::header::CONNECTION, HeaderValue::from_static("close"));
         }
-        response
     }
 }
 

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use hearth_store::{EventContext, NewEvent, SettingKind, Target};
-use hearth_types::{Answer, FunctionId, Invocation, RequestId, Version, limits};
+use hearth_types::{Answer, FunctionId, RequestId, Version, limits};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 
@@ -135,14 +135,9 @@ impl<B: Backend> Core<B> {
             Err(error) if error.status == StatusCode::NOT_FOUND => return EventRun::Gone,
             Err(error) => return EventRun::NotReady { reason: error.message },
         };
-        let invocation = Invocation {
-            request_id: call.request_id,
-            payload: call.payload,
-            invoked_arn: qualifier.behind(&spec.arn),
-            client_context: call.context.client_context,
-            trace: call.context.trace,
-            wants_log_tail: false,
-        };
+        let EventContext { client_context, trace, .. } = call.context;
+        let wanted = Wanted { client_context, trace, ..Wanted::default() };
+        let invocation = wanted.invocation(&spec, &qualifier, call.request_id, call.payload);
         let version = spec.revision.version.version;
         let ran = self.run(spec, invocation, Taken::Whole).await.and_then(|(reply, _)| whole(reply));
         match ran {

@@ -1,5 +1,6 @@
 //! Functions made, shown, changed and deleted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hearth_store::{
@@ -18,7 +19,7 @@ use crate::image::{self, Found};
 use crate::names::{Named, Qualifier, Scope, query_value};
 use crate::request::Members;
 use crate::service::{Call, mark};
-use crate::tags::Settings;
+use crate::tags::{HOSTS, Settings};
 use crate::validate::Violations;
 use crate::{Backend, config, render, shapes, versions};
 
@@ -61,8 +62,7 @@ impl<B: Backend> Core<B> {
         image::set(&mut config, found);
         let new = NewFunction { id: named.id, config, code, tags, now_ms: now_ms() };
         let epoch = self.cache.epoch();
-        self.map_hosts(&new.id, &new.tags)?;
-        let kept = self.store.create_function(new).await.map_err(|error| ApiError::store(&error, &arn))?;
+        let kept = self.keep_new(new, &arn).await?;
         self.cache.put(epoch, &kept, &self.region);
         if let Some(arn) = &signing {
             self.give_code_signing(&Named { id: kept.id.clone(), qualifier: None }, arn).await?;
@@ -77,6 +77,18 @@ impl<B: Backend> Core<B> {
         // Even if the version was not kept, the function was, and has to be made ready.
         self.settle(kept);
         Ok(answer(StatusCode::CREATED, &document?))
+    }
+
+    /// Keeps a new function, and gives it the hosts that its tags name once it is kept.
+    async fn keep_new(&self, new: NewFunction, arn: &str) -> Result<FunctionRecord, ApiError> {
+        let _one_at_a_time = match new.tags.contains_key(HOSTS) {
+            true => Some(self.reserving.lock().await),
+            false => None,
+        };
+        self.check_hosts(&new.id, &new.tags)?;
+        let kept = self.store.create_function(new).await.map_err(|error| ApiError::store(&error, arn))?;
+        self.hosts.set(&kept.id, &kept.tags);
+        Ok(kept)
     }
 
     /// Takes what a function of this configuration runs: an archive that is unpacked and kept, or an image that is found.
@@ -272,7 +284,7 @@ impl<B: Backend> Core<B> {
         let newest = newest.map_err(|error| ApiError::store(&error, &arn))?;
         self.cache.remove(&named.id);
         self.urls.forget(&named.id, None);
-        let _ = self.hosts.set(&named.id, &[]);
+        self.hosts.set(&named.id, &BTreeMap::new());
         self.backend.function_deleted(&named.id, newest);
         let forgotten = self.backend.forget_events(&named.id).await;
         forgotten.map_err(|error| ApiError::store(&error, &arn))?;

@@ -101,14 +101,7 @@ impl<B: Backend> Core<B> {
             let event = New { id: named.id, qualifier: qualifier.text(), payload, wanted };
             return Ok(("accepted", self.accept_event(call.request_id, event).await));
         }
-        let invocation = Invocation {
-            request_id: call.request_id,
-            payload,
-            invoked_arn: qualifier.behind(&spec.arn),
-            client_context: wanted.client_context,
-            trace: Some(wanted.trace.unwrap_or_else(|| new_trace(call.request_id))),
-            wants_log_tail: wanted.log_tail,
-        };
+        let invocation = wanted.invocation(&spec, &qualifier, call.request_id, payload);
         let version = spec.revision.version.version;
         let (reply, _) = self.run(spec, invocation, Taken::Whole).await?;
         let answer = whole(reply)?;
@@ -263,6 +256,26 @@ impl Wanted {
             client_context: text("x-amz-client-context").map(|text| client_context(&text)).transpose()?,
             trace: given_trace(headers),
         })
+    }
+}
+
+impl Wanted {
+    /// What the instance is asked, on behalf of a caller who named its function so.
+    pub(crate) fn invocation(
+        self,
+        spec: &FunctionSpec,
+        qualifier: &Qualifier,
+        request_id: RequestId,
+        payload: Bytes,
+    ) -> Invocation {
+        Invocation {
+            request_id,
+            payload,
+            invoked_arn: qualifier.behind(&spec.arn),
+            client_context: self.client_context,
+            trace: Some(self.trace.unwrap_or_else(|| new_trace(request_id))),
+            wants_log_tail: self.log_tail,
+        }
     }
 }
 

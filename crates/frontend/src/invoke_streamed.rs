@@ -14,7 +14,7 @@ use aws_smithy_types::event_stream::{Header, HeaderValue as FrameValue, Message}
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
-use hearth_types::{Answer, Invocation, Piece, Reply, StreamEnd, StreamError, StreamedAnswer};
+use hearth_types::{Answer, Piece, Reply, StreamEnd, StreamError, StreamedAnswer};
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -25,7 +25,7 @@ use crate::Backend;
 use crate::body::{Body, empty};
 use crate::core::Core;
 use crate::error::ApiError;
-use crate::invoke::{Held, Taken, Wanted, error_outcome, executed, new_trace, payload};
+use crate::invoke::{Held, Taken, Wanted, error_outcome, executed, payload};
 use crate::service::Call;
 
 /// What frames add to their payload at most: prelude, the headers below, checksum.
@@ -56,14 +56,7 @@ impl<B: Backend> Core<B> {
         if wanted.dry_run {
             return Ok(("dry_run", empty(StatusCode::NO_CONTENT)));
         }
-        let invocation = Invocation {
-            request_id: call.request_id,
-            payload,
-            invoked_arn: qualifier.behind(&spec.arn),
-            client_context: wanted.client_context,
-            trace: Some(wanted.trace.unwrap_or_else(|| new_trace(call.request_id))),
-            wants_log_tail: wanted.log_tail,
-        };
+        let invocation = wanted.invocation(&spec, &qualifier, call.request_id, payload);
         let version = spec.revision.version.version;
         let (reply, held) = self.run(spec, invocation, Taken::Streamed).await?;
         let (outcome, events) = match reply {

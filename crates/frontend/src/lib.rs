@@ -55,6 +55,7 @@ mod validate;
 mod versions;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hearth_aws::S3;
 use hearth_image::ImageStore;
@@ -88,6 +89,10 @@ pub struct FrontendConfig {
     pub service_domains: Vec<String>,
     /// Where code lies that requests name by bucket and key; nowhere without.
     pub s3: Option<S3>,
+    /// Clients' connections at once; more wait in the kernel's queue.
+    pub connections: usize,
+    /// Time for the head of a request, and between requests of a connection.
+    pub client_timeout: Duration,
     /// Requests in flight at once that an account may have; told by GetAccountSettings, enforced by the manager.
     pub account_concurrency: u32,
     /// Who may call.

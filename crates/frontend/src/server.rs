@@ -22,10 +22,6 @@ use crate::service::HEAD_BYTES;
 use crate::services::Client;
 use crate::tls::Certificates;
 
-/// Connections at once; more wait in the kernel's queue.
-const CONNECTIONS: usize = 10_000;
-/// Time for the head of a request, and between requests of a connection.
-const HEAD: Duration = Duration::from_secs(20);
 /// Milliseconds that an answer may wait for a client that takes none of it, before the kernel ends the connection.
 const DEAF_MILLIS: u32 = 60_000;
 /// What a client sends first that knows HTTP/2 to be spoken here. Source: RFC 9113, 3.4.
@@ -44,7 +40,7 @@ pub(crate) async fn serve<B: Backend>(
     (listener, certificates): (TcpListener, Option<Arc<Certificates>>),
     mut stop: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(core.config.connections));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -96,10 +92,11 @@ async fn connection<B: Backend>(
     if let Err(error) = set_tcp_user_timeout(&stream, DEAF_MILLIS) {
         tracing::debug!(%error, "cannot bound how long a client may leave its answer unread");
     }
+    let patience = core.config.client_timeout;
     let client = Client { ip: client, request_id: RequestId::random(), tls: certificates.is_some() };
     if let Some(certificates) = certificates {
         let shaken = tokio::select! {
-            shaken = timeout(HEAD, certificates.acceptor().accept(stream)) => shaken,
+            shaken = timeout(patience, certificates.acceptor().accept(stream)) => shaken,
             () = stopped(&mut stop) => return,
         };
         match shaken {
@@ -114,7 +111,7 @@ async fn connection<B: Backend>(
         return;
     }
     let protocol = tokio::select! {
-        protocol = protocol(&stream) => protocol,
+        protocol = timeout(patience, protocol(&stream)) => protocol.ok().flatten(),
         () = stopped(&mut stop) => None,
     };
     if let Some(protocol) = protocol {
@@ -129,23 +126,20 @@ pub(crate) enum Protocol {
     Http2,
 }
 
-/// What a client begins to speak, without taking it from the stream; nothing if it says too little for too long.
+/// What a client begins to speak, without taking it from the stream; nothing if the connection fails.
 async fn protocol(stream: &TcpStream) -> Option<Protocol> {
-    let look = async {
-        let mut start = [0; PREFACE.len()];
-        loop {
-            let count = stream.peek(&mut start).await.ok()?;
-            let begins = start.get(..count) == PREFACE.get(..count);
-            if count == 0 || !begins {
-                return Some(Protocol::Http1);
-            }
-            if count == PREFACE.len() {
-                return Some(Protocol::Http2);
-            }
-            tokio::time::sleep(GLANCE).await;
+    let mut start = [0; PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut start).await.ok()?;
+        let begins = start.get(..count) == PREFACE.get(..count);
+        if count == 0 || !begins {
+            return Some(Protocol::Http1);
         }
-    };
-    timeout(HEAD, look).await.ok().flatten()
+        if count == PREFACE.len() {
+            return Some(Protocol::Http2);
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
 }
 
 /// Answers the requests of one connection.
@@ -155,6 +149,7 @@ pub(crate) async fn speak<B: Backend>(
     protocol: Protocol,
     stop: &mut watch::Receiver<bool>,
 ) {
+    let patience = core.config.client_timeout;
     let service = service_fn(move |request| {
         let core = Arc::clone(&core);
         async move { Ok::<_, Infallible>(core.answer(request, client).await) }
@@ -176,7 +171,7 @@ pub(crate) async fn speak<B: Backend>(
         Protocol::Http1 => to_end!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
+                .header_read_timeout(patience)
                 .max_buf_size(HEAD_BYTES)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades()
@@ -186,8 +181,8 @@ pub(crate) async fn speak<B: Backend>(
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(STREAMS)
                 .max_header_list_size(HEAD_LIST_BYTES)
-                .keep_alive_interval(HEAD)
-                .keep_alive_timeout(HEAD)
+                .keep_alive_interval(patience)
+                .keep_alive_timeout(patience)
                 .serve_connection(TokioIo::new(stream), service)
         ),
     };

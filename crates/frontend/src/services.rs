@@ -23,9 +23,7 @@ use std::sync::Arc;
 use hearth_keys::Payload;
 use hearth_types::{FunctionId, FunctionSpec, LeaseRequest, RequestId};
 use http_body_util::BodyExt;
-use hyper::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, RETRY_AFTER,
-};
+use hyper::header::{AUTHORIZATION, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use serde_json::json;
@@ -67,6 +65,13 @@ pub(crate) struct Client {
     pub(crate) ip: IpAddr,
     pub(crate) request_id: RequestId,
     pub(crate) tls: bool,
+}
+
+impl Client {
+    /// What the client spoke to Hearth, as `X-Forwarded-Proto` says it.
+    pub(crate) const fn proto(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
 }
 
 impl Target {
@@ -132,12 +137,13 @@ impl<B: Backend> Core<B> {
         Some((FunctionId { account, name: name.into() }, false))
     }
 
-    /// Gives a function the hosts that its tags are going to name.
+    /// Whether a function may have the hosts that its tags are going to name. Who asks holds `reserving` until those are its own
+    /// ([`Hosts::set`]), or until it is certain that the tags are not kept.
     ///
     /// # Errors
     /// Another function has one of them, or it is not below a domain that the operator has for services: whoever has a host gets
     /// all that is sent to it, and nobody but the operator knows which names lead here for other reasons.
-    pub(crate) fn map_hosts(
+    pub(crate) fn check_hosts(
         &self,
         function: &FunctionId,
         tags: &BTreeMap<String, String>,
@@ -152,9 +158,12 @@ impl<B: Backend> Core<B> {
             );
             return Err(ApiError::parameter(text));
         }
-        self.hosts.set(function, &hosts).map_err(|host| {
-            ApiError::conflict(format!("The host {host:?} (tag {HOSTS}) is another function's"))
-        })
+        match self.hosts.taken(function, &hosts) {
+            None => Ok(()),
+            Some(host) => {
+                Err(ApiError::conflict(format!("The host {host:?} (tag {HOSTS}) is another function's")))
+            }
+        }
     }
 
     /// Answers a request for a service; there is always an answer.
@@ -276,12 +285,7 @@ fn path_behind(uri: &Uri, prefix: usize) -> Option<Uri> {
 /// An answer of Hearth's own.
 fn refused(error: &ApiError) -> Response<Body> {
     let mut response = document(error.status, &json!({"message": error.message}));
-    let mut told = error.response();
-    for name in [RETRY_AFTER, CONNECTION] {
-        if let Some(value) = told.headers_mut().remove(&name) {
-            response.headers_mut().insert(name, value);
-        }
-    }
+    error.advise(&mut response);
     response
 }
 

@@ -1,9 +1,10 @@
 //! What can be set on a function without making a new revision of it, and the account's limits.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hearth_store::Change;
-use hearth_types::limits;
+use hearth_types::{FunctionId, limits};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
@@ -15,7 +16,7 @@ use crate::names::query_values;
 use crate::request::Members;
 use crate::service::Call;
 use crate::shapes;
-use crate::tags::Settings;
+use crate::tags::{HOSTS, Settings};
 use crate::validate::Violations;
 
 /// Lambda's limit for all code of an account; told, not enforced.
@@ -48,12 +49,12 @@ impl<B: Backend> Core<B> {
         violations.body(&members.fields, &shapes::TAG_RESOURCE_REQUEST)?;
         violations.finish()?;
         let added = members.texts("Tags").unwrap_or_default();
-        self.modify(&id, Change::Bookkeeping, |record| {
-            record.tags.extend(added.clone());
-            Settings::read(&record.tags)?;
-            self.map_hosts(&record.id, &record.tags)
-        })
-        .await?;
+        let one_at_a_time = match added.contains_key(HOSTS) {
+            true => Some(self.reserving.lock().await),
+            false => None,
+        };
+        self.change_tags(&id, |tags| tags.extend(added.clone())).await?;
+        drop(one_at_a_time);
         self.provision_again(&id).await?;
         Ok(empty(StatusCode::NO_CONTENT))
     }
@@ -69,14 +70,36 @@ impl<B: Backend> Core<B> {
             violations.text(key, "tagKeys", &shapes::TAG_KEY);
         }
         violations.finish()?;
-        self.modify(&id, Change::Bookkeeping, |record| {
-            record.tags.retain(|key, _| !keys.contains(key));
-            Settings::read(&record.tags)?;
-            self.map_hosts(&record.id, &record.tags)
-        })
-        .await?;
+        let one_at_a_time = match keys.iter().any(|key| key == HOSTS) {
+            true => Some(self.reserving.lock().await),
+            false => None,
+        };
+        self.change_tags(&id, |tags| tags.retain(|key, _| !keys.contains(key))).await?;
+        drop(one_at_a_time);
         self.provision_again(&id).await?;
         Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    /// Changes a function's tags, and gives it the hosts that they name once they are kept. Whoever changes the tag with hosts holds
+    /// `reserving`; another change of tags leaves the hosts as they are.
+    async fn change_tags(
+        &self,
+        id: &FunctionId,
+        mut change: impl FnMut(&mut BTreeMap<String, String>) + Send,
+    ) -> Result<(), ApiError> {
+        let mut before = None;
+        let kept = self
+            .modify(id, Change::Bookkeeping, |record| {
+                before = record.tags.get(HOSTS).cloned();
+                change(&mut record.tags);
+                Settings::read(&record.tags)?;
+                self.check_hosts(&record.id, &record.tags)
+            })
+            .await?;
+        if before.as_ref() != kept.tags.get(HOSTS) {
+            self.hosts.set(id, &kept.tags);
+        }
+        Ok(())
     }
 
     pub(crate) async fn list_tags(&self, call: Call) -> Answer {

@@ -25,10 +25,10 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use hearth_keys::Payload;
 use hearth_store::{StoreError, UrlRecord};
-use hearth_types::{Answer, FunctionId, Invocation, Piece, Reply, limits};
+use hearth_types::{Answer, FunctionId, Piece, Reply, limits};
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde_json::json;
@@ -41,7 +41,7 @@ use crate::access::{Caller, Checked, Pending};
 use crate::body::{Body, full, json as document};
 use crate::core::{Core, now_ms};
 use crate::error::ApiError;
-use crate::invoke::{Held, Taken, error_outcome, given_trace, new_trace, whole};
+use crate::invoke::{Held, Taken, Wanted, error_outcome, given_trace, whole};
 use crate::invoke_streamed::Taking;
 use crate::names::Qualifier;
 use crate::services::{Client, Target, hide_credentials};
@@ -250,15 +250,8 @@ impl<B: Backend> Core<B> {
             let limit = limits::SYNC_PAYLOAD_BYTES;
             return Err(ApiError::too_large("RequestTooLargeException", limit, "InvokeFunction"));
         }
-        let trace = given_trace(&request.head.headers);
-        let invocation = Invocation {
-            request_id: request.client.request_id,
-            payload,
-            invoked_arn: qualifier.behind(&spec.arn),
-            client_context: None,
-            trace: Some(trace.unwrap_or_else(|| new_trace(request.client.request_id))),
-            wants_log_tail: false,
-        };
+        let wanted = Wanted { trace: given_trace(&request.head.headers), ..Wanted::default() };
+        let invocation = wanted.invocation(&spec, &qualifier, request.client.request_id, payload);
         let taken = if url.streamed { Taken::Streamed } else { Taken::Whole };
         let (reply, held) = self.run(spec, invocation, taken).await?;
         Ok(match reply {
@@ -291,8 +284,7 @@ impl Request {
         let port = self.head.headers.get("host").and_then(|host| host.to_str().ok()?.rsplit_once(':'));
         if let Some(headers) = event.get_mut("headers").and_then(serde_json::Value::as_object_mut) {
             headers.insert("x-forwarded-for".to_owned(), ip.into());
-            let proto = if self.client.tls { "https" } else { "http" };
-            headers.insert("x-forwarded-proto".to_owned(), proto.into());
+            headers.insert("x-forwarded-proto".to_owned(), self.client.proto().into());
             headers.insert(
                 "x-forwarded-port".to_owned(),
                 port.map_or(if self.client.tls { "443" } else { "80" }, |(_, port)| port).into(),
@@ -323,7 +315,7 @@ async fn streamed(mut taking: Taking, kind: Option<String>) -> Response<Body> {
         response.headers_mut().insert(CONTENT_TYPE, kind);
         return response.map(|()| Streaming { start: Bytes::new(), taking }.boxed_unsync());
     }
-    let mut start = BytesMut::new();
+    let (mut start, mut searched) = (BytesMut::new(), 0);
     loop {
         match taking.next().await {
             Some(Piece::Data(data)) => start.extend_from_slice(&data),
@@ -331,8 +323,8 @@ async fn streamed(mut taking: Taking, kind: Option<String>) -> Response<Body> {
                 return said(StatusCode::BAD_GATEWAY, "Internal Server Error");
             }
         }
-        match answer::metadata(&start) {
-            Ok(None) => {}
+        match answer::metadata(&start, searched) {
+            Ok(None) => searched = start.len(),
             Ok(Some((response, body))) => {
                 let start = start.freeze().slice(body..);
                 return response.map(|()| Streaming { start, taking }.boxed_unsync());
@@ -388,12 +380,7 @@ fn forbidden(error: &ApiError) -> Response<Body> {
 
 fn refused(error: &ApiError) -> Response<Body> {
     let mut response = said(error.status, &error.message);
-    let mut told = error.response();
-    for name in [RETRY_AFTER, CONNECTION] {
-        if let Some(value) = told.headers_mut().remove(&name) {
-            response.headers_mut().insert(name, value);
-        }
-    }
+    error.advise(&mut response);
     response
 }
 

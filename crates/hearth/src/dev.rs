@@ -19,7 +19,7 @@ use hearth_oci::{PullConfig, Puller};
 use hearth_placement::{Capacity, Oversubscription};
 use hearth_runtimes::Catalog;
 use hearth_sandbox::Driver;
-use hearth_store::{SqliteEvents, SqliteStore, Store};
+use hearth_store::{EventStore, SqliteEvents, SqliteStore, Store};
 use hearth_types::{AccountId, Isolation, WorkerId, limits};
 use hearth_worker::{Launcher, Logs, Worker, WorkerConfig};
 use prometheus_client::registry::Registry;
@@ -53,6 +53,9 @@ const EVENT_QUEUE: usize = 1024;
 const MAX_INSTANCES: u32 = 2_000;
 /// Archives that no function refers to are kept this long, for requests that are just using them.
 const CODE_GRACE: Duration = Duration::from_secs(3600);
+
+/// Open files, where nobody else has a say.
+const OPEN_FILES: u64 = 1 << 20;
 
 /// What `hearth dev` can be told.
 #[derive(Args, Clone, Debug)]
@@ -89,6 +92,14 @@ pub(crate) struct DevArgs {
     /// Domains below which services may have hosts of their own (the tag hearth:hosts), with commas between
     #[arg(long, env = "HEARTH_SERVICE_DOMAINS", value_name = "DOMAIN", value_delimiter = ',')]
     service_domain: Vec<String>,
+    /// Clients' connections at once; more wait
+    #[arg(long, env = "HEARTH_CONNECTIONS", value_name = "N", default_value_t = 20_000,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(16..=1_000_000))]
+    connections: usize,
+    /// Seconds that a client has for the head of a request, and between requests of a connection
+    #[arg(long, env = "HEARTH_CLIENT_TIMEOUT", value_name = "S", default_value_t = 20,
+          value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    client_timeout: u64,
     /// Requests in flight at once, for each account
     #[arg(long, env = "HEARTH_ACCOUNT_CONCURRENCY", default_value_t = limits::ACCOUNT_CONCURRENCY,
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -164,11 +175,13 @@ fn runtime_threads() -> usize {
     told.unwrap_or(cores / 2).max(1)
 }
 
-/// An instance costs a dozen descriptors, and shells start programs with a limit of 1,024.
+/// An instance costs a dozen descriptors, a client one and one more in a service, and shells start programs with a limit of 1,024.
+/// Root may go above its own limit.
 fn allow_many_files() {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+    let raise = |most| setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
+    let most = limit.maximum.map(|maximum| maximum.max(OPEN_FILES));
+    if let Err(error) = raise(most).or_else(|_| raise(limit.maximum)) {
         tracing::warn!(%error, limit = ?limit.current, "cannot raise the limit of open files, and so of instances");
     }
 }
@@ -337,7 +350,7 @@ async fn read_certificates(certificates: Arc<Certificates>) {
 }
 
 async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow::Result<Server> {
-    let (store, driver) = open_store_and_driver(args, data).await?;
+    let Opened { store, events: event_store, driver } = open_all(args, data).await?;
     let images = Arc::new(ImageStore::open(&data.code()).context("cannot open the code store")?);
     let catalog = Arc::new(Catalog::open(runtimes_home(args.runtimes.home.as_ref())));
     let (events, received) = mpsc::channel(EVENT_QUEUE);
@@ -374,7 +387,8 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
     let endpoint = format!("http://{address}");
     let frontend_config = frontend_config(args, data, &endpoint)?;
     let metrics = Arc::new(Exposition::default());
-    let events = open_events(args, data).await?;
+    let (event_config, destinations) = (args.events.config(), args.events.destinations());
+    let events = Arc::new(Events::new(event_config, event_store, destinations));
     let operator = Operator::new(
         Arc::clone(&manager),
         Arc::clone(&events),
@@ -402,14 +416,6 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
     Ok(Server { frontend, manager, events, workers, driver, endpoint })
 }
 
-async fn open_events(args: &DevArgs, data: &DataDir) -> anyhow::Result<Arc<Events>> {
-    let path = data.events();
-    let store = tokio::task::spawn_blocking(move || SqliteEvents::open(&path)).await;
-    let store = store.context("opening the events broke off")??;
-    let (config, destinations) = (args.events.config(), args.events.destinations());
-    Ok(Arc::new(Events::new(config, Arc::new(store), destinations)))
-}
-
 /// Takes up the events that are on disk, and runs them from now on.
 async fn begin_events(
     events: &Arc<Events>,
@@ -434,6 +440,8 @@ fn frontend_config(args: &DevArgs, data: &DataDir, endpoint: &str) -> anyhow::Re
         region: args.region.clone(),
         default_account: args.default_account.clone(),
         public_endpoint: endpoint.to_owned(),
+        connections: args.connections,
+        client_timeout: Duration::from_secs(args.client_timeout),
         service_domains: args.service_domain.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
         s3: args.aws.s3(&args.region)?,
         account_concurrency: args.account_concurrency,
@@ -441,25 +449,34 @@ fn frontend_config(args: &DevArgs, data: &DataDir, endpoint: &str) -> anyhow::Re
     })
 }
 
-/// Side by side: one waits for the disk, the other for the kernel.
-async fn open_store_and_driver(
-    args: &DevArgs,
-    data: &DataDir,
-) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Driver>)> {
-    let database = data.database();
-    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database));
-    let (store, opened) = tokio::join!(store, args.drivers.open(data));
+/// What takes its time to be there.
+struct Opened {
+    store: Arc<dyn Store>,
+    events: Arc<dyn EventStore>,
+    driver: Arc<dyn Driver>,
+}
+
+/// Side by side: two wait for the disk, and for the same writes of it; the other for the kernel.
+async fn open_all(args: &DevArgs, data: &DataDir) -> anyhow::Result<Opened> {
+    let (functions, events) = (data.database(), data.events());
+    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&functions));
+    let events = tokio::task::spawn_blocking(move || SqliteEvents::open(&events));
+    let (store, events, opened) = tokio::join!(store, events, args.drivers.open(data));
     let (driver, recovered) = opened?;
-    match store.context("opening the store broke off")? {
-        Ok(store) => {
+    let stores = store.context("opening the store broke off").and_then(|store| {
+        let events = events.context("opening the events broke off")?;
+        Ok((Arc::new(store?) as Arc<dyn Store>, Arc::new(events?) as Arc<dyn EventStore>))
+    });
+    match stores {
+        Ok((store, events)) => {
             if recovered.sandboxes > 0 {
                 tracing::info!(sandboxes = recovered.sandboxes, "removed what a killed hearth left");
             }
-            Ok((Arc::new(store), driver))
+            Ok(Opened { store, events, driver })
         }
         Err(error) => {
             driver.close().await;
-            Err(error.into())
+            Err(error)
         }
     }
 }

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hearth_store::{
     EventContext, EventStore, Expected, NewEvent, Setting, SettingKind, SqliteEvents, StoreError, Target,
@@ -71,6 +71,56 @@ async fn an_event_is_read_back_as_it_was_accepted_until_it_is_finished() {
     let ids = store.finish(id, vec![NewEvent { target: to.clone(), ..event("f", "1") }]).await.unwrap();
     assert_eq!(store.event(id).await.unwrap(), None);
     assert_eq!(store.event(ids[0]).await.unwrap().unwrap().event.target, to);
+}
+
+/// How large the file of the events is, bytes.
+fn size(folder: &Path) -> u64 {
+    fs::metadata(folder.join("events.db")).unwrap().len()
+}
+
+#[tokio::test]
+async fn a_file_whose_events_are_over_gives_back_what_they_took_and_loses_none_of_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let payload = "x".repeat(1 << 20);
+    let stays = store.accept(event("f", &payload)).await.unwrap();
+    let mut over = Vec::new();
+    for _ in 0..40 {
+        over.push(store.accept(event("f", &payload)).await.unwrap());
+    }
+    let last = store.accept(event("f", &payload)).await.unwrap();
+    let before = size(folder.path());
+    assert!(before > 32 << 20, "{before}");
+    for id in over {
+        store.finish(id, Vec::new()).await.unwrap();
+    }
+    let end = Instant::now() + Duration::from_secs(60);
+    while size(folder.path()) >= 24 << 20 {
+        assert!(Instant::now() < end, "{} bytes", size(folder.path()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(store);
+    let store = open(folder.path());
+    for id in [stays, last] {
+        assert_eq!(store.event(id).await.unwrap().unwrap().event.payload.len(), payload.len());
+    }
+}
+
+#[tokio::test]
+async fn a_file_from_before_files_shrank_is_made_anew_with_all_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = open(folder.path()).accept(event("f", "{}")).await.unwrap();
+    let path = folder.path().join("events.db");
+    let vacuum = |set: Option<&str>| -> i64 {
+        let other = rusqlite::Connection::open(&path).unwrap();
+        if let Some(set) = set {
+            other.execute_batch(&format!("PRAGMA auto_vacuum = {set}; VACUUM")).unwrap();
+        }
+        other.query_row("PRAGMA auto_vacuum", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(vacuum(Some("NONE")), 0);
+    assert!(open(folder.path()).event(id).await.unwrap().is_some());
+    assert_eq!(vacuum(None), 2);
 }
 
 #[tokio::test]

@@ -74,8 +74,7 @@ fn forwarded(headers: &mut HeaderMap, host: Option<&str>, client: Client) {
     if let Ok(chain) = HeaderValue::from_str(&chain) {
         headers.insert(FORWARDED_FOR, chain);
     }
-    let proto = if client.tls { "https" } else { "http" };
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(client.proto()));
     let named = headers.get(HOST).cloned().or_else(|| host.and_then(|host| HeaderValue::from_str(host).ok()));
     if let Some(named) = named {
         headers.insert(FORWARDED_HOST, named);

@@ -29,23 +29,24 @@ impl Hosts {
         by_name.get(&host.to_ascii_lowercase()).cloned()
     }
 
-    /// Gives a service these hosts and no others.
-    ///
-    /// # Errors
-    /// The first of them that another has; nothing is changed then.
-    pub(crate) fn set(&self, function: &FunctionId, hosts: &[String]) -> Result<(), String> {
+    /// The first of some hosts that is another service's.
+    pub(crate) fn taken<'a>(&self, function: &FunctionId, hosts: &'a [String]) -> Option<&'a str> {
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        let of_another = |host: &&String| by_name.get(*host).is_some_and(|owner| owner != function);
+        hosts.iter().find(of_another).map(String::as_str)
+    }
+
+    /// Gives a service the hosts that its tags name and no others, nor any that another has.
+    pub(crate) fn set(&self, function: &FunctionId, tags: &BTreeMap<String, String>) {
+        let hosts = of(tags);
         let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) =
-            hosts.iter().find(|host| by_name.get(*host).is_some_and(|other| other != function))
-        {
-            return Err(taken.clone());
-        }
         if hosts.is_empty() && by_name.is_empty() {
-            return Ok(());
+            return;
         }
         by_name.retain(|_, owner| owner != function);
-        by_name.extend(hosts.iter().map(|host| (host.clone(), function.clone())));
-        Ok(())
+        for host in hosts {
+            by_name.entry(host).or_insert_with(|| function.clone());
+        }
     }
 }
 
@@ -108,14 +109,18 @@ mod tests {
     fn a_host_has_one_owner() {
         let hosts = Hosts::default();
         let id = |name: &str| FunctionId { account: "123456789012".parse().unwrap(), name: name.into() };
-        let names = |text: &str| read(text).unwrap();
-        hosts.set(&id("a"), &names("one.example,two.example")).unwrap();
-        assert_eq!(hosts.set(&id("b"), &names("three.example,two.example")), Err("two.example".to_owned()));
-        assert_eq!(hosts.get("three.example"), None);
-        hosts.set(&id("a"), &names("one.example")).unwrap();
-        hosts.set(&id("b"), &names("two.example")).unwrap();
+        let tags = |text: &str| BTreeMap::from([(crate::tags::HOSTS.to_owned(), text.to_owned())]);
+        hosts.set(&id("a"), &tags("one.example,two.example"));
+        let wanted = read("three.example,two.example").unwrap();
+        assert_eq!(hosts.taken(&id("b"), &wanted), Some("two.example"));
+        assert_eq!(hosts.taken(&id("a"), &wanted), None);
+        hosts.set(&id("b"), &tags("three.example,two.example"));
+        assert_eq!((hosts.get("two.example"), hosts.get("three.example")), (Some(id("a")), Some(id("b"))));
+        hosts.set(&id("a"), &tags("one.example"));
+        assert_eq!(hosts.taken(&id("b"), &wanted), None);
+        hosts.set(&id("b"), &tags("two.example"));
         assert_eq!(hosts.get("TWO.example"), Some(id("b")));
-        hosts.set(&id("b"), &[]).unwrap();
+        hosts.set(&id("b"), &BTreeMap::new());
         assert_eq!(hosts.get("two.example"), None);
     }
 }

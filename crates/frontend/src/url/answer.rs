@@ -119,9 +119,12 @@ fn shown(name: &str) -> String {
 }
 
 /// Takes the metadata off the beginning of a stream, `start` of which is there: the response without its body, and where in
-/// `start` that begins. Nothing while it is not all there.
-pub(super) fn metadata(start: &[u8]) -> Result<Option<(Response<()>, usize)>, Malformed> {
-    let Some(end) = start.windows(DIVIDER.len()).position(|eight| eight == DIVIDER) else {
+/// `start` that begins. Nothing while it is not all there, as it was not when `start` had `searched` bytes.
+pub(super) fn metadata(start: &[u8], searched: usize) -> Result<Option<(Response<()>, usize)>, Malformed> {
+    let from = searched.saturating_sub(DIVIDER.len() - 1);
+    let new = start.get(from..).unwrap_or_default();
+    let Some(end) = new.windows(DIVIDER.len()).position(|eight| eight == DIVIDER).map(|place| from + place)
+    else {
         return if start.len() > MAX_METADATA + DIVIDER.len() { Err(Malformed::Metadata) } else { Ok(None) };
     };
     let text = start.get(..end).unwrap_or_default();
@@ -195,11 +198,12 @@ mod tests {
         let stream = b"{\"statusCode\":404,\"headers\":{\"a\":\"b\"}}\0\0\0\0\0\0\0\0\0body";
         let divider = stream.iter().position(|byte| *byte == 0).unwrap();
         for end in 0..divider + 8 {
-            assert!(matches!(metadata(&stream[..end]), Ok(None)), "{end}");
+            assert!(matches!(metadata(&stream[..end], 0), Ok(None)), "{end}");
+            // Wherever the piece before ended, the one that completes it is enough.
+            let (response, body) = metadata(stream, end).unwrap().unwrap();
+            assert_eq!((response.status().as_u16(), &stream[body..]), (404, &b"\0body"[..]));
         }
-        let (response, body) = metadata(stream).unwrap().unwrap();
-        assert_eq!((response.status().as_u16(), &stream[body..]), (404, &b"\0body"[..]));
-        assert_eq!(metadata(&vec![b' '; MAX_METADATA + 9]).unwrap_err(), Malformed::Metadata);
-        assert!(metadata(b"x\0\0\0\0\0\0\0\0").is_err());
+        assert_eq!(metadata(&vec![b' '; MAX_METADATA + 9], MAX_METADATA).unwrap_err(), Malformed::Metadata);
+        assert!(metadata(b"x\0\0\0\0\0\0\0\0", 0).is_err());
     }
 }

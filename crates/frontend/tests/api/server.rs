@@ -64,6 +64,8 @@ impl Server {
             public_endpoint: format!("http://{address}"),
             service_domains: Vec::new(),
             s3: None,
+            connections: 10_000,
+            client_timeout: Duration::from_secs(20),
             account_concurrency: 1_000,
             access: hearth_frontend::AccessConfig {
                 always: false,

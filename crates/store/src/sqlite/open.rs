@@ -3,6 +3,12 @@
 //! A new database is made under another name and renamed when it is complete, so a file at the real name is
 //! never half made: an empty or strange one there is damage. A marker beside it remembers that there was one, so
 //! that a missing file is not taken for a first start.
+//!
+//! Somebody waits for a start, so a new database costs two waits for the disk: its content before its name, and its name before
+//! the marker could be there without it. The marker itself reaches the disk in the kernel's own time, seconds later.
+//!
+//! All of a file is read for the check. So that this stays in proportion to what is in it, a file gives back what it no longer
+//! needs: [`shrink`].
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -35,6 +41,12 @@ const PAGES_AT: usize = 28;
 const APPLICATION_ID_AT: usize = 68;
 /// The log is cut back to this many bytes when it was longer.
 const LOG_BYTES: i64 = 4 << 20;
+/// What `PRAGMA auto_vacuum` calls a file that gives pages back when it is asked to. Source: sqlite.org/pragma.html.
+const INCREMENTAL: i64 = 2;
+/// Pages without content that a file keeps for what comes next: 16 MiB.
+const FREE_PAGES: i64 = 4_096;
+/// Pages given back at once: each may be written elsewhere first, and whoever comes meanwhile waits.
+const SHRINK_PAGES: usize = 256;
 
 /// Why the store cannot be opened. Nothing on disk was changed.
 #[derive(Debug, thiserror::Error)]
@@ -141,9 +153,26 @@ pub(super) fn open(path: &Path, schema: Migrations) -> Result<Connection, OpenEr
     if !marker.exists() {
         let text = "Beside this file is Hearth's database. This file remembers that there was one.\n";
         fs::write(&marker, text).map_err(|error| io_error("write", &marker, error))?;
-        sync_directory(path)?;
     }
     Ok(connection)
+}
+
+/// Gives some of a file's pages without content back to the disk, if there are many of them and more than there are others. Whether
+/// it did: then there may be more. When there are no more and it `shrank`, what the log says of that goes into the file.
+pub(super) fn shrink(connection: &Connection, shrank: bool) -> rusqlite::Result<bool> {
+    let number = |pragma: &str| connection.pragma_query_one::<i64>(None, pragma);
+    let free = number("freelist_count")?;
+    if free <= FREE_PAGES || free <= number("page_count")? - free || number("auto_vacuum")? != INCREMENTAL {
+        if shrank {
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        }
+        return Ok(false);
+    }
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({SHRINK_PAGES})"))?;
+    // Each step gives one page.
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(true)
 }
 
 /// Makes a complete, empty database at `path`, or nothing.
@@ -167,6 +196,8 @@ fn create(path: &Path, schema: Migrations) -> Result<(), OpenError> {
 
 fn make(draft: &Path, schema: Migrations) -> rusqlite::Result<()> {
     let connection = connect(draft, OpenFlags::SQLITE_OPEN_CREATE)?;
+    // Before anything else: it decides how pages are laid out.
+    connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     // Nobody relies on a draft: its file is synced once, when it is whole.
     prepare(&connection, schema, "OFF")?;
@@ -264,6 +295,14 @@ fn prepare(connection: &Connection, schema: Migrations, synchronous: &str) -> ru
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
     let taken: usize = connection.pragma_query_one(None, "user_version")?;
+    let vacuum: i64 = connection.pragma_query_one(None, "auto_vacuum")?;
+    if taken > 0 && vacuum != INCREMENTAL {
+        // Made before databases gave anything back: only a copy of the whole can change that.
+        connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+        if let Err(error) = connection.execute_batch("VACUUM") {
+            tracing::warn!(%error, "a database is not made anew, and so will not become smaller");
+        }
+    }
     for (step, sql) in (1_i64..).zip(schema).skip(taken) {
         connection
             .execute_batch(&format!("BEGIN IMMEDIATE; {sql}; PRAGMA user_version = {step}; COMMIT;"))?;

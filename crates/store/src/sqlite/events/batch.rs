@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::rows::Counters;
 use crate::StoreError;
 use crate::sqlite::broken;
+use crate::sqlite::open;
 use crate::sqlite::rows::failed;
 
 /// What is synced together.
@@ -101,7 +102,7 @@ pub(super) fn serve(
 ) {
     let mut last_commit = Duration::ZERO;
     let mut last_size = 0;
-    while let Some(job) = queue.blocking_recv() {
+    while let Some(job) = next(connection, &mut queue) {
         match job {
             Job::Read(work) => work(connection),
             Job::Write(first) => {
@@ -112,6 +113,27 @@ pub(super) fn serve(
                 batch.commit();
                 last_commit = began.elapsed();
                 last_size = size;
+            }
+        }
+    }
+}
+
+/// The next job. While there is none, the file gives back what it does not need.
+fn next(connection: &Connection, queue: &mut mpsc::Receiver<Job>) -> Option<Job> {
+    let mut shrank = false;
+    loop {
+        match queue.try_recv() {
+            Ok(job) => return Some(job),
+            Err(mpsc::error::TryRecvError::Disconnected) => return None,
+            Err(mpsc::error::TryRecvError::Empty) => {}
+        }
+        match open::shrink(connection, shrank) {
+            Ok(true) => shrank = true,
+            Ok(false) => return queue.blocking_recv(),
+            Err(error) => {
+                // It costs disk, nothing else, and is tried again after the next job.
+                tracing::warn!(%error, "the database of events cannot be made smaller");
+                return queue.blocking_recv();
             }
         }
     }
