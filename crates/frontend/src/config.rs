@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hearth_store::{FunctionConfig, LoggingConfig};
-use hearth_types::limits;
+use hearth_types::{JsonLog, LogLevel, Logging, limits};
 use serde_json::Value;
 
 use crate::error::ApiError;
@@ -171,6 +171,17 @@ pub(crate) fn change_architecture(config: &mut FunctionConfig, members: &Members
             Ok(())
         }
     }
+}
+
+/// How the worker is to write a function's log.
+pub(crate) fn logging(config: &LoggingConfig) -> Logging {
+    let level =
+        |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok()).unwrap_or(LogLevel::Info);
+    let json = (config.format == "JSON").then(|| JsonLog {
+        application: level(&config.application_level),
+        system: level(&config.system_level),
+    });
+    Logging { group: config.group.clone(), json }
 }
 
 fn change_logging(logging: &mut LoggingConfig, change: Option<&Value>) -> Result<(), ApiError> {

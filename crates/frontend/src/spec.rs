@@ -91,6 +91,7 @@ pub(crate) fn of(
         keep_alive: settings.keep_alive,
         http: settings.http,
         queue: settings.queue,
+        logging: config::logging(&config.logging),
         reserved_concurrency: record.reserved_concurrency,
     }))
 }

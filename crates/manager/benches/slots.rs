@@ -96,6 +96,7 @@ fn spec(number: usize) -> Arc<FunctionSpec> {
         concurrency: Concurrency::default(),
         layers: Vec::new(),
         snap_start: false,
+        logging: hearth_types::Logging::default(),
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Learned,
         http: None,

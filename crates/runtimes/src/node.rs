@@ -12,11 +12,12 @@ use crate::home::{self, fingerprint};
 pub(crate) mod release;
 
 /// The client's files, by name.
-const CLIENT: [(&str, &str); 7] = [
+const CLIENT: [(&str, &str); 8] = [
     ("index.cjs", include_str!("../clients/node/index.cjs")),
     ("ahead.cjs", include_str!("../clients/node/ahead.cjs")),
     ("handler.cjs", include_str!("../clients/node/handler.cjs")),
     ("runtime-api.cjs", include_str!("../clients/node/runtime-api.cjs")),
+    ("console.cjs", include_str!("../clients/node/console.cjs")),
     ("streaming.cjs", include_str!("../clients/node/streaming.cjs")),
     ("openssl.cnf", include_str!("../clients/node/openssl.cnf")),
     ("snapshot.cjs", include_str!("../clients/node/snapshot.cjs")),

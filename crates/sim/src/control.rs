@@ -134,6 +134,7 @@ fn spec(index: u32, function: &Function, policy: Policy) -> Option<FunctionSpec>
         concurrency: function.concurrency,
         layers: Vec::new(),
         snap_start: false,
+        logging: hearth_types::Logging::default(),
         idle_timeout: policy.idle_timeout,
         keep_alive: policy.keep_alive,
         http: None,

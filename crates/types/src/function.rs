@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountId, Egress, HttpService, Isolation, Runtime};
+use crate::{AccountId, Egress, HttpService, Isolation, Logging, Runtime};
 
 /// A function of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -215,6 +215,8 @@ pub struct FunctionSpec {
     pub queue: Queue,
     /// Whether instances are made from a snapshot that was taken after the init phase (`SnapStart`), where the driver can.
     pub snap_start: bool,
+    /// How its log is written.
+    pub logging: Logging,
     /// Requests at once over all instances, if the function has a limit of its own; zero switches it off.
     pub reserved_concurrency: Option<u32>,
 }

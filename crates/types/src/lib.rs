@@ -12,6 +12,7 @@ mod invocation;
 mod isolation;
 mod lease;
 pub mod limits;
+mod logging;
 mod runtime;
 mod stream;
 mod time;
@@ -28,6 +29,7 @@ pub use id::{AccountId, InstanceId, InvalidAccountId, LeaseId, RequestId, Worker
 pub use invocation::{Answer, FunctionError, Invocation, InvokeError};
 pub use isolation::{Isolation, ParseIsolationError};
 pub use lease::{EndReason, InstanceState, Lease, LeaseOutcome, LeaseRequest, Refusal, StartReason};
+pub use logging::{InvalidLogLevel, JsonLog, LogLevel, Logging};
 pub use runtime::{ParseRuntimeError, Runtime, RuntimeFamily};
 pub use stream::{Over, Piece, Pieces, Reply, StreamEnd, StreamError, StreamedAnswer};
 pub use time::Time;

@@ -199,6 +199,7 @@ fn spec() -> Result<FunctionSpec, Failure> {
         concurrency: Concurrency::default(),
         layers: Vec::new(),
         snap_start: false,
+        logging: hearth_types::Logging::default(),
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,
         http: None,

@@ -114,12 +114,16 @@ fn reserved(
         Some(_) => launch.environment.get("_HANDLER").cloned().unwrap_or_default(),
         None => spec.handler.clone(),
     };
+    let log_group = match spec.logging.group.as_str() {
+        "" => format!("/aws/lambda/{name}"),
+        group => group.to_owned(),
+    };
     let mut all: BTreeMap<String, String> = [
         ("AWS_LAMBDA_FUNCTION_NAME", name.to_string()),
         ("AWS_LAMBDA_FUNCTION_VERSION", version.to_string()),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", spec.memory_mb.to_string()),
         ("AWS_LAMBDA_INITIALIZATION_TYPE", initialization.to_owned()),
-        ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{name}")),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", log_group),
         ("AWS_LAMBDA_LOG_STREAM_NAME", format!("{year:04}/{month:02}/{day:02}/[{version}]{instance}")),
         ("AWS_LAMBDA_RUNTIME_API", RUNTIME_API.to_owned()),
         ("AWS_EXECUTION_ENV", format!("AWS_Lambda_{}", spec.runtime)),
@@ -136,6 +140,10 @@ fn reserved(
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
+    if let Some(log) = spec.logging.json {
+        all.insert("AWS_LAMBDA_LOG_FORMAT".to_owned(), "JSON".to_owned());
+        all.insert("AWS_LAMBDA_LOG_LEVEL".to_owned(), log.application.to_string());
+    }
     if let Some(service) = &spec.http {
         all.insert("PORT".to_owned(), service.port.to_string());
     }

@@ -44,6 +44,20 @@ impl Failure {
         }
     }
 
+    /// `timeout`, or `error` and its type.
+    pub(crate) fn status(&self) -> (&str, Option<&str>) {
+        match self {
+            Self::TimedOut(_) => ("timeout", None),
+            Self::InitError { .. }
+            | Self::RestoreError { .. }
+            | Self::RuntimeExited(_)
+            | Self::ExtensionFailed { .. }
+            | Self::Entrypoint(_)
+            | Self::Truncated
+            | Self::TooLarge(_) => ("error", Some(self.kind())),
+        }
+    }
+
     /// What Lambda says of it, after `RequestId: ... Error: `.
     pub(crate) fn reason(&self) -> String {
         match self {

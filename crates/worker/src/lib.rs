@@ -26,6 +26,7 @@ mod output;
 mod protocol;
 mod quiet;
 mod report;
+mod said;
 mod snapshots;
 mod worker;
 

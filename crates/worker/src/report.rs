@@ -32,6 +32,27 @@ pub(crate) struct Report<'a> {
     pub(crate) status: Option<(&'a str, Option<&'a str>)>,
 }
 
+impl Report<'_> {
+    /// The duration that is billed, whole milliseconds.
+    pub(crate) fn billed_ms(&self) -> u64 {
+        let init = match self.cold {
+            Some(Cold::Init(init)) => init,
+            Some(Cold::Restore(_)) | None => Duration::ZERO,
+        };
+        whole_ms(self.duration + init)
+    }
+
+    /// The memory used, whole mebibytes; never more than there was.
+    pub(crate) fn used_mb(&self) -> u64 {
+        self.used_bytes.div_ceil(1 << 20).min(u64::from(self.memory_mb))
+    }
+}
+
+/// Milliseconds, a begun one for a whole one.
+pub(crate) fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
+}
+
 /// START, without its line end.
 pub(crate) fn start(request: RequestId, version: impl Display) -> String {
     format!("START RequestId: {request} Version: {version}")
@@ -39,12 +60,7 @@ pub(crate) fn start(request: RequestId, version: impl Display) -> String {
 
 /// END and REPORT: two lines, the second without its end.
 pub(crate) fn end(report: &Report<'_>) -> String {
-    let init = match report.cold {
-        Some(Cold::Init(init)) => init,
-        Some(Cold::Restore(_)) | None => Duration::ZERO,
-    };
-    let billed = (report.duration + init).as_micros().div_ceil(1000);
-    let used = report.used_bytes.div_ceil(1 << 20).min(u64::from(report.memory_mb));
+    let (billed, used) = (report.billed_ms(), report.used_mb());
     let request = report.request;
     let mut text = String::with_capacity(288);
     // Writing to a string cannot fail.
@@ -61,7 +77,7 @@ pub(crate) fn end(report: &Report<'_>) -> String {
             text,
             "Restore Duration: {:.2} ms\tBilled Restore Duration: {} ms\t",
             ms(restore),
-            restore.as_micros().div_ceil(1000)
+            whole_ms(restore)
         ),
         None => Ok(()),
     };

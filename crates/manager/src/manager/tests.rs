@@ -48,6 +48,7 @@ fn spec(name: &str, number: u64) -> FunctionSpec {
         concurrency: Concurrency::default(),
         layers: Vec::new(),
         snap_start: false,
+        logging: hearth_types::Logging::default(),
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,
         http: None,

@@ -4,9 +4,8 @@
 
 "use strict";
 
-const { format } = require("node:util");
-
 const { waitForFunction } = require("./ahead.cjs");
+const { patchConsole } = require("./console.cjs");
 const { loadHandler, RuntimeError, CALLBACKS } = require("./handler.cjs");
 const { RuntimeApi } = require("./runtime-api.cjs");
 const { awslambda, isStreaming, responseStream } = require("./streaming.cjs");
@@ -43,17 +42,6 @@ function errorDocument(error) {
       errorType: "handled",
       errorMessage: "the function failed with an error whose message, name or stack cannot be read",
       trace: [],
-    };
-  }
-}
-
-function patchConsole() {
-  const levels = { log: "INFO", info: "INFO", debug: "DEBUG", trace: "TRACE", warn: "WARN", error: "ERROR" };
-  for (const [method, level] of Object.entries(levels)) {
-    console[method] = (...parts) => {
-      // One write a call; line feeds inside become carriage returns, so that a call stays one entry of the log.
-      const text = format(...parts).replaceAll("\n", "\r");
-      process.stdout.write(`${new Date().toISOString()}\t${requestId()}\t${level}\t${text}\n`);
     };
   }
 }
@@ -199,7 +187,7 @@ function reportUncaught() {
 }
 
 async function main() {
-  patchConsole();
+  patchConsole(requestId);
   reportUncaught();
   process.on("beforeExit", () => {
     const action = whenIdle;

@@ -13,7 +13,7 @@ use crate::clock::{epoch_ms, millis};
 use crate::failure::Failure;
 use crate::metrics::count;
 use crate::protocol::{Refusal, Registration};
-use crate::report;
+use crate::said::Said;
 
 /// What a runtime posted for an invocation.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl Instance {
         if flight.wants_tail {
             self.output.begin_tail(flight.id);
         }
-        self.output.say(&report::start(flight.id, self.spec.revision.version.version));
+        self.say(&Said::Start { request: flight.id, version: self.spec.revision.version.version });
     }
 
     /// The state, for a call of the sandbox of that generation.

@@ -8,10 +8,11 @@ use tokio::time::Instant;
 
 use super::asker::Told;
 use super::{Flight, Instance, lock};
-use crate::clock::{epoch_ms, timestamp};
+use crate::clock::epoch_ms;
 use crate::failure::Failure;
 use crate::metrics::count;
-use crate::report::{self, Cold, Report};
+use crate::report::{Cold, Report};
+use crate::said::Said;
 
 /// Memory is asked for at most this often while all goes well: a question costs some system calls.
 const USAGE_AGE: Duration = Duration::from_millis(10);
@@ -50,20 +51,12 @@ impl Instance {
             }
         };
         self.count_outcome(error, failure);
-        if let Some(failure) = failure {
-            self.say_failure(&flight, failure);
+        if failure.is_some() || self.spec.logging.json.is_some() {
+            self.say(&Said::Done { request: flight.id, duration, is_error: error.is_some(), failure });
         }
-        let status = failure.and_then(|failure| match failure {
-            Failure::TimedOut(_) => Some(("timeout", None)),
-            Failure::TooLarge(_) => None,
-            Failure::InitError { .. }
-            | Failure::RestoreError { .. }
-            | Failure::RuntimeExited(_)
-            | Failure::ExtensionFailed { .. }
-            | Failure::Truncated
-            | Failure::Entrypoint(_) => Some(("error", Some(failure.kind()))),
-        });
-        self.output.say(&report::end(&Report {
+        // An answer that is too large is the function's mistake, not the runtime's.
+        let status = failure.filter(|failure| !matches!(failure, Failure::TooLarge(_))).map(Failure::status);
+        self.say(&Said::Report(Report {
             request: flight.id,
             duration,
             cold,
@@ -91,20 +84,15 @@ impl Instance {
         flight.asker.fail(InvokeError::NotDelivered { reason: reason.to_owned() });
     }
 
-    fn say_failure(&self, flight: &Flight, failure: &Failure) {
-        let id = flight.id;
-        let reason = failure.reason();
-        match failure {
-            Failure::TimedOut(_) => self.output.say(&format!("{} {id} {reason}\n", timestamp(epoch_ms()))),
-            Failure::TooLarge(_) => self.output.say(&reason),
-            Failure::InitError { .. }
-            | Failure::RestoreError { .. }
-            | Failure::RuntimeExited(_)
-            | Failure::ExtensionFailed { .. }
-            | Failure::Truncated
-            | Failure::Entrypoint(_) => {
-                self.output.say(&format!("RequestId: {id} Error: {reason}\n{}", failure.kind()));
-            }
+    /// Says something in the function's log, as that is written.
+    pub(super) fn say(&self, said: &Said<'_>) {
+        let now = epoch_ms();
+        let line = match self.spec.logging.json {
+            None => said.text(now),
+            Some(log) => said.json(now, log),
+        };
+        if let Some(line) = line {
+            self.output.say(&line);
         }
     }
 

@@ -14,7 +14,8 @@ use super::{Flight, Instance, Phase, State, Stop, lock};
 use crate::clock::{epoch_ms, millis};
 use crate::failure::Failure;
 use crate::metrics::count;
-use crate::report::{self, Cold};
+use crate::report::Cold;
+use crate::said::Said;
 use crate::worker::WorkerEvent;
 use hearth_sandbox::Exit;
 
@@ -78,7 +79,7 @@ impl Instance {
         if let Cold::Restore(restore) = cold
             && initialized
         {
-            self.output.say(&report::restore(restore, None));
+            self.say(&Said::Restore { duration: restore, failure: None });
         }
         count(&self.counters.instances_ready);
         let ready = WorkerEvent::InstanceReady { instance, init, initialized };
@@ -119,7 +120,7 @@ impl Instance {
             Cold::Restore(after) => {
                 count(&self.counters.init_failures);
                 self.output.drain();
-                self.output.say(&report::restore(after, Some(status_of(failure))));
+                self.say(&Said::Restore { duration: after, failure: Some(failure) });
             }
         }
     }
@@ -128,11 +129,10 @@ impl Instance {
     pub(super) fn init_failed(&self, failure: &Failure, phase: &str, after: Duration) {
         count(&self.counters.init_failures);
         self.output.drain();
-        let (status, kind) = status_of(failure);
-        self.output.say(&report::init(after, phase, status, kind));
+        self.say(&Said::Init { duration: after, phase, failure });
         if let Some(service) = &self.spec.http {
             // No caller is told: there is no answer of Lambda's that it could be in.
-            self.output.say(&report::not_ready(service, failure));
+            self.say(&Said::NotReady { service, failure });
         }
     }
 
@@ -343,19 +343,6 @@ impl Instance {
 }
 
 /// A failed phase's status in its report, and the error's type.
-fn status_of(failure: &Failure) -> (&str, Option<&str>) {
-    match failure {
-        Failure::TimedOut(_) => ("timeout", None),
-        Failure::InitError { .. }
-        | Failure::RestoreError { .. }
-        | Failure::RuntimeExited(_)
-        | Failure::ExtensionFailed { .. }
-        | Failure::Entrypoint(_)
-        | Failure::Truncated
-        | Failure::TooLarge(_) => ("error", Some(failure.kind())),
-    }
-}
-
 fn reason_of(stop: &Stop) -> EndReason {
     match stop {
         Stop::Ended(reason) => *reason,

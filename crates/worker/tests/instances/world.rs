@@ -274,6 +274,7 @@ pub(crate) fn spec(code: &Path) -> FunctionSpec {
         concurrency: Concurrency::default(),
         layers: Vec::new(),
         snap_start: false,
+        logging: hearth_types::Logging::default(),
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,
         http: None,
