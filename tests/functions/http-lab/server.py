@@ -14,6 +14,27 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 served = [0]
+PAGE = b"""<!doctype html><title>lab</title><script>
+async function all() {
+  const seen = [];
+  await new Promise((done, fail) => {
+    const events = new EventSource("/events?n=3&pause=0");
+    events.onmessage = (event) => {
+      seen.push("event " + event.data);
+      if (event.data === "2") { events.close(); done(); }
+    };
+    events.onerror = () => fail("events");
+  });
+  await new Promise((done, fail) => {
+    const socket = new WebSocket(`ws://${location.host}/ws`);
+    socket.onopen = () => socket.send("hello");
+    socket.onmessage = (message) => { seen.push("socket " + message.data); socket.close(); done(); };
+    socket.onerror = () => fail("socket");
+  });
+  return seen.join(", ");
+}
+all().catch((what) => `failed: ${what}`).then((text) => fetch("/report", {method: "POST", body: text}));
+</script>"""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -96,6 +117,14 @@ class Handler(BaseHTTPRequestHandler):
             self.chunk(b"data: %d\n\n" % n)
             time.sleep(float(query.get("pause", 0.2)))
         self.wfile.write(b"0\r\n\r\n")
+
+    def on_page(self, _):
+        """What a browser does with events and a WebSocket, told by itself."""
+        self.say(200, PAGE, Content_Type="text/html")
+
+    def on_report(self, _):
+        print("browser:", b"".join(self.pieces()).decode(), flush=True)
+        self.say(204, b"")
 
     def on_large(self, query):
         self.begin_chunks("application/octet-stream")
