@@ -359,7 +359,13 @@ impl Agent {
             _ => Err(io::ErrorKind::InvalidData.into()),
         };
         match connection {
-            Ok(connection) => self.add(connection),
+            Ok(connection) => {
+                let is_there = !connection.is_connecting();
+                self.add(connection);
+                if is_there {
+                    self.tell(&GuestMessage::Connected { stream });
+                }
+            }
             Err(_) => self.mux.reset(stream),
         }
     }
@@ -372,6 +378,14 @@ impl Agent {
     }
 
     fn serve_connection(&mut self, key: u64) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        if connection.is_connecting() {
+            let stream = connection.stream;
+            if !connection.has_come_about(&mut self.mux) {
+                return self.settle(key);
+            }
+            self.tell(&GuestMessage::Connected { stream });
+        }
         let Some(connection) = self.connections.get_mut(&key) else { return };
         connection.write(&mut self.mux);
         connection.repeat(&mut self.mux);

@@ -32,6 +32,7 @@ pub(crate) struct Connection {
     worker_ended: bool,
     local_ended: bool,
     failed: bool,
+    is_connecting: bool,
 }
 
 // === impl Connection ===
@@ -48,8 +49,8 @@ impl Connection {
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
         rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
         match rustix::net::connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)) {
-            // How it ends is seen at the first byte.
-            Ok(()) | Err(Errno::INPROGRESS) => Ok(Self::new(socket, stream, false)),
+            Ok(()) => Ok(Self::new(socket, stream, false)),
+            Err(Errno::INPROGRESS) => Ok(Self { is_connecting: true, ..Self::new(socket, stream, false) }),
             Err(error) => Err(error.into()),
         }
     }
@@ -65,17 +66,38 @@ impl Connection {
             worker_ended: false,
             local_ended: false,
             failed: false,
+            is_connecting: false,
+        }
+    }
+
+    /// Whether it is there, or on its way still.
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.is_connecting
+    }
+
+    /// Whether one that was on its way has come about.
+    pub(crate) fn has_come_about(&mut self, mux: &mut Mux) -> bool {
+        match rustix::net::sockopt::socket_error(&self.socket) {
+            Ok(Ok(())) if rustix::net::getpeername(&self.socket).is_ok() => {
+                self.is_connecting = false;
+                true
+            }
+            Ok(Ok(())) => false,
+            Ok(Err(_)) | Err(_) => {
+                self.fail(mux);
+                false
+            }
         }
     }
 
     /// Whether a read would lead anywhere.
     pub(crate) fn wants_read(&self, mux: &Mux) -> bool {
-        !self.local_ended && self.again.is_empty() && mux.room(self.stream) > 0
+        !self.is_connecting && !self.local_ended && self.again.is_empty() && mux.room(self.stream) > 0
     }
 
     /// Whether there is something to write to the process.
     pub(crate) fn wants_write(&self) -> bool {
-        !self.to_local.is_empty()
+        self.is_connecting || !self.to_local.is_empty()
     }
 
     /// Whether it is over.

@@ -323,7 +323,7 @@ pub trait Sandbox: Send + Sync {
     /// When the sandbox is gone.
     fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Io>>>;
 
-    /// A connection to a TCP port that a process inside listens on. A driver may only say at the first read that nobody does.
+    /// A connection to a TCP port that a process inside listens on.
     ///
     /// # Errors
     /// When nobody listens there, or the sandbox is gone.

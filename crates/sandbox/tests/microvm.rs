@@ -9,6 +9,8 @@
 
 #[path = "common/conformance.rs"]
 mod conformance;
+#[path = "microvm/hostile.rs"]
+mod hostile;
 #[path = "microvm/machines.rs"]
 mod machines;
 #[path = "common/world.rs"]
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(conformance::trials());
     trials.extend(machines::trials());
+    trials.extend(hostile::trials());
     if !rustix::process::geteuid().is_root() {
         println!("skipped: the micro-VM driver's tests need root");
         trials = trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect();

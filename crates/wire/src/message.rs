@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::StreamId;
+
 /// Version of all that this crate defines. A worker uses no snapshot of another.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// Largest message, bytes: an environment of 4 KiB, an argv, and room.
 pub const MAX_MESSAGE_BYTES: usize = u16::MAX as usize;
@@ -144,6 +146,11 @@ pub enum GuestMessage {
         number: u64,
         /// What the kernel said.
         errno: i32,
+    },
+    /// A connection that was asked for came about; one that did not is reset.
+    Connected {
+        /// Which stream's.
+        stream: StreamId,
     },
     /// A process ended. What it wrote has been sent.
     Exited {

@@ -31,7 +31,7 @@ use pager::WorkingSets;
 pub use version::{FirecrackerVersion, NoFirecracker};
 
 use super::jail::Way;
-use super::process::{Host, Order, VmmProcess, memory_file};
+use super::process::{Host, Order, SILENT, VmmProcess, memory_file};
 use super::snapshot::dig_holes;
 use super::vmm::{MachineOrder, Origin};
 use crate::cgroup::GroupLimits;
@@ -200,6 +200,7 @@ impl Firecracker {
                 // Why it is gone is told by what it said last.
                 let said = tokio::time::timeout(LAST_WORDS, process.ended()).await;
                 let _ = tokio::task::spawn_blocking(move || process.destroy()).await;
+                let said = said.ok().filter(|said| said != SILENT);
                 return Err(said.map_or(error, |said| step("start firecracker")(io::Error::other(said))));
             }
         };

@@ -317,16 +317,23 @@ impl Link {
         }
     }
 
-    /// A connection to a TCP port of the function.
-    pub(crate) fn connect(&self, port: u16) -> io::Result<Stream> {
-        let mut state = self.shared.lock();
-        if state.gone || state.socket.is_none() {
-            return Err(io::ErrorKind::NotConnected.into());
+    /// A connection to a TCP port of the function, if it comes about.
+    pub(crate) async fn connect(&self, port: u16, patience: Duration) -> io::Result<Stream> {
+        let (stream, connected) = {
+            let mut state = self.shared.lock();
+            if state.gone || state.socket.is_none() {
+                return Err(io::ErrorKind::NotConnected.into());
+            }
+            let id = state.mux.open(&encode(&Purpose::Port(port))).map_err(io::Error::other)?;
+            let (half, connected) = Half::connecting();
+            state.streams.insert(id, half);
+            self.shared.flush(&mut state);
+            (Stream::new(Arc::clone(&self.shared), state.conversation, id), connected)
+        };
+        match tokio::time::timeout(patience, connected).await? {
+            Ok(()) => Ok(stream),
+            Err(_reset) => Err(io::ErrorKind::ConnectionRefused.into()),
         }
-        let id = state.mux.open(&encode(&Purpose::Port(port))).map_err(io::Error::other)?;
-        state.streams.insert(id, Half::default());
-        self.shared.flush(&mut state);
-        Ok(Stream::new(Arc::clone(&self.shared), state.conversation, id))
     }
 
     /// Has the machine stand still until something is said to it, unless that is so just now.

@@ -19,6 +19,9 @@ use crate::cgroup::{Group, GroupLimits, Hierarchies};
 use crate::driver::Stats;
 use crate::users::UserRanges;
 
+/// What one said last that said nothing.
+pub(super) const SILENT: &str = "it ended without a word";
+
 /// What all VMMs of a driver are made from.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -142,7 +145,8 @@ impl VmmProcess {
         let _ = self.exited.readable().await;
         self.complaint.settle().await;
         let said = [self.complaint.last_lines("; "), self.console.last_lines(" | ")];
-        said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; console: ")
+        let said = said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; console: ");
+        if said.is_empty() { SILENT.to_owned() } else { said }
     }
 
     /// What it uses of the worker's machine.

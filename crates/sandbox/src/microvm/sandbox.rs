@@ -16,6 +16,7 @@ use hearth_wire::HostMessage;
 use tokio::net::UnixStream;
 
 use super::link::{Link, LinkError};
+use super::process::SILENT;
 use super::spares::{Kind, Spare, Spares};
 use super::template::{MAX_DISK, Template, TemplateError};
 use super::vmm::{Machine, MachineOrder, Origin, VmmError};
@@ -318,7 +319,7 @@ impl Inner {
             // Why it is gone is told by what it said last.
             let said = tokio::time::timeout(LAST_WORDS, machine.process.ended()).await;
             end_machine(machine).await;
-            return Err(said.map_or(error, StartError::Ended));
+            return Err(said.ok().filter(|said| said != SILENT).map_or(error, StartError::Ended));
         }
         let microseconds = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::debug!(microseconds, "a machine runs again");
@@ -469,7 +470,7 @@ impl Sandbox for MicroVmSandbox {
     }
 
     fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
-        Box::pin(async move { Ok(Box::new(self.inner.link.connect(port)?) as Box<dyn Io>) })
+        Box::pin(async move { Ok(Box::new(self.inner.link.connect(port, PATIENCE).await?) as Box<dyn Io>) })
     }
 
     fn spawn(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, SpawnError>> {

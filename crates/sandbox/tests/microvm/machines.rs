@@ -21,7 +21,7 @@ fn groups(name: &str) -> Vec<PathBuf> {
 }
 
 /// The VMMs of a world that have a machine.
-fn vmms(world: &World) -> BTreeSet<i32> {
+pub(crate) fn vmms(world: &World) -> BTreeSet<i32> {
     let below =
         |group: PathBuf| fs::read_dir(group).into_iter().flatten().flatten().map(|entry| entry.path());
     let spare =
@@ -32,18 +32,18 @@ fn vmms(world: &World) -> BTreeSet<i32> {
     pids.flat_map(|list| list.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()).collect()
 }
 
-fn signal(vmm: i32, signal: Signal) {
+pub(crate) fn signal(vmm: i32, signal: Signal) {
     kill_process(Pid::from_raw(vmm).unwrap(), signal).unwrap();
 }
 
 /// Waits for the end of a process, not for ever.
-async fn end(exit: tokio::sync::oneshot::Receiver<Exit>) -> Exit {
+pub(crate) async fn end(exit: tokio::sync::oneshot::Receiver<Exit>) -> Exit {
     let waited = tokio::time::timeout(Duration::from_secs(20), exit).await;
     waited.unwrap().unwrap_or(Exit::SandboxGone)
 }
 
 /// Sees to it that a sandbox works.
-async fn works(sandbox: &dyn Sandbox) {
+pub(crate) async fn works(sandbox: &dyn Sandbox) {
     assert_eq!(shell(sandbox, "echo fine").await, (Exit::Status(0), "fine\n".to_owned()));
 }
 

@@ -22,7 +22,7 @@ use super::session::Session;
 use super::{Instance, Phase, Stop, lock};
 use crate::metrics::count;
 use hearth_sandbox::Sandbox;
-use hearth_types::{EndReason, HttpService, Isolation};
+use hearth_types::{EndReason, HttpService};
 
 /// The body of a request or a response.
 pub type HttpBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -35,8 +35,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// A connection that takes longer to be made, to a service that listens, is not made.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Through a machine's agent a refused connection is seen when it is read from: how long that is waited for.
-const REFUSAL: Duration = Duration::from_millis(25);
 /// An answer to a health check that takes longer is none.
 const HEALTH: Duration = Duration::from_secs(2);
 /// Connections tried when kept ones turn out to be closed.
@@ -271,15 +269,8 @@ impl Instance {
     }
 
     async fn is_ready(&self, sandbox: &dyn Sandbox, service: &HttpService) -> bool {
-        let Ok(Ok(mut io)) = timeout(CONNECT, sandbox.connect(service.port)).await else { return false };
-        let Some(path) = &service.health else {
-            if self.driver.isolation() == Isolation::Container {
-                return true;
-            }
-            // No service speaks first; what is refused is closed at once.
-            let mut byte = [0];
-            return timeout(REFUSAL, tokio::io::AsyncReadExt::read(&mut io, &mut byte)).await.is_err();
-        };
+        let Ok(Ok(io)) = timeout(CONNECT, sandbox.connect(service.port)).await else { return false };
+        let Some(path) = &service.health else { return true };
         let asked = async {
             let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(io)).await?;
             let _connection = tokio::task::JoinSet::from_iter([connection]);

@@ -114,6 +114,12 @@ impl Shared {
                 let starting = process.starting.ok_or(Violation::Stream)?;
                 let _ = starting.send(Err(io::Error::from_raw_os_error(errno)));
             }
+            GuestMessage::Connected { stream } => {
+                // One that was dropped on this side meanwhile is not there.
+                if let Some(half) = state.streams.get_mut(&stream) {
+                    half.connected().ok_or(Violation::Stream)?;
+                }
+            }
             GuestMessage::Exited { number, status, signal } => {
                 let process = state.processes.get_mut(&number).ok_or(Violation::Stream)?;
                 let exit = process.exit.take().ok_or(Violation::Stream)?;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use hearth_wire::StreamId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 
 use super::{Shared, State};
 
@@ -19,11 +20,25 @@ pub(super) struct Half {
     broken: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// Whoever waits for the connection to come about.
+    connecting: Option<oneshot::Sender<()>>,
 }
 
 // === impl Half ===
 
 impl Half {
+    /// One that is asked for, and what says that it is there.
+    pub(super) fn connecting() -> (Self, oneshot::Receiver<()>) {
+        let (connecting, connected) = oneshot::channel();
+        (Self { connecting: Some(connecting), ..Self::default() }, connected)
+    }
+
+    /// It came about, which is said once of one that was asked for.
+    pub(super) fn connected(&mut self) -> Option<()> {
+        let _ = self.connecting.take()?.send(());
+        Some(())
+    }
+
     pub(super) fn receive(&mut self, bytes: &[u8]) {
         self.received.extend(bytes);
         if let Some(reader) = self.reader.take() {
@@ -34,6 +49,7 @@ impl Half {
     pub(super) fn over(&mut self, reset: bool) {
         self.ended = true;
         self.broken |= reset;
+        self.connecting = None;
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }

@@ -235,6 +235,48 @@ async fn a_guest_that_breaks_the_rules_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_connection_to_a_port_is_there_when_its_guest_says_so_and_not_before() {
+    let (link, mut guest) = greeted().await;
+    let asked = |event: &Event| match event {
+        Event::Opened(id, purpose) => {
+            assert_eq!(decode::<Purpose>(purpose).unwrap(), Purpose::Port(8080));
+            Some(*id)
+        }
+        _ => None,
+    };
+    let says = async {
+        let refused = guest.next(asked).await;
+        guest.mux.reset(refused);
+        guest.flush().await;
+        let made = guest.next(asked).await;
+        guest.tell(&GuestMessage::Connected { stream: made }).await;
+        guest.next(asked).await
+    };
+    let hears = async {
+        let refused = link.connect(8080, PATIENCE).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let stream = link.connect(8080, PATIENCE).await.unwrap();
+        let late = link.connect(8080, Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        stream
+    };
+    let (late, stream) = tokio::join!(says, hears);
+    // One that nobody waits for any more is no crime; one that is there already is.
+    guest.tell(&GuestMessage::Connected { stream: late }).await;
+    guest.next(|event| matches!(event, Event::Reset(_)).then_some(())).await;
+    let again = link.connect(8080, PATIENCE);
+    let says = async {
+        let made = guest.next(asked).await;
+        guest.tell(&GuestMessage::Connected { stream: made }).await;
+        guest.tell(&GuestMessage::Connected { stream: made }).await;
+        guest.is_cut_off().await;
+    };
+    let (again, ()) = tokio::join!(again, says);
+    drop((again, stream));
+    assert!(matches!(link.say(&HostMessage::Terminate), Err(LinkError::Gone(Some(_)))));
+}
+
+#[tokio::test]
 async fn thousands_of_connections_that_nobody_takes_are_refused() {
     let (link, mut guest) = greeted().await;
     for _ in 0..MAX_STREAMS {
