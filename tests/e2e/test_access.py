@@ -3,9 +3,11 @@
 import base64
 import hashlib
 import json
+import os
 import socket
 import urllib.error
 import urllib.request
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import botocore.auth
@@ -15,7 +17,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from harness import archives, sigv4
-from harness.server import Hearth, hearth, invoke, settle
+from harness.clients import run
+from harness.server import ACCOUNT, ROOT, Hearth, aws_environment, hearth, invoke, settle
 from harness.sigv4 import ask, sign
 from harness.wait import wait_for
 
@@ -29,7 +32,7 @@ def keyed(tmp_path_factory):
     """A server that asks for keys, and its operator's."""
     directory = tmp_path_factory.mktemp("keyed")
     operator = sigv4.create("--operator", "--data", str(directory / "data"))
-    with Hearth(directory, "--auth-failures", "0", data=directory / "data") as server:
+    with Hearth(directory, "--auth-failures", "0", "--service-domain", "example", data=directory / "data") as server:
         server.operator = operator
         yield server.ready()
 
@@ -327,6 +330,43 @@ def test_another_account_does_what_a_policy_lets_it(keyed, one, two, make, funct
     mine.remove_permission(FunctionName="mine", StatementId="s")
 
 
+def test_what_a_policy_denies_is_denied_to_its_own_account_too(keyed, one, function):
+    mine = sigv4.client(keyed, "lambda", one)
+    deny = {"Effect": "Deny", "Principal": {"AWS": f"arn:aws:iam::{ONE}:user/ada"}, "Action": "lambda:*", "Resource": function}
+    mine.put_resource_policy(ResourceArn=function, Policy=json.dumps({"Statement": deny}))
+    for denied in [mine.invoke, mine.get_function, mine.delete_function]:
+        with pytest.raises(ClientError, match="explicit deny"):
+            denied(FunctionName="mine")
+    environment = {"HEARTH_ENDPOINT": keyed.endpoint, **keyed.operator.environment}
+    another = sigv4.client(keyed, "lambda", sigv4.create("--account", ONE, environment=environment))
+    another.get_function(FunctionName="mine")
+    mine.delete_resource_policy(ResourceArn=function)
+    mine.get_function(FunctionName="mine")
+
+
+def test_a_service_asks_for_a_signature_where_it_is_not_published(keyed, one, two, python):
+    mine = sigv4.client(keyed, "lambda", one)
+    mine.create_function(
+        FunctionName="shop", Runtime=python, Handler="server.py", Role=f"arn:aws:iam::{ONE}:role/r", Timeout=20, MemorySize=256,
+        Code={"ZipFile": archives.function("http-lab")}, Tags={"hearth:http-port": "8080", "hearth:hosts": "shop.example"},
+    )  # fmt: skip
+    settle(mine, "shop")
+    path, body = "/_/shop/seen", b"some words"
+    told = {"x-amz-content-sha256": hashlib.sha256(body).hexdigest()}
+    assert ask(keyed, "POST", path, {}, body)[1] == "MissingAuthenticationTokenException"
+    assert ask(keyed, "POST", path, sign(keyed, one, "POST", path, body=body), body)[1] == "IncompleteSignatureException"
+    status, _, seen = ask(keyed, "POST", path, sign(keyed, one, "POST", path, body=body, more=told), body)
+    assert status == 200 and seen["body"] == "some words" and "authorization" not in seen["headers"]
+    assert ask(keyed, "POST", path, sign(keyed, one, "POST", path, body=body, more=told), b"other word")[0] == 502
+    assert ask(keyed, "POST", path, sign(keyed, two, "POST", path, body=body, more=told), body)[0] == 404
+    local = {**told, "host": f"shop.{ONE}.localhost"}
+    assert ask(keyed, "POST", "/seen", {"host": local["host"]}, body)[0] == 403
+    assert ask(keyed, "POST", "/seen", sign(keyed, two, "POST", "/seen", more=local), body)[0] == 403
+    assert ask(keyed, "POST", "/seen", sign(keyed, one, "POST", "/seen", more=local), body)[0] == 200
+    status, _, seen = ask(keyed, "POST", "/seen", {"host": "shop.example", "authorization": "Bearer its-own"}, body)
+    assert status == 200 and seen["headers"]["authorization"] == "Bearer its-own"
+
+
 def test_a_url_with_iam_asks_for_a_signature_of_who_may(keyed, one, two, function):
     mine = sigv4.client(keyed, "lambda", one)
     try:
@@ -442,3 +482,39 @@ def test_an_address_that_is_wrong_too_often_is_not_looked_at(own, tmp_path):
     assert ask(server, "GET", "/_hearth/health")[0] == 200
     # It is forgiven with time: one in twelve seconds.
     wait_for(lambda: ask(server, "GET", FUNCTIONS, sign(server, operator, "GET", FUNCTIONS))[0] == 200, "another try", 90)
+
+
+@pytest.fixture(scope="module")
+def strangers(keyed, make, tmp_path_factory):
+    """The environment of other people's clients, with a key of the account that their stories are about."""
+    key = make(ACCOUNT)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    home = {"CARGO_LAMBDA_HOME": str(tmp_path_factory.mktemp("home"))}
+    return {**kept, **aws_environment(keyed.endpoint), **home, **key.environment}
+
+
+def test_the_javascript_sdks_signatures_are_taken(tool, strangers, node_modules, tmp_path, node):
+    (tmp_path / "code.zip").write_bytes(archives.function("node-echo"))
+    (tmp_path / "new.zip").write_bytes(archives.pack({"index.mjs": "export const handler = async () => 'new';\n"}))
+    script = Path(__file__).with_name("sdk-life.mjs")
+    run([tool("node"), script, node_modules, tmp_path / "code.zip", tmp_path / "new.zip", "signed-js", node], strangers)
+
+
+def test_the_signatures_of_the_cli_of_cargo_lambda_and_of_curl_are_taken(tool, strangers, static_echo, keyed):
+    deploy = ["deploy", "--binary-path", static_echo, "--role", f"arn:aws:iam::{ACCOUNT}:role/r", "signed-rust"]
+    at = ["--endpoint-url", keyed.endpoint]
+    run([tool("cargo-lambda"), "lambda", *deploy[:1], *at, *deploy[1:]], strangers, cwd=ROOT / "examples/rust-hello")
+    run([tool("aws"), "lambda", "wait", "function-active-v2", "--function-name", "signed-rust"], strangers)
+    called = ["invoke", *at, "--remote", "--data-ascii", '{"name": "Ada"}', "signed-rust"]
+    assert "Ada" in run([tool("cargo-lambda"), "lambda", *called], strangers, cwd=ROOT / "examples/rust-hello").stdout
+    who = json.loads(run([tool("aws"), "sts", "get-caller-identity"], strangers).stdout)
+    assert who["Account"] == ACCOUNT
+    user = f"{strangers['AWS_ACCESS_KEY_ID']}:{strangers['AWS_SECRET_ACCESS_KEY']}"
+    for http in ["--http1.1", "--http2-prior-knowledge"]:
+        curl = ["curl", "-sS", http, "--aws-sigv4", "aws:amz:us-east-1:lambda", "--user", user]
+        answer = run([*curl, f"{keyed.endpoint}{FUNCTIONS}/signed-rust/configuration?Qualifier=1"], strangers).stdout
+        assert json.loads(answer)["Version"] == "1"
+        answer = run([*curl, f"{keyed.endpoint}{FUNCTIONS}/signed-rust/configuration"], strangers).stdout
+        assert json.loads(answer)["FunctionName"] == "signed-rust", answer
+        answer = run([*curl, "--data", '{"name": "Bob"}', f"{keyed.endpoint}{FUNCTIONS}/signed-rust/invocations"], strangers).stdout
+        assert "Bob" in answer

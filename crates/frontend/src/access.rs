@@ -14,6 +14,7 @@
 //! | `gate` | whether a request is its key's |
 //! | `actions` | what operations are called where rights are given |
 //! | `allowed` | whether a caller may do something with a function |
+//! | `denials` | which functions deny their own account something |
 //! | `admin` | making, showing and removing keys |
 //! | `checked` | bodies that are passed on while their hash is checked |
 
@@ -21,6 +22,7 @@ pub(crate) mod actions;
 pub(crate) mod admin;
 mod allowed;
 mod checked;
+mod denials;
 mod gate;
 mod keys;
 mod said;
@@ -35,6 +37,7 @@ use crate::error::ApiError;
 
 pub use self::admin::administer_keys;
 pub(crate) use self::checked::Checked;
+pub(crate) use self::denials::Denials;
 pub(crate) use self::gate::{Gate, Pending};
 use self::keys::LiveKey;
 

@@ -9,7 +9,7 @@ use hearth_store::{Change, FunctionRecord, LastUpdate, State, StateReason, Store
 use hearth_types::{FunctionId, FunctionSpec};
 use tokio::sync::{Mutex, Semaphore};
 
-use crate::access::Gate;
+use crate::access::{Denials, Gate};
 use crate::cache::{Cache, Entry};
 use crate::challenges::Challenges;
 use crate::download::Signer;
@@ -41,6 +41,7 @@ pub(crate) struct Core<B> {
     pub(crate) backend: Arc<B>,
     pub(crate) cache: Cache,
     pub(crate) gate: Gate,
+    pub(crate) denials: Denials,
     pub(crate) signer: Signer,
     pub(crate) urls: Urls,
     pub(crate) hosts: Hosts,
@@ -79,6 +80,7 @@ impl<B: Backend> Core<B> {
         Self {
             region: config.region.as_str().into(),
             gate: Gate::new(config.access.clone()),
+            denials: Denials::default(),
             config,
             store,
             images,
@@ -103,6 +105,7 @@ impl<B: Backend> Core<B> {
 
     pub(crate) async fn resume(self: &Arc<Self>) -> Result<(), StoreError> {
         self.gate.load(self.store.as_ref()).await?;
+        self.denials.load(self.store.as_ref()).await?;
         for record in self.store.unfinished_functions().await? {
             tracing::info!(function = %record.id, "taking up again what was interrupted");
             self.settle(record);

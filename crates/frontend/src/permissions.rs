@@ -15,7 +15,7 @@ use crate::validate::Violations;
 use crate::{Backend, layers, shapes};
 
 /// The kind of the documents that hold functions' policies.
-const KIND: &str = "policy";
+pub(crate) const KIND: &str = "policy";
 /// Times a change is tried again because somebody else changed the policy in between.
 const ATTEMPTS: usize = 16;
 
@@ -91,6 +91,7 @@ impl<B: Backend> Core<B> {
         let owner = self.owner_by_arn(&call, violations).await?;
         let expect = revision.as_deref().map_or(Expect::Anything, Expect::Revision);
         if self.store.delete_document(&owner.id, expect).await.map_err(|error| failed(&error, &owner))? {
+            self.denials.note(&owner.id, None);
             return Ok(empty(StatusCode::NO_CONTENT));
         }
         match self.policy(&owner).await? {
@@ -209,6 +210,7 @@ impl<B: Backend> Core<B> {
             if draft.is_empty() {
                 let gone = self.store.delete_document(&owner.id, expect).await;
                 if gone.map_err(|error| failed(&error, owner))? || kept.is_none() {
+                    self.denials.note(&owner.id, None);
                     return Ok(None);
                 }
                 continue;
@@ -226,7 +228,8 @@ impl<B: Backend> Core<B> {
             let document = Document { id: owner.id.clone(), function, body, revision_id: String::new() };
             let kept =
                 self.store.put_document(document, expect).await.map_err(|error| failed(&error, owner))?;
-            if kept.is_some() {
+            if let Some(policy) = &kept {
+                self.denials.note(&owner.id, Some(&policy.body));
                 return Ok(kept);
             }
         }

@@ -39,6 +39,22 @@ pub(crate) fn allows(policy: &str, access: &Access<'_>) -> bool {
     allowed
 }
 
+/// Whether a policy forbids somebody something, whoever they are.
+pub(crate) fn denies(policy: &str, access: &Access<'_>) -> bool {
+    let policy = serde_json::from_str::<Value>(policy).unwrap_or_default();
+    let denied = |statement: &Value| {
+        statement.get("Effect").and_then(Value::as_str) != Some("Allow") && fits(statement, access, true)
+    };
+    entries(policy.get("Statement")).any(denied)
+}
+
+/// Whether a policy forbids anybody anything.
+pub(crate) fn has_denials(policy: &str) -> bool {
+    let policy = serde_json::from_str::<Value>(policy).unwrap_or_default();
+    let denied = |statement: &Value| statement.get("Effect").and_then(Value::as_str) != Some("Allow");
+    entries(policy.get("Statement")).any(denied)
+}
+
 /// Whether a statement is about an access; `unknown` is the answer where it says what is not understood.
 fn fits(statement: &Value, access: &Access<'_>, unknown: bool) -> bool {
     if ["NotPrincipal", "NotAction", "NotResource"].iter().any(|name| statement.get(name).is_some()) {

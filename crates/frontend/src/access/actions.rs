@@ -51,6 +51,11 @@ pub(super) fn crosses(operation: &str) -> bool {
     ACROSS.contains(&operation)
 }
 
+/// Whether it is about the function's policy itself: no policy keeps the function's own account from changing it.
+pub(super) fn is_of_policies(operation: &str) -> bool {
+    operation.ends_with("Policy") || operation.ends_with("Permission")
+}
+
 /// The action that a request to the Scheduler is.
 pub(crate) fn of_scheduler(method: &Method, path: &str) -> String {
     let mut parts = path.trim_matches('/').split('/');

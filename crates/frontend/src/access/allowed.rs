@@ -1,6 +1,7 @@
 //! Whether a caller may do something with a function: the key's grant, and where the function is another account's its policy too.
 
 use hearth_types::FunctionId;
+use hyper::StatusCode;
 use serde::Deserialize;
 
 use super::{Caller, actions};
@@ -10,7 +11,7 @@ use crate::error::ApiError;
 use crate::names::{Named, Qualifier, Scope, meant, query_value};
 use crate::operations::Operation;
 use crate::permissions::function_policy;
-use crate::policy::{Access, allows};
+use crate::policy::{Access, allows, denies};
 use crate::service::Call;
 
 /// What of CreateFunction says which function it is about.
@@ -38,13 +39,21 @@ impl<B: Backend> Core<B> {
             }
             return Ok(scope);
         };
-        if caller.key.is_none() && named.id.account == caller.account {
+        let is_own = named.id.account == caller.account;
+        if caller.key.is_none() && is_own && self.denials.is_empty() {
             return Ok(scope);
         }
         let action = actions::of(operation.name);
         let arn = scope.arn(&named.id);
         caller.check_function(&action, (&named.id.account, &named.id.name), &arn)?;
-        if named.id.account != caller.account {
+        if is_own && !self.denials.is_empty() && !actions::is_of_policies(operation.name) {
+            let said = query_value(&call.query, "Qualifier");
+            // One that contradicts itself is refused where it is carried out.
+            if let Ok(qualifier) = Scope::qualifier(&named, said.as_deref()) {
+                self.check_denials(caller, (&action, None), &named, &qualifier).await?;
+            }
+        }
+        if !is_own {
             let said = query_value(&call.query, "Qualifier");
             let qualifier = Scope::qualifier(&named, said.as_deref())?;
             let crosses = actions::crosses(operation.name);
@@ -69,12 +78,42 @@ impl<B: Backend> Core<B> {
         let (action, arn) = ("lambda:InvokeFunctionUrl", self.arn(id));
         caller.check_function(action, (&id.account, &id.name), &arn)?;
         let named = Named { id: id.clone(), qualifier: None };
-        if id.account == caller.account
-            || self.lets_in(caller, (action, Some("AWS_IAM")), &named, qualifier).await?
-        {
+        let how = (action, Some("AWS_IAM"));
+        if id.account == caller.account {
+            return self.check_denials(caller, how, &named, qualifier).await;
+        }
+        if self.lets_in(caller, how, &named, qualifier).await? {
             return Ok(());
         }
         Err(caller.denied(action, &qualifier.behind(&arn), true))
+    }
+
+    /// Whether a function's policy forbids its own account something.
+    async fn check_denials(
+        &self,
+        caller: &Caller,
+        (action, url_auth): (&str, Option<&str>),
+        named: &Named,
+        qualifier: &Qualifier,
+    ) -> Result<(), ApiError> {
+        let of = if *qualifier == Qualifier::Latest { &Qualifier::None } else { qualifier };
+        let id = function_policy(named, of);
+        if !self.denials.has(&id) {
+            return Ok(());
+        }
+        let resource = of.behind(&self.arn(&named.id));
+        let found = self.store.document(&id).await.map_err(|error| ApiError::store(&error, &resource))?;
+        let access =
+            Access { account: &caller.account, caller: &caller.arn, action, resource: &resource, url_auth };
+        if found.is_some_and(|policy| denies(&policy.body, &access)) {
+            let text = format!(
+                "User: {} is not authorized to perform: {action} on resource: {resource} with an explicit deny in a \
+                 resource-based policy",
+                caller.arn
+            );
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "AccessDeniedException", text));
+        }
+        Ok(())
     }
 
     /// Whether a function's policy lets one of another account do something with it. A function that is not there lets nobody.
