@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = Arc::new(SqliteStore::open(&data.path().join("hearth.db"))?);
     let images = Arc::new(ImageStore::open(data.path())?);
     let containers = Arc::new(Images::open(&data.path().join("images"))?);
-    let puller = Arc::new(Puller::new(containers, PullConfig::default())?);
+    let puller = Arc::new(Puller::new(containers, PullConfig::default()));
     let backend = Arc::new(scripted::Scripted::new());
     let frontend = Arc::new(Frontend::new(config, store, images, puller, backend));
     frontend.resume().await?;

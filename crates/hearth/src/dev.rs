@@ -6,7 +6,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -350,11 +350,10 @@ async fn read_certificates(certificates: Arc<Certificates>) {
 }
 
 async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow::Result<Server> {
-    let Opened { store, events: event_store, driver } = open_all(args, data).await?;
-    let images = Arc::new(ImageStore::open(&data.code()).context("cannot open the code store")?);
+    let Opened { store, events: event_store, images, containers, driver } = open_all(args, data).await?;
     let catalog = Arc::new(Catalog::open(runtimes_home(args.runtimes.home.as_ref())));
     let (events, received) = mpsc::channel(EVENT_QUEUE);
-    let puller = open_puller(args, data)?;
+    let puller = puller(args, containers);
     let launcher =
         Arc::new(LocalLauncher::new(Arc::clone(&images), Arc::clone(&puller), Arc::clone(&catalog)));
     let logs = Logs::open(data.logs(), args.log_mb << 20).context("cannot open the folder of logs")?;
@@ -453,26 +452,37 @@ fn frontend_config(args: &DevArgs, data: &DataDir, endpoint: &str) -> anyhow::Re
 struct Opened {
     store: Arc<dyn Store>,
     events: Arc<dyn EventStore>,
+    images: Arc<ImageStore>,
+    containers: hearth_oci::Images,
     driver: Arc<dyn Driver>,
 }
 
-/// Side by side: two wait for the disk, and for the same writes of it; the other for the kernel.
+/// Archives of functions and container images, as they are on disk.
+fn open_code(code: &Path, containers: &Path) -> anyhow::Result<(ImageStore, hearth_oci::Images)> {
+    let images = ImageStore::open(code).context("cannot open the code store")?;
+    Ok((images, hearth_oci::Images::open(containers).context("cannot open the store of images")?))
+}
+
+/// Side by side: some wait for the disk, and for the same writes of it; the driver for the kernel.
 async fn open_all(args: &DevArgs, data: &DataDir) -> anyhow::Result<Opened> {
     let (functions, events) = (data.database(), data.events());
     let store = tokio::task::spawn_blocking(move || SqliteStore::open(&functions));
     let events = tokio::task::spawn_blocking(move || SqliteEvents::open(&events));
-    let (store, events, opened) = tokio::join!(store, events, args.drivers.open(data));
+    let (code, containers) = (data.code(), data.images());
+    let code = tokio::task::spawn_blocking(move || open_code(&code, &containers));
+    let (store, events, code, opened) = tokio::join!(store, events, code, args.drivers.open(data));
     let (driver, recovered) = opened?;
     let stores = store.context("opening the store broke off").and_then(|store| {
         let events = events.context("opening the events broke off")?;
-        Ok((Arc::new(store?) as Arc<dyn Store>, Arc::new(events?) as Arc<dyn EventStore>))
+        let code = code.context("opening the code broke off")?;
+        Ok((Arc::new(store?) as Arc<dyn Store>, Arc::new(events?) as Arc<dyn EventStore>, code?))
     });
     match stores {
-        Ok((store, events)) => {
+        Ok((store, events, (images, containers))) => {
             if recovered.sandboxes > 0 {
                 tracing::info!(sandboxes = recovered.sandboxes, "removed what a killed hearth left");
             }
-            Ok(Opened { store, events, driver })
+            Ok(Opened { store, events, images: Arc::new(images), containers, driver })
         }
         Err(error) => {
             driver.close().await;
@@ -505,12 +515,10 @@ fn machine_memory_mb() -> anyhow::Result<u64> {
     kib.map(|kib: u64| kib / 1024).context("/proc/meminfo has no MemTotal")
 }
 
-/// Where container images are, and how they come from other registries.
-fn open_puller(args: &DevArgs, data: &DataDir) -> anyhow::Result<Arc<Puller>> {
-    let images = hearth_oci::Images::open(&data.images()).context("cannot open the store of images")?;
+/// Puts container images there, from other registries.
+fn puller(args: &DevArgs, images: hearth_oci::Images) -> Arc<Puller> {
     let config = PullConfig { insecure: args.insecure_registry.clone(), ..PullConfig::default() };
-    let puller = Puller::new(Arc::new(images), config).context("cannot read this machine's certificates")?;
-    Ok(Arc::new(puller))
+    Arc::new(Puller::new(Arc::new(images), config))
 }
 
 /// Removes archives and images that no function refers to; with `is_start`, while no instance runs, unpacked layers too. A

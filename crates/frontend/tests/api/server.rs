@@ -77,7 +77,7 @@ impl Server {
         let images = Arc::new(ImageStore::open(&data.path().join("code")).unwrap());
         let backend = Arc::new(Scripted::new());
         let containers = Arc::new(Images::open(&data.path().join("images")).unwrap());
-        let puller = Arc::new(Puller::new(containers, PullConfig::default()).unwrap());
+        let puller = Arc::new(Puller::new(containers, PullConfig::default()));
         let frontend = Arc::new(Frontend::new(config, store, images, puller, Arc::clone(&backend)));
         frontend.resume().await.unwrap();
         let (stop, stopped) = watch::channel(false);

@@ -1,7 +1,7 @@
 //! One question to a registry: with whom it is, through redirects, and again if it may pass.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,9 +45,12 @@ pub(super) struct Ask<'a> {
     pub(super) from: u64,
 }
 
+type Http = HyperClient<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+
 #[derive(Debug)]
 pub(super) struct Client {
-    http: HyperClient<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    /// Made when it is first needed: it reads some hundred certificates, for which no start should wait.
+    http: OnceLock<Http>,
     pub(super) config: PullConfig,
     /// `Authorization` by registry and repository; a registry that takes it no more asks anew.
     tokens: Mutex<HashMap<(String, String), String>>,
@@ -64,7 +67,14 @@ enum Problem {
 // === impl Client ===
 
 impl Client {
-    pub(super) fn new(config: PullConfig) -> std::io::Result<Self> {
+    pub(super) fn new(config: PullConfig) -> Self {
+        Self { http: OnceLock::new(), config, tokens: Mutex::default() }
+    }
+
+    fn http(&self) -> std::io::Result<&Http> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_connect_timeout(Some(CONNECT));
@@ -73,8 +83,8 @@ impl Client {
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
-        let http = HyperClient::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { http, config, tokens: Mutex::default() })
+        let made = HyperClient::builder(TokioExecutor::new()).build(connector);
+        Ok(self.http.get_or_init(|| made))
     }
 
     /// A small answer, read to its end.
@@ -235,7 +245,11 @@ impl Client {
         };
         let request =
             request.body(Empty::new()).map_err(|error| Problem::Lasting(unreachable(error.into())))?;
-        match timeout(patience, self.http.request(request)).await {
+        let http = self.http().map_err(|error| {
+            let problem = format!("cannot read this machine's certificates: {error}");
+            Problem::Lasting(unreachable(problem.into()))
+        })?;
+        match timeout(patience, http.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Problem::Passing(unreachable(Box::new(error)), None)),
             Err(_) => Err(Problem::Passing(PullError::Late { host: host.to_owned(), after: patience }, None)),

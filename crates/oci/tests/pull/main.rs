@@ -28,7 +28,7 @@ impl World {
         let (patience, pause) = (Duration::from_millis(400), Duration::from_millis(5));
         let config =
             PullConfig { patience, pause, deadline: Duration::from_secs(10), ..PullConfig::default() };
-        Self { folder, puller: Arc::new(Puller::new(images, config).unwrap()) }
+        Self { folder, puller: Arc::new(Puller::new(images, config)) }
     }
 
     async fn pull(&self, reference: &Reference) -> Result<Digest, PullError> {

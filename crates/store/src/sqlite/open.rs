@@ -196,10 +196,11 @@ fn create(path: &Path, schema: Migrations) -> Result<(), OpenError> {
 
 fn make(draft: &Path, schema: Migrations) -> rusqlite::Result<()> {
     let connection = connect(draft, OpenFlags::SQLITE_OPEN_CREATE)?;
+    // Nobody relies on a draft: its file is synced once, when it is whole.
+    connection.pragma_update(None, "synchronous", "OFF")?;
     // Before anything else: it decides how pages are laid out.
     connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-    // Nobody relies on a draft: its file is synced once, when it is whole.
     prepare(&connection, schema, "OFF")?;
     connection.close().map_err(|(_, error)| error)
 }
