@@ -53,6 +53,8 @@ pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
     host: String,
     good: u16,
+    /// Lines of the head besides the usual ones.
+    more: String,
     request: Vec<u8>,
     line: String,
     body: Vec<u8>,
@@ -67,6 +69,7 @@ impl Connection {
             stream: BufReader::with_capacity(64 * 1024, stream),
             host: address.to_owned(),
             good: 200,
+            more: String::new(),
             request: Vec::new(),
             line: String::new(),
             body: Vec::new(),
@@ -78,14 +81,20 @@ impl Connection {
         Self { good, ..self }
     }
 
+    /// The same, whose requests have these lines in their heads; each ends with CRLF.
+    pub(crate) fn saying(self, more: &str) -> Self {
+        Self { more: more.to_owned(), ..self }
+    }
+
     /// Posts `body` and gives the body of the answer, if that is a success.
     pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Result<&[u8], HttpError> {
         self.request.clear();
         write!(
             self.request,
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n",
             self.host,
-            body.len()
+            body.len(),
+            self.more
         )?;
         self.request.extend_from_slice(body);
         self.stream.get_mut().write_all(&self.request)?;

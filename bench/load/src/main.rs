@@ -17,6 +17,7 @@ use http::Connection;
 
 const USAGE: &str = "\
 usage: load requests ADDRESS PATH CONNECTIONS SECONDS   post for a while over kept connections
+       load same ADDRESS PATH CONNECTIONS SECONDS BODY [HEADER]...  likewise, the same request with these headers each time
        load events ADDRESS PATH CONNECTIONS SECONDS BYTES  likewise, events of a size, each answered with 202
        load burst ADDRESS PATH CONNECTIONS              post once over each of so many connections, all at once
        load each ADDRESS PATH FIRST COUNT               post once to each PATH, its {n} counting from FIRST
@@ -42,6 +43,10 @@ fn run(words: &[&str]) -> Result<String, Box<dyn Error>> {
         ["requests", address, path, connections, seconds] => {
             let time = Duration::from_secs_f64(seconds.parse()?);
             requests(address, path, connections.parse()?, Loop::For(time))
+        }
+        ["same", address, path, connections, seconds, body, headers @ ..] => {
+            let time = Duration::from_secs_f64(seconds.parse()?);
+            same((address, path), connections.parse()?, time, (body, headers))
         }
         ["events", address, path, connections, seconds, bytes] => {
             let time = Duration::from_secs_f64(seconds.parse()?);
@@ -106,6 +111,43 @@ fn post_all(
         times.push(began.elapsed());
     }
     Ok(times)
+}
+
+/// Posts one and the same request over `connections` connections, and has it back.
+fn same(
+    (address, path): (&str, &str),
+    connections: usize,
+    time: Duration,
+    (body, headers): (&str, &[&str]),
+) -> Result<String, Box<dyn Error>> {
+    let more: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let start = Arc::new(Barrier::new(connections + 1));
+    let threads: Vec<_> = (0..connections)
+        .map(|_| {
+            let (start, address, path) = (Arc::clone(&start), address.to_owned(), path.to_owned());
+            let (body, more) = (body.to_owned(), more.clone());
+            thread::spawn(move || {
+                let connection = Connection::open(&address);
+                start.wait();
+                let mut connection = connection?.saying(&more);
+                let began = Instant::now();
+                let mut times = Vec::with_capacity(1 << 16);
+                while began.elapsed() < time {
+                    let sent = Instant::now();
+                    post(&mut connection, &path, &body)?;
+                    times.push(sent.elapsed());
+                }
+                Ok::<_, http::HttpError>(times)
+            })
+        })
+        .collect();
+    start.wait();
+    let began = Instant::now();
+    let mut times = Vec::new();
+    for thread in threads {
+        times.extend(thread.join().map_err(|_| "a thread panicked")??);
+    }
+    Ok(report(times, began.elapsed()))
 }
 
 /// Posts events over `connections` connections; each must be accepted.
