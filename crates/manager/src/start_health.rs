@@ -19,7 +19,7 @@ const GROWTH_PAUSE: Duration = Duration::from_secs(1);
 /// How starts of a revision have gone.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StartHealth {
-    /// Init phases that failed since the last one that did not.
+    /// Init phases that failed one after the other since the last one that did not.
     failures: u32,
     /// When the last of them did.
     failed_at: Time,
@@ -35,7 +35,12 @@ impl StartHealth {
         self.pause_until = Time::ZERO;
     }
 
-    pub(crate) fn init_failed(&mut self, now: Time) {
+    /// An init phase that began at `since` failed. Of those that ran at once one counts: a burst that met a busy machine
+    /// has failed once, not as often as it had instances.
+    pub(crate) fn init_failed(&mut self, now: Time, since: Time) {
+        if self.failures > 0 && since < self.failed_at {
+            return;
+        }
         self.failures = self.failures.saturating_add(1);
         self.failed_at = now;
         if let Some(beyond) = self.failures.checked_sub(CHANCES) {
@@ -75,7 +80,7 @@ mod tests {
         let (mut health, mut now) = (StartHealth::default(), Time::ZERO);
         let mut pauses = Vec::new();
         for _ in 0..20 {
-            health.init_failed(now);
+            health.init_failed(now, now);
             let pause = health.pause(now).map(|(_, pause)| pause).unwrap_or_default();
             pauses.push(pause.as_secs());
             now = now + pause;
@@ -84,7 +89,21 @@ mod tests {
         assert_eq!(pauses[..8], [0, 0, 1, 2, 4, 8, 16, 30]);
         assert_eq!(pauses.last(), Some(&30));
         health.well();
-        health.init_failed(now);
+        health.init_failed(now, now);
         assert_eq!(health.pause(now), None);
+    }
+
+    #[test]
+    fn init_phases_that_fail_at_once_are_one_failure() {
+        let mut health = StartHealth::default();
+        let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+        for wave in 0..3 {
+            assert_eq!(health.pause(at(wave * 20)), None);
+            for _ in 0..40 {
+                health.init_failed(at(wave * 20 + 10), at(wave * 20));
+                health.init_failed(at(wave * 20 + 11), at(wave * 20 + 1));
+            }
+        }
+        assert_eq!(health.pause(at(50)), Some((3, Duration::from_secs(1))));
     }
 }

@@ -109,13 +109,15 @@ impl Manager {
         self.placed(now, id, worker, actions);
         if self.instances[key].phase == Phase::Starting {
             self.disarm(key);
-            self.instances[key].init_failed = !initialized;
-            let pool = &mut self.pools[self.instances[key].pool];
+            let instance = &mut self.instances[key];
+            instance.init_failed = !initialized;
+            let since = instance.since;
+            let pool = &mut self.pools[instance.pool];
             if initialized {
                 pool.health.well();
                 pool.provision_failure = None;
             } else {
-                pool.health.init_failed(now);
+                pool.health.init_failed(now, since);
             }
             let pool = self.instances[key].pool;
             self.enter_service(now, key, true, actions);
@@ -203,7 +205,7 @@ impl Manager {
             }
         } else {
             if self.instances[key].init_failed {
-                self.pools[held.pool].health.init_failed(now);
+                self.pools[held.pool].health.init_failed(now, held.since);
             }
             self.drain(key, EndReason::Failed, actions);
             self.replace_lost(now, held.pool, actions);
