@@ -126,7 +126,8 @@ def test_ps_shows_instances_come_and_go(shared, name, project):
 
 def test_rm_deletes_a_function_and_says_when_there_is_none(shared, name, project):
     ok(shared.command("deploy", project({"lambda_function.py": PYTHON})))
-    ok(shared.command("rm", name))
+    after = shared.command("rm", f"{name}-not-there", name)
+    assert after.returncode == 1 and after.stdout == f"{name}\n", "one that is not there keeps no other"
     gone = shared.command("rm", name)
     assert gone.returncode != 0 and name in gone.stderr and "not found" in gone.stderr.lower()
     assert shared.command("invoke", name).returncode != 0
@@ -154,6 +155,17 @@ def test_runtimes_are_listed(runtimes):
 def test_completions_are_printed_for_every_shell(shell, word):
     script = ok(hearth("completions", shell)).stdout
     assert word in script and "deploy" in script
+
+
+@pytest.mark.parametrize("arguments", [["completions", "bash"], ["runtime", "list", "--json"], ["--help"]], ids=" ".join)
+def test_a_reader_that_has_enough_is_no_error_and_a_full_disk_is_one(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone, open("/dev/full", "wb") as full:
+        done = [subprocess.run([BINARY, *arguments], stdout=out, stderr=subprocess.PIPE, text=True) for out in (gone, full)]
+    assert done[0].returncode == 0 and done[0].stderr == ""
+    if arguments != ["--help"]:
+        assert done[1].returncode == 1 and "cannot print the answer: No space left" in done[1].stderr
 
 
 def test_every_command_teaches_itself():

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from harness import archives, remains
-from harness.server import Hearth, invoke, settle
+from harness.server import BINARY, Hearth, invoke, settle
 from harness.wait import wait_for
 
 
@@ -129,6 +130,28 @@ def test_a_polite_stop_finishes_the_request_in_flight_and_leaves_nothing(own, ho
     assert remains.files_outside() <= outside and remains.interfaces() <= interfaces
     with pytest.raises(OSError):
         socket.create_connection(server.address, timeout=1)
+
+
+def test_a_server_whose_output_nobody_reads_stops_as_cleanly(tmp_path):
+    # As after `hearth dev 2>&1 | head -1`, or when its terminal was closed.
+    reader, writer = os.pipe()
+    os.close(reader)
+    server = subprocess.Popen(
+        [str(BINARY), "dev", "--listen", "127.0.0.1:0"],
+        stdin=subprocess.DEVNULL,
+        stdout=writer,
+        stderr=writer,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    os.close(writer)
+    try:
+        wait_for(lambda: list(tmp_path.glob("hearth-dev-*/hearth.db")), "it has begun")
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
+    finally:
+        server.kill()
+        server.wait()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_stopping_server_takes_no_new_request_and_a_second_interrupt_ends_it_at_once(own, python):

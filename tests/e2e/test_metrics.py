@@ -12,7 +12,8 @@ def test_metrics_are_prometheus_text_and_count_what_happens(shared, lambda_clien
     text = shared.get("/metrics").decode()
     sample = re.compile(r"^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^}]*\})? [-+0-9.eE]+(Inf|NaN)?$")
     bad = [line for line in text.splitlines() if line and not line.startswith("#") and not sample.match(line)]
-    assert bad == [] and "hearth_" in text
+    assert bad == [] and "hearth_frontend_requests_total" in text
+    assert all(re.match(r"hearth_(frontend|manager|placement|worker|events)_", key) for key in shared.metrics())
     before = shared.metrics()
     shared.create(lambda_client, name, archives.function("python-echo"), python)
     for _ in range(3):

@@ -39,20 +39,20 @@ impl Default for FrontendMetrics {
 }
 
 impl FrontendMetrics {
-    /// Has them shown with the others of `registry`.
+    /// Has them shown with the others of `registry`, which puts `hearth_` before each name.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
-            "hearth_frontend_requests",
+            "frontend_requests",
             "Requests answered, by operation and HTTP status",
             self.requests.clone(),
         );
         registry.register(
-            "hearth_frontend_invocations",
+            "frontend_invocations",
             "Invocations, by what came of them",
             self.invocations.clone(),
         );
         registry.register(
-            "hearth_frontend_invoke_seconds",
+            "frontend_invoke_seconds",
             "Time from a read Invoke request to its answer",
             self.latency.clone(),
         );

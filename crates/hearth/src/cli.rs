@@ -12,15 +12,15 @@ pub(crate) mod runtime;
 mod schedule;
 mod sim;
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use hearth_types::AccountId;
 
 use crate::client::{Client, Identity};
-use crate::{dev, doctor};
+use crate::{dev, doctor, terminal};
 
 /// A serverless server: functions in, answers out, on machines you own.
 #[derive(Debug, Parser)]
@@ -97,7 +97,7 @@ pub(crate) struct ServerArgs {
     endpoint: String,
     /// The account to act for, twelve digits; servers that ask for keys go by the key (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)
     #[arg(long, env = "HEARTH_ACCOUNT", global = true)]
-    account: Option<String>,
+    account: Option<AccountId>,
 }
 
 impl ServerArgs {
@@ -124,7 +124,7 @@ impl ServerArgs {
             {
                 Identity::Key(key, region)
             }
-            (_, Some(account)) => Identity::Account(account.clone()),
+            (_, Some(account)) => Identity::Account(account.to_string()),
             (_, None) => Identity::Nobody,
         };
         Client::new(&self.endpoint, identity)
@@ -151,7 +151,10 @@ impl Cli {
             Command::Sim(args) => sim::run(&args),
             Command::Bench(command) => bench::run(&command),
             Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "hearth", &mut io::stdout());
+                // Into memory first: the generators panic where they cannot write.
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "hearth", &mut script);
+                terminal::bytes(&script)?;
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -161,6 +164,19 @@ impl Cli {
 /// The settings' types that several commands share.
 pub(crate) fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9000))
+}
+
+/// A region by its form: ARNs with another one would not be taken back.
+pub(crate) fn region(text: &str) -> Result<String, String> {
+    let mut parts = text.rsplit('-');
+    let number = parts.next().is_some_and(|part| part.len() == 1 && part.bytes().all(|b| b.is_ascii_digit()));
+    let words: Vec<_> = parts.collect();
+    let word = |part: &&str| part.len() >= 2 && part.bytes().all(|b| b.is_ascii_lowercase());
+    if number && (2..=4).contains(&words.len()) && words.iter().all(word) {
+        Ok(text.to_owned())
+    } else {
+        Err("a region looks like eu-central-1".to_owned())
+    }
 }
 
 /// Where the runtimes' clients are installed, unless a flag says otherwise.
@@ -175,5 +191,15 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_region_has_the_form_of_one() {
+        for good in ["us-east-1", "ap-southeast-4", "us-gov-west-1", "eusc-de-east-1"] {
+            assert_eq!(region(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "x y", "local", "us-east-", "US-EAST-1", "us-east-10", "-1", "us-1", "a-b-c-d-e-1"] {
+            assert!(region(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -186,10 +186,12 @@ pub(crate) fn word_as_name(word: &str, whole: &str) -> anyhow::Result<String> {
         .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
         .take(64)
         .collect();
-    if name.trim_matches('-').is_empty() {
+    // A name that begins like an option could not be said to any command.
+    let name = name.trim_matches('-');
+    if name.is_empty() {
         bail!("{whole} gives the function no name: say --name NAME");
     }
-    Ok(name)
+    Ok(name.to_owned())
 }
 
 /// All files and links below `root`, in order, as paths relative to it.

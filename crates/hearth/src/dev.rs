@@ -4,7 +4,7 @@
 //! taken up again, and only then is the port opened. Stopping is the same road back: the port closes, requests in
 //! flight finish, instances end, and nothing outside the data folder is left.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,13 +35,15 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::access_args::AccessArgs;
 use crate::acme::{Acme, AcmeArgs};
 use crate::aws_args::AwsArgs;
-use crate::cli::{default_listen, runtime::HomeArgs, runtimes_home};
+use crate::cli::{default_listen, region, runtime::HomeArgs, runtimes_home};
 use crate::data_dir::{DataDir, random_u64};
 use crate::drivers::DriverArgs;
 use crate::event_args::EventArgs;
 use crate::operator::{Exposition, Operator};
 use crate::role::pressure::{self, MemoryLimit};
 use crate::role::{Events, LocalBackend, LocalLauncher, ManagerShell, ManagerShellConfig, Workers};
+use crate::stop_signals::StopSignals;
+use crate::terminal;
 
 /// Requests in flight have this long to finish when the server stops.
 const DRAIN_GRACE: Duration = Duration::from_secs(30);
@@ -140,7 +142,7 @@ pub(crate) struct DevArgs {
     #[arg(long, env = "HEARTH_INSECURE_REGISTRY", value_name = "HOST", value_delimiter = ',')]
     insecure_registry: Vec<String>,
     /// The AWS region that functions believe they are in
-    #[arg(long, env = "HEARTH_REGION", default_value = "us-east-1")]
+    #[arg(long, env = "HEARTH_REGION", default_value = "us-east-1", value_parser = region)]
     region: String,
     /// The account of callers whose access key is not a twelve-digit account
     #[arg(long, env = "HEARTH_DEFAULT_ACCOUNT", default_value = "000000000000")]
@@ -209,17 +211,18 @@ struct Server {
 }
 
 async fn serve(args: &DevArgs) -> anyhow::Result<()> {
+    // Before anything is made: whatever the moment, a stop leaves nothing.
+    let mut stop_signals = StopSignals::new()?;
     let data = match &args.data {
         Some(path) => DataDir::open(path),
         None => DataDir::throw_away(),
     }?;
-    let served = serve_from(args, &data).await;
+    let served = serve_from(args, &data, &mut stop_signals).await;
     data.finish()?;
     served
 }
 
-async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
-    let mut stop_signals = StopSignals::new()?;
+async fn serve_from(args: &DevArgs, data: &DataDir, stop_signals: &mut StopSignals) -> anyhow::Result<()> {
     // Bound before anything is made, so that a port in use costs nothing; served only when all is ready.
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
         format!("cannot listen on {}: is another hearth there? Choose another with --listen", args.listen)
@@ -244,10 +247,12 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
             }
         }
     });
-    announce(args, data, &server)?;
+    announce(args, data, &server);
     stop_signals.next().await;
     let grace = DRAIN_GRACE.as_secs();
-    eprintln!("hearth: stopping; requests in flight have {grace} s to finish (again to stop at once)");
+    terminal::tell(format_args!(
+        "hearth: stopping; requests in flight have {grace} s to finish (again to stop at once)"
+    ));
     let _ = stop.send(true);
     let drained = async {
         let _ = tokio::time::timeout(DRAIN_GRACE, serving).await;
@@ -256,7 +261,7 @@ async fn serve_from(args: &DevArgs, data: &DataDir) -> anyhow::Result<()> {
     tokio::select! {
         () = drained => {}
         () = stop_signals.next() => {
-            eprintln!("hearth: stopping at once");
+            terminal::tell("hearth: stopping at once");
             // The next start runs again what is running.
             server.events.stop(Duration::ZERO).await;
         }
@@ -553,7 +558,7 @@ async fn begin_to_collect(store: &Arc<dyn Store>, images: &Arc<ImageStore>, pull
     });
 }
 
-fn announce(args: &DevArgs, data: &DataDir, server: &Server) -> anyhow::Result<()> {
+fn announce(args: &DevArgs, data: &DataDir, server: &Server) {
     let (isolation, endpoint, asks) =
         (server.driver.isolation(), &server.endpoint, server.frontend.asks_for_keys());
     let kept = if data.is_throw_away() { "throw-away".to_owned() } else { data.path().display().to_string() };
@@ -574,26 +579,8 @@ fn announce(args: &DevArgs, data: &DataDir, server: &Server) -> anyhow::Result<(
             "Warning: this address is open to the network, and anyone who reaches it may run code here.\n",
         );
     }
-    let mut stdout = io::stdout();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("cannot say that it is ready")
-}
-
-/// Ctrl-C and the polite kill.
-struct StopSignals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl StopSignals {
-    fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
+    if let Err(error) = terminal::bytes(text.as_bytes()) {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, endpoint, "cannot say on stdout that it is ready");
     }
 }

@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::cli::runtime::HomeArgs;
 use crate::cli::{default_listen, runtimes_home};
+use crate::terminal::{self, PrintError};
 
 /// What `hearth doctor` can be told.
 #[derive(Args, Debug)]
@@ -91,15 +92,15 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
                 })
             })
             .collect();
-        println!("{:#}", json!(list));
+        terminal::line(format_args!("{:#}", json!(list)))?;
     } else {
-        print(&findings);
+        print(&findings)?;
     }
     let fatal = findings.iter().any(|finding| finding.verdict == Verdict::Missing);
     Ok(if fatal { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn print(findings: &[Finding]) {
+fn print(findings: &[Finding]) -> Result<(), PrintError> {
     let color = std::io::stdout().is_terminal();
     let width = findings.iter().map(|finding| finding.what.chars().count()).max().unwrap_or(0);
     for finding in findings {
@@ -108,9 +109,10 @@ fn print(findings: &[Finding]) {
         } else {
             format!("{:<7}", finding.verdict.as_str())
         };
-        println!("{verdict}  {:<width$}  {}", finding.what, finding.proof);
+        terminal::line(format_args!("{verdict}  {:<width$}  {}", finding.what, finding.proof))?;
         if let Some(advice) = &finding.advice {
-            println!("{:9}{:width$}  -> {advice}", "", "");
+            terminal::line(format_args!("{:9}{:width$}  -> {advice}", "", ""))?;
         }
     }
+    Ok(())
 }

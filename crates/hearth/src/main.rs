@@ -1,5 +1,7 @@
 //! The one binary of Hearth: the server in all its roles, and the command line that speaks to it.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod access_args;
 mod acme;
 mod aws_args;
@@ -15,7 +17,9 @@ mod local_image;
 mod operator;
 mod role;
 mod seal_key;
+mod stop_signals;
 mod table;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -28,13 +32,16 @@ fn main() -> ExitCode {
     }
     // Likewise a process of its own, which the check kills if it hangs.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == doctor::KVM_ARGUMENT) {
-        println!("{}", doctor::kvm_guest());
-        return ExitCode::SUCCESS;
+        let printed = terminal::line(doctor::kvm_guest());
+        return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     match cli::Cli::parse().run() {
         Ok(code) => code,
+        Err(error) if matches!(error.downcast_ref(), Some(terminal::PrintError::ReaderGone)) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("hearth: {error:#}");
+            terminal::tell(format_args!("hearth: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::data_dir::DataDir;
 use crate::drivers::DriverArgs;
 use crate::table::render;
+use crate::terminal;
 
 /// What Firecracker's authors publish of it: to the guest's first program, and how many a second on one machine
 /// (Agache et al., NSDI 2020, and Firecracker's SPECIFICATION.md).
@@ -93,10 +94,10 @@ async fn boot(args: &BootArgs) -> anyhow::Result<()> {
             "instances_per_second": times.rate,
             "published": {"boot_ms": PUBLISHED_BOOT.as_millis(), "per_second": PUBLISHED_RATE},
         });
-        println!("{report:#}");
+        terminal::line(format_args!("{report:#}"))?;
     } else {
-        println!("isolation {isolation}, {} runs, a function of 128 MB", args.runs);
-        print!("{}", table(&times));
+        terminal::line(format_args!("isolation {isolation}, {} runs, a function of 128 MB", args.runs))?;
+        terminal::bytes(table(&times).as_bytes())?;
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use crate::cli::push::push;
 use crate::client::{Client, Reply, segment};
 use crate::deploy::{Bundle, Guess, function_name, read, word_as_name};
 use crate::local_image::{LocalImage, Named};
+use crate::terminal;
 
 /// The runtime that a bundle with a bootstrap gets.
 const PROVIDED: &str = "provided.al2023";
@@ -204,23 +205,24 @@ fn program(
     Ok((runtime, handler))
 }
 
-/// The newest runtime of the guessed family that the server can run, else one whose absence it will explain.
+/// The newest runtime of the guessed family that the server can run, else one that lacks least: the server says what.
 fn guessed_runtime(guess: &Guess, client: &Client) -> anyhow::Result<String> {
     if guess.family == RuntimeFamily::Provided {
         return Ok(PROVIDED.to_owned());
     }
     let reply = client.get("/_hearth/runtimes")?.into_success("list the server's runtimes")?.json()?;
     let listed = reply.as_array().map(Vec::as_slice).unwrap_or_default();
-    let of_family = |ready: bool| {
+    let of_family = |state: &str| {
         listed
             .iter()
-            .filter(|runtime| !ready || runtime["state"] == "ready")
+            .filter(|runtime| runtime["state"] == state)
             .filter_map(|runtime| runtime["name"].as_str()?.parse::<Runtime>().ok())
             .filter(|runtime| runtime.family() == guess.family)
             .max_by_key(|runtime| version_numbers(runtime.language_version().unwrap_or_default()))
     };
-    of_family(true)
-        .or_else(|| of_family(false))
+    ["ready", "needs_client", "no_interpreter"]
+        .into_iter()
+        .find_map(of_family)
         .map(|runtime| runtime.to_string())
         .context("the server knows no runtime for this code; see `hearth runtime list`")
 }
@@ -339,7 +341,7 @@ fn report(name: &str, config: &Value, args: &DeployArgs) -> anyhow::Result<ExitC
             );
         }
     }
-    println!("{}", config["FunctionArn"].as_str().unwrap_or(name));
+    terminal::line(config["FunctionArn"].as_str().unwrap_or(name))?;
     let account =
         args.server.account.as_ref().map(|account| format!(" --account {account}")).unwrap_or_default();
     if tags(args).contains_key(HTTP_PORT) {
@@ -353,9 +355,9 @@ fn report(name: &str, config: &Value, args: &DeployArgs) -> anyhow::Result<ExitC
 /// Says how it goes to whoever watches; the one line on stdout is for scripts.
 fn say(text: &str) {
     if std::io::stderr().is_terminal() {
-        eprintln!("\x1b[2m{text}\x1b[0m");
+        terminal::tell(format_args!("\x1b[2m{text}\x1b[0m"));
     } else {
-        eprintln!("{text}");
+        terminal::tell(text);
     }
 }
 

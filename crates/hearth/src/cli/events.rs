@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::cli::ServerArgs;
 use crate::table::{printable, render};
+use crate::terminal;
 
 /// What `hearth events` can be told.
 #[derive(Args, Debug)]
@@ -25,12 +26,12 @@ pub(crate) struct EventsArgs {
 pub(crate) fn run(args: &EventsArgs) -> anyhow::Result<ExitCode> {
     let reply = args.server.client()?.get("/_hearth/events")?.into_success("list the events")?.json()?;
     if args.json {
-        println!("{reply:#}");
+        terminal::line(format_args!("{reply:#}"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let lanes = reply["events"].as_array().map(Vec::as_slice).unwrap_or_default();
     let rows: Vec<Vec<String>> = lanes.iter().map(row).collect();
-    print!("{}", render(&["FOR", "WAITING", "RUNNING", "BYTES", "OLDEST", "NEXT IN"], &rows));
+    terminal::bytes(render(&["FOR", "WAITING", "RUNNING", "BYTES", "OLDEST", "NEXT IN"], &rows).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,6 @@
 //! `hearth invoke`, `logs`, `ps`, `rm`: what one does with functions that are there.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::cli::ServerArgs;
 use crate::client::segment;
 use crate::table::{printable, render};
+use crate::terminal;
 
 /// A line of a log is no longer than this; more means the server is not one of ours.
 const MAX_LOG_LINE_BYTES: u64 = 1024 * 1024;
@@ -57,22 +58,21 @@ pub(crate) fn invoke(args: &InvokeArgs) -> anyhow::Result<ExitCode> {
     }
     let reply = args.server.client()?.post(&path, &headers, &payload)?.into_success("invoke the function")?;
     if args.event {
-        println!("{}", printable(reply.header("x-amzn-requestid").unwrap_or("-")));
+        terminal::line(printable(reply.header("x-amzn-requestid").unwrap_or("-")))?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(tail) = reply.header("x-amz-log-result") {
         let tail = BASE64.decode(tail).context("the server's log tail is not base64")?;
         for line in String::from_utf8_lossy(&tail).lines() {
-            eprintln!("{}", printable(line));
+            terminal::tell(printable(line));
         }
     }
-    let mut stdout = io::stdout();
-    stdout.write_all(&reply.body)?;
-    stdout.write_all(b"\n")?;
+    terminal::bytes(&reply.body)?;
+    terminal::bytes(b"\n")?;
     match reply.header("x-amz-function-error") {
         None => Ok(ExitCode::SUCCESS),
         Some(error) => {
-            eprintln!("hearth: the function failed ({})", printable(error));
+            terminal::tell(format_args!("hearth: the function failed ({})", printable(error)));
             Ok(ExitCode::FAILURE)
         }
     }
@@ -122,7 +122,6 @@ pub(crate) fn logs(args: &LogsArgs) -> anyhow::Result<ExitCode> {
         path.push_str(&format!("&lines={lines}"));
     }
     let mut reader = BufReader::new(args.server.client()?.stream(&path).context("cannot read the log")?);
-    let mut stdout = io::stdout().lock();
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -134,13 +133,7 @@ pub(crate) fn logs(args: &LogsArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         let text = String::from_utf8_lossy(&line);
-        if writeln!(stdout, "{}", printable(text.trim_end_matches('\n')))
-            .and_then(|()| stdout.flush())
-            .is_err()
-        {
-            // Whoever read along has gone, as `head` does.
-            return Ok(ExitCode::SUCCESS);
-        }
+        terminal::line(printable(text.trim_end_matches('\n')))?;
     }
 }
 
@@ -157,7 +150,7 @@ pub(crate) struct PsArgs {
 pub(crate) fn ps(args: &PsArgs) -> anyhow::Result<ExitCode> {
     let reply = args.server.client()?.get("/_hearth/ps")?.into_success("list the instances")?.json()?;
     if args.json {
-        println!("{reply:#}");
+        terminal::line(format_args!("{reply:#}"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let instances = reply["instances"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -167,7 +160,7 @@ pub(crate) fn ps(args: &PsArgs) -> anyhow::Result<ExitCode> {
         "FUNCTION", "VERSION", "INSTANCE", "STATE", "SLOTS", "AGE", "IDLE", "MEMORY", "CPU", "REQUESTS",
         "WORKER",
     ];
-    print!("{}", render(&header, &rows));
+    terminal::bytes(render(&header, &rows).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -242,12 +235,12 @@ pub(crate) fn drain(args: &DrainArgs) -> anyhow::Result<ExitCode> {
     let name = printable(&args.worker);
     if args.undo {
         client.delete(&path)?.into_success(&format!("let worker {name} take instances"))?;
-        println!("{name} takes instances again");
+        terminal::line(format_args!("{name} takes instances again"))?;
         return Ok(ExitCode::SUCCESS);
     }
     client.post(&path, &[], &[])?.into_success(&format!("drain worker {name}"))?;
     if args.no_wait {
-        println!("{name} drains");
+        terminal::line(format_args!("{name} drains"))?;
         return Ok(ExitCode::SUCCESS);
     }
     // Bounded by the longest that a function may run; whoever cannot wait presses Ctrl-C, and the drain goes on.
@@ -257,7 +250,7 @@ pub(crate) fn drain(args: &DrainArgs) -> anyhow::Result<ExitCode> {
         let worker = workers.iter().find(|worker| worker["worker"] == args.worker.as_str());
         let worker = worker.with_context(|| format!("worker {name} has gone"))?;
         if worker["drained"] == true {
-            println!("{name} is empty");
+            terminal::line(format_args!("{name} is empty"))?;
             return Ok(ExitCode::SUCCESS);
         }
         anyhow::ensure!(worker["draining"] == true, "worker {name} was let take instances again");
@@ -277,11 +270,17 @@ pub(crate) struct RmArgs {
 
 pub(crate) fn rm(args: &RmArgs) -> anyhow::Result<ExitCode> {
     let client = args.server.client()?;
+    let mut code = ExitCode::SUCCESS;
     for name in &args.names {
-        client
-            .delete(&format!("/2015-03-31/functions/{}", segment(name)))?
-            .into_success(&format!("delete {name}"))?;
-        println!("{}", printable(name));
+        let reply = client.delete(&format!("/2015-03-31/functions/{}", segment(name)))?;
+        match reply.into_success(&format!("delete {}", printable(name))) {
+            Ok(_) => terminal::line(printable(name))?,
+            Err(error) => {
+                // One that is not there keeps no other.
+                terminal::tell(format_args!("hearth: {error:#}"));
+                code = ExitCode::FAILURE;
+            }
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }

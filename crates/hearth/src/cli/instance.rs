@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::ServerArgs;
 use crate::client::segment;
 use crate::table::printable;
+use crate::terminal;
 
 /// What is done to an instance.
 #[derive(Debug, Subcommand)]
@@ -50,6 +51,9 @@ pub(crate) fn run(command: &InstanceCommand) -> anyhow::Result<ExitCode> {
     };
     let name = printable(&args.instance);
     let reply = reply?.into_success(&format!("{verb} instance {name}"))?.json()?;
-    println!("{name} was {}; `hearth ps` says what it is now", reply["before"].as_str().unwrap_or("there"));
+    terminal::line(format_args!(
+        "{name} was {}; `hearth ps` says what it is now",
+        reply["before"].as_str().unwrap_or("there")
+    ))?;
     Ok(ExitCode::SUCCESS)
 }

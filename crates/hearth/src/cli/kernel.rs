@@ -8,6 +8,7 @@ use hearth_kernel::Kernels;
 use serde_json::json;
 
 use crate::table::render;
+use crate::terminal;
 
 /// What `hearth kernel` can be told.
 #[derive(Debug, Subcommand)]
@@ -62,10 +63,15 @@ pub(crate) fn run(command: &KernelCommand) -> anyhow::Result<ExitCode> {
     match command {
         KernelCommand::Add { file, modules, home } => {
             let kernel = home.open()?.add(file, modules.as_deref())?;
-            println!("{} {} with {} modules", kernel.id(), kernel.release(), kernel.modules().len());
+            terminal::line(format_args!(
+                "{} {} with {} modules",
+                kernel.id(),
+                kernel.release(),
+                kernel.modules().len()
+            ))?;
             if !kernel.was_checked() {
-                eprintln!(
-                    "hearth: a bare image does not say what it can do; whether it can is seen when it boots"
+                terminal::tell(
+                    "hearth: a bare image does not say what it can do; whether it can is seen when it boots",
                 );
             }
         }
@@ -79,18 +85,18 @@ pub(crate) fn run(command: &KernelCommand) -> anyhow::Result<ExitCode> {
                             "modules": kernel.modules() })
                     })
                     .collect();
-                println!("{}", serde_json::to_string_pretty(&all)?);
+                terminal::line(serde_json::to_string_pretty(&all)?)?;
                 return Ok(ExitCode::SUCCESS);
             }
             let rows: Vec<Vec<String>> = kernels
                 .iter()
                 .map(|kernel| [kernel.id(), kernel.release(), kernel.source()].map(str::to_owned).into())
                 .collect();
-            print!("{}", render(&["ID", "RELEASE", "FROM"], &rows));
+            terminal::bytes(render(&["ID", "RELEASE", "FROM"], &rows).as_bytes())?;
         }
         KernelCommand::Rm { id, home } => {
             let kernel = home.open()?.remove(id)?;
-            println!("{} {} is removed", kernel.id(), kernel.release());
+            terminal::line(format_args!("{} {} is removed", kernel.id(), kernel.release()))?;
         }
     }
     Ok(ExitCode::SUCCESS)

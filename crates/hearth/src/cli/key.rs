@@ -16,6 +16,7 @@ use crate::client::{Client, Identity, segment};
 use crate::data_dir::DataDir;
 use crate::seal_key;
 use crate::table::{printable, render};
+use crate::terminal;
 
 /// Where a server has its keys.
 const KEYS: &str = "/_hearth/keys";
@@ -171,27 +172,25 @@ fn create(args: &CreateArgs) -> anyhow::Result<ExitCode> {
     });
     let key = args.place.ask("make the key", (&Method::POST, KEYS, &body))?;
     if args.json {
-        println!("{key:#}");
+        terminal::line(format_args!("{key:#}"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let text = |name: &str| printable(key[name].as_str().unwrap_or("-"));
-    println!("export AWS_ACCESS_KEY_ID={}", text("access_key_id"));
-    println!("export AWS_SECRET_ACCESS_KEY={}", text("secret_access_key"));
-    eprintln!("hearth: the secret is shown only now");
+    terminal::line(format_args!("export AWS_ACCESS_KEY_ID={}", text("access_key_id")))?;
+    terminal::line(format_args!("export AWS_SECRET_ACCESS_KEY={}", text("secret_access_key")))?;
+    terminal::tell("hearth: the secret is shown only now");
     Ok(ExitCode::SUCCESS)
 }
 
 fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
     let listed = args.place.ask("list the keys", (&Method::GET, KEYS, &Value::Null))?;
     if args.json {
-        println!("{:#}", listed["keys"]);
+        terminal::line(format_args!("{:#}", listed["keys"]))?;
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<Vec<String>> = listed["keys"].as_array().into_iter().flatten().map(row).collect();
-    print!(
-        "{}",
-        render(&["KEY", "ACCOUNT", "NAME", "STATE", "OPERATOR", "EXPIRES", "FUNCTIONS", "ACTIONS"], &rows)
-    );
+    let header = ["KEY", "ACCOUNT", "NAME", "STATE", "OPERATOR", "EXPIRES", "FUNCTIONS", "ACTIONS"];
+    terminal::bytes(render(&header, &rows).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -225,6 +224,6 @@ fn left(epoch_ms: u64) -> String {
 fn change(args: &OneArgs, method: &Method, verb: &str) -> anyhow::Result<ExitCode> {
     let path = format!("{KEYS}/{}{verb}", segment(&args.id));
     let answered = args.place.ask("change the key", (method, &path, &Value::Null))?;
-    println!("{}", printable(answered["access_key_id"].as_str().unwrap_or("-")));
+    terminal::line(printable(answered["access_key_id"].as_str().unwrap_or("-")))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use hearth_types::Runtime;
 
 use crate::cli::runtimes_home;
 use crate::table::render;
+use crate::terminal;
 
 /// What `hearth runtime` can be told.
 #[derive(Debug, Subcommand)]
@@ -45,7 +46,7 @@ pub(crate) fn run(command: &RuntimeCommand) -> anyhow::Result<ExitCode> {
         RuntimeCommand::List { json, home } => {
             let listed = Catalog::open(runtimes_home(home.home.as_ref())).list();
             if *json {
-                println!("{}", serde_json::to_string_pretty(&listed)?);
+                terminal::line(serde_json::to_string_pretty(&listed)?)?;
                 return Ok(ExitCode::SUCCESS);
             }
             let rows: Vec<Vec<String>> = listed
@@ -62,13 +63,13 @@ pub(crate) fn run(command: &RuntimeCommand) -> anyhow::Result<ExitCode> {
                     vec![runtime.name.to_string(), state.to_owned(), detail]
                 })
                 .collect();
-            print!("{}", render(&["RUNTIME", "STATE", "INTERPRETER OR WHAT TO DO"], &rows));
+            terminal::bytes(render(&["RUNTIME", "STATE", "INTERPRETER OR WHAT TO DO"], &rows).as_bytes())?;
         }
         RuntimeCommand::Add { runtimes, home } => {
             let catalog = Catalog::open(runtimes_home(home.home.as_ref()));
             for runtime in runtimes {
-                catalog.add(runtime, &mut |step| eprintln!("{runtime}: {step}"))?;
-                println!("{runtime} is ready");
+                catalog.add(runtime, &mut |step| terminal::tell(format_args!("{runtime}: {step}")))?;
+                terminal::line(format_args!("{runtime} is ready"))?;
             }
         }
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::ServerArgs;
 use crate::client::segment;
 use crate::table::{printable, render};
+use crate::terminal;
 
 /// What `hearth schedule` can be told.
 #[derive(Debug, Subcommand)]
@@ -96,7 +97,7 @@ fn add(args: &AddArgs) -> anyhow::Result<ExitCode> {
     });
     let path = format!("/schedules/{}", segment(&args.name));
     let made = client.post_json(&path, &body)?.into_success("make the schedule")?.json()?;
-    println!("{}", printable(made["ScheduleArn"].as_str().unwrap_or("-")));
+    terminal::line(printable(made["ScheduleArn"].as_str().unwrap_or("-")))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -122,11 +123,11 @@ fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
         }
     }
     if args.json {
-        println!("{:#}", Value::Array(schedules));
+        terminal::line(format_args!("{:#}", Value::Array(schedules)))?;
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<Vec<String>> = schedules.iter().map(row).collect();
-    print!("{}", render(&["NAME", "GROUP", "STATE", "WHEN", "ZONE", "FUNCTION"], &rows));
+    terminal::bytes(render(&["NAME", "GROUP", "STATE", "WHEN", "ZONE", "FUNCTION"], &rows).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,5 +1,6 @@
 //! `hearth sim`: the real manager and placement in virtual time, from a trace, a generator or a scenario file.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,6 +10,8 @@ use anyhow::{Context, bail};
 use clap::{Args, value_parser};
 use hearth_sim::workload::{trace_2019, trace_2021};
 use hearth_sim::{Outcome, Policy, Progress, Report, Scenario, Setup, Workload};
+
+use crate::terminal;
 
 /// Functions and requests when nothing says what is asked.
 const DEFAULT_FUNCTIONS: u32 = 1_000;
@@ -80,15 +83,22 @@ pub(crate) struct SimArgs {
 
 pub(crate) fn run(args: &SimArgs) -> anyhow::Result<ExitCode> {
     let (setup, policies) = args.setup()?;
+    // Before the simulation, which may take long.
+    let drawing = args.report.as_ref().map(|path| {
+        let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        anyhow::Ok((file, path))
+    });
+    let drawing = drawing.transpose()?;
     let mut report = Report::new(&setup);
     for &policy in &policies {
         report.outcomes.push(simulate(&setup, policy)?);
     }
-    if let Some(path) = &args.report {
-        std::fs::write(path, report.svg()).with_context(|| format!("cannot write {}", path.display()))?;
-    }
     let text = if args.json { report.json() } else { report.text() };
-    io::stdout().write_all(text.as_bytes())?;
+    terminal::bytes(text.as_bytes())?;
+    if let Some((mut file, path)) = drawing {
+        file.write_all(report.svg().as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -147,20 +157,23 @@ fn simulate(setup: &Setup, policy: Policy) -> anyhow::Result<Outcome> {
     let mut show = |progress: Progress| {
         if on_terminal {
             let Progress { done, of, requests } = progress;
-            eprint!("\r{policy}: {} %, {requests} requests \u{1b}[K", done * 100 / of.max(1));
+            terminal::show(format_args!(
+                "\r{policy}: {} %, {requests} requests \u{1b}[K",
+                done * 100 / of.max(1)
+            ));
         }
     };
     let outcome = hearth_sim::run(setup, policy, &mut show);
     if on_terminal {
-        eprint!("\r\u{1b}[K");
+        terminal::show("\r\u{1b}[K");
     }
     let outcome = outcome?;
     let seconds = started.elapsed().as_secs_f64().max(1e-6);
-    eprintln!(
+    terminal::tell(format_args!(
         "hearth: {policy}: {seconds:.1} s; {:.0} requests and {:.0} placements a second",
         outcome.requests as f64 / seconds,
         outcome.instances.placed as f64 / seconds
-    );
+    ));
     Ok(outcome)
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn shown(text: &str, most: usize) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// It cannot be read.
-    #[error("cannot read {file}: {source}")]
+    #[error("cannot read {file}")]
     Unreadable {
         /// The file.
         file: String,
