@@ -23,7 +23,7 @@ test: build kernel
 	scripts/test-firecracker
 
 kernel: build
-	target/release/hearth kernel list --json | grep -q '"id"' || target/release/hearth kernel add .cache/kernel-package/*.deb
+	target/release/hearth kernel list --json | grep -q '"overlay"' || target/release/hearth kernel add .cache/kernel-package/*.deb
 
 build: .setup
 	cargo build --release --locked -p hearth

@@ -37,9 +37,19 @@ def shared(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def containers(tmp_path_factory):
-    """A server like the shared one whose instances are containers, whatever those of the others are: micro-VMs take no images yet."""
+    """A server like the shared one whose instances are containers, whatever those of the others are."""
     directory = tmp_path_factory.mktemp("containers")
     with Hearth(directory, "--isolation", "container", data=directory / "data") as server:
+        yield server.ready()
+
+
+@pytest.fixture(scope="session")
+def machines(tmp_path_factory):
+    """A server like the shared one whose instances are micro-VMs of QEMU, if there is a kernel for them."""
+    if not os.environ.get("HEARTH_KERNELS"):
+        pytest.skip("needs a kernel for machines")
+    directory = tmp_path_factory.mktemp("machines")
+    with Hearth(directory, "--isolation", "qemu", data=directory / "data") as server:
         yield server.ready()
 
 

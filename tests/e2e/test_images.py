@@ -116,28 +116,6 @@ def test_an_image_of_another_machine_is_refused_by_name(shared, lambda_client, s
     assert deployed.returncode != 0 and "linux/riscv64" in deployed.stderr and "build it for that" in deployed.stderr
 
 
-@pytest.mark.skipif(not os.environ.get("HEARTH_KERNELS"), reason="needs a kernel for machines")
-def test_a_server_whose_instances_take_no_images_says_so_before_any_starts(own, static_echo, tmp_path):
-    server = own("--isolation", "qemu")
-    layout = images.of_program(static_echo).write_layout(tmp_path / "layout")
-    deployed = server.command("deploy", f"oci:{layout}", "--name", "unfit")
-    assert deployed.returncode != 0 and "--isolation container" in deployed.stderr, deployed.stderr
-    client = server.client()
-    config = client.get_function_configuration(FunctionName="unfit")
-    assert (config["State"], config["StateReasonCode"]) == ("Failed", "InvalidImage")
-    assert "`qemu`" in config["StateReason"]
-    uri = client.get_function(FunctionName="unfit")["Code"]["ImageUri"]
-    client.update_function_code(FunctionName="unfit", ImageUri=uri)
-
-    def updated():
-        found = client.get_function_configuration(FunctionName="unfit")
-        return found if found["LastUpdateStatus"] != "InProgress" else None
-
-    config = wait_for(updated, "the update is over")
-    assert config["LastUpdateStatus"] == "Failed" and config["LastUpdateStatusReasonCode"] == "InvalidImage", config
-    assert not any((server.data / "images/layers").iterdir()), "nothing was unpacked for it"
-
-
 def test_a_python_image_with_awss_client_runs_as_on_lambda(shared, lambda_client, python, runtimes, tmp_path, name):
     interpreter = next(r["interpreter"] for r in runtimes if r["name"] == python)
     client = next(runtimes_home().glob(f"{python}-*"))

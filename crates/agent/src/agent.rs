@@ -245,7 +245,10 @@ impl Agent {
 
     fn obey(&mut self, message: HostMessage) -> Result<(), Failed> {
         match message {
-            HostMessage::Configure { hostname, disks, limits } => self.configure(&hostname, &disks, &limits),
+            HostMessage::Configure { hostname, disks, limits, user } => {
+                self.processes.run_as(&disks, user);
+                self.configure(&hostname, &disks, &limits)
+            }
             HostMessage::Spawn { number, argv, environment, directory } => {
                 self.spawn(number, &argv, &environment, &directory)
             }

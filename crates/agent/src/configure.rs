@@ -6,7 +6,7 @@ use std::path::Path;
 use hearth_wire::Disk;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
-use crate::{Failed, step, sys};
+use crate::{Failed, image, step, sys};
 
 /// A place for mounts that nobody but this process looks into, below a tmpfs.
 const CORNER: &str = "/run/hearth";
@@ -36,6 +36,9 @@ fn attach(devices: &str, disk: &Disk) -> Result<(), Failed> {
                 step(&format!("freeze {target}"), mount_remount(target, again, c""))?;
             }
             step("hide the code's mount", unmount(&*place, UnmountFlags::DETACH))
+        }
+        Disk::Root { device, scratch, writable } => {
+            image::assemble(&source(devices, device)?, &source(devices, scratch)?, *writable)
         }
         Disk::Scratch { device } => {
             let path = source(devices, device)?;

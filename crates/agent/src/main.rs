@@ -14,11 +14,13 @@
 //! | `process` | the function's processes and their limits |
 //! | `network` | the network device's address and way out, and whom to ask for names |
 //! | `configure` | what makes a machine an instance: disks, host name, limits |
+//! | `image` | an image as the root of the function's processes |
 //! | `sys` | system calls without a safe form |
 
 mod agent;
 mod boot;
 mod configure;
+mod image;
 mod link;
 mod network;
 mod process;

@@ -7,10 +7,11 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hearth_wire::{Limits, StreamId, Usage};
+use hearth_wire::{Disk, Limits, StreamId, Usage, User};
+use rustix::fs::{Gid, Uid};
 use rustix::process::{Pid, WaitOptions};
 
-use crate::{Failed, step, sys};
+use crate::{Failed, image, step, sys};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 const GROUP: &str = "/sys/fs/cgroup/function";
@@ -26,6 +27,7 @@ pub(crate) struct Processes {
     /// By the worker's name.
     pub(crate) running: BTreeMap<u64, Running>,
     group: Option<Group>,
+    seat: sys::Seat,
 }
 
 /// A process, or what it left to be sent.
@@ -61,6 +63,12 @@ pub(crate) struct Ended {
 // === impl Processes ===
 
 impl Processes {
+    /// Says where and as whom programs run.
+    pub(crate) fn run_as(&mut self, disks: &[Disk], user: Option<User>) {
+        let in_image = disks.iter().any(|disk| matches!(disk, Disk::Root { .. }));
+        self.seat = sys::Seat { root: in_image.then_some(image::ROOT), user };
+    }
+
     /// Makes the group that bounds what processes may use.
     pub(crate) fn limit(&mut self, limits: &Limits) -> Result<(), Failed> {
         // Nothing else in this machine writes there, and /sys is seen as read-only by the function.
@@ -105,17 +113,17 @@ impl Processes {
     ) -> io::Result<(Pid, OwnedFd)> {
         let group = self.group.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
         let path = argv.first().ok_or(io::ErrorKind::InvalidInput)?;
-        if !path.contains('/') {
-            // No search along PATH: what is asked for is a path.
-            return Err(io::ErrorKind::NotFound.into());
-        }
         let (output, writer) = io::pipe()?;
         rustix::io::ioctl_fionbio(&output, true)?;
+        // Programs open /dev/stdout by its name, as whom they run.
+        let (uid, gid) = self.seat.ids();
+        rustix::fs::fchown(&writer, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         let program = sys::Program::new(argv, environment)?;
         let mut command = Command::new(path);
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let members = group.members.try_clone()?;
-        sys::on_spawn(&mut command, program, members, group.open_files, directory.to_owned());
+        let place = sys::Place { members, open_files: group.open_files, directory: directory.to_owned() };
+        sys::on_spawn(&mut command, program, place, self.seat.clone());
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         Ok((pid.ok_or(io::ErrorKind::Other)?, output.into()))

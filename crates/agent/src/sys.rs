@@ -13,10 +13,14 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use hearth_wire::User;
+
 /// The user and group that functions run as: Lambda's `sbx_user1051`.
 const FUNCTION_UID: u32 = 993;
 /// See [`FUNCTION_UID`].
 const FUNCTION_GID: u32 = 990;
+/// What the root user of an image keeps, as in a container: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID.
+const IMAGE_CAPABILITIES: [libc::c_ulong; 7] = [0, 1, 3, 4, 5, 6, 7];
 /// `IFF_UP | IFF_RUNNING`, linux/if.h.
 const UP_AND_RUNNING: libc::c_short = 0x41;
 /// The only network device that machines can have.
@@ -147,8 +151,45 @@ pub(crate) fn terminate_all() {
 /// What a process becomes.
 #[derive(Debug)]
 pub(crate) struct Program {
+    /// Where it may be: one place, unless its name is looked for along its own PATH.
+    places: Vec<CString>,
     arguments: Vec<CString>,
     environment: Vec<CString>,
+}
+
+/// Where and as whom programs run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seat {
+    /// A root of their own.
+    pub(crate) root: Option<&'static str>,
+    /// Who they are, if not the function's ordinary user.
+    pub(crate) user: Option<User>,
+}
+
+/// What a program starts with.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// Where its group's members are written.
+    pub(crate) members: File,
+    /// How many it may open.
+    pub(crate) open_files: u64,
+    pub(crate) directory: String,
+}
+
+impl Seat {
+    /// User and group.
+    pub(crate) fn ids(&self) -> (u32, u32) {
+        self.user.as_ref().map_or((FUNCTION_UID, FUNCTION_GID), |user| (user.uid, user.gid))
+    }
+
+    fn groups(&self) -> &[u32] {
+        self.user.as_ref().map_or(&[], |user| &user.groups)
+    }
+
+    /// What its programs may do besides what everybody may.
+    fn capabilities(&self) -> &'static [libc::c_ulong] {
+        if self.ids().0 == 0 { &IMAGE_CAPABILITIES } else { &[] }
+    }
 }
 
 impl Program {
@@ -157,7 +198,19 @@ impl Program {
         let strings = |texts: &[String]| -> Result<Vec<_>, NulError> {
             texts.iter().map(|text| CString::new(text.as_str())).collect()
         };
-        Ok(Self { arguments: strings(arguments)?, environment: strings(environment)? })
+        let name = arguments.first().map(String::as_str).unwrap_or_default();
+        let places = if name.contains('/') {
+            vec![name.to_owned()]
+        } else {
+            let path = environment.iter().find_map(|variable| variable.strip_prefix("PATH="));
+            let directories = path.unwrap_or_default().split(':').filter(|directory| !directory.is_empty());
+            directories.map(|directory| format!("{directory}/{name}")).collect()
+        };
+        Ok(Self {
+            places: strings(&places)?,
+            arguments: strings(arguments)?,
+            environment: strings(environment)?,
+        })
     }
 
     /// Makes this process that program. It comes back only where the kernel refuses, and does nothing else then: the standard
@@ -167,16 +220,28 @@ impl Program {
             strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
         };
         let (argv, environment) = (pointers(&self.arguments), pointers(&self.environment));
-        let Some(program) = self.arguments.first() else { return io::ErrorKind::InvalidInput.into() };
-        // SAFETY: both lists end with null, and they and their strings outlive the call.
-        unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), environment.as_ptr()) };
-        io::Error::last_os_error()
+        let mut worst = io::Error::from_raw_os_error(libc::ENOENT);
+        for place in &self.places {
+            // SAFETY: both lists end with null, and they and their strings outlive the call.
+            unsafe { libc::execve(place.as_ptr(), argv.as_ptr(), environment.as_ptr()) };
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                // Another directory may have one that can be executed.
+                Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES) if self.places.len() > 1 => {
+                    if error.raw_os_error() == Some(libc::EACCES) {
+                        worst = error;
+                    }
+                }
+                _ => return error,
+            }
+        }
+        worst
     }
 }
 
-/// Takes every capability out of the bounding set, so that no program ever gains one. Needs `CAP_SETPCAP`.
-fn empty_bounding_set() -> io::Result<()> {
-    for capability in 0..CAPABILITIES {
+/// Takes every capability that is not to be kept out of the bounding set, so that no program ever gains it. Needs `CAP_SETPCAP`.
+fn limit_bounding_set(keep: &[libc::c_ulong]) -> io::Result<()> {
+    for capability in (0..CAPABILITIES).filter(|capability| !keep.contains(capability)) {
         // SAFETY: sets an attribute of this process.
         if let Err(error) = check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }.into()) {
             // The first number that this kernel does not know ends the list.
@@ -188,33 +253,32 @@ fn empty_bounding_set() -> io::Result<()> {
 
 /// Has a command become a program of the function: in its group, as its user, with no way to gain a privilege. What the
 /// command itself names is never executed.
-pub(crate) fn on_spawn(
-    command: &mut Command,
-    program: Program,
-    members: File,
-    open_files: u64,
-    directory: String,
-) {
+pub(crate) fn on_spawn(command: &mut Command, program: Program, place: Place, seat: Seat) {
     let prepare = move || {
-        (&members).write_all(b"0")?;
-        // While it is still root: an ordinary user may not.
-        empty_bounding_set()?;
+        (&place.members).write_all(b"0")?;
+        if let Some(root) = seat.root {
+            std::os::unix::fs::chroot(root)?;
+            std::env::set_current_dir("/")?;
+        }
+        // While it is still root: an ordinary user may not. An image's root user gets no others either, as it executes its program.
+        limit_bounding_set(seat.capabilities())?;
+        let ((uid, gid), groups) = (seat.ids(), seat.groups());
         // SAFETY: system calls that change this process, which is about to become a program; the set is initialised.
         unsafe {
             libc::setsid();
-            for (resource, value) in [(libc::RLIMIT_NOFILE, open_files), (libc::RLIMIT_CORE, 0)] {
+            for (resource, value) in [(libc::RLIMIT_NOFILE, place.open_files), (libc::RLIMIT_CORE, 0)] {
                 let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
                 check(libc::setrlimit(resource, &raw const limit).into())?;
             }
-            check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()))?;
-            check(libc::syscall(libc::SYS_setresgid, FUNCTION_GID, FUNCTION_GID, FUNCTION_GID))?;
-            check(libc::syscall(libc::SYS_setresuid, FUNCTION_UID, FUNCTION_UID, FUNCTION_UID))?;
+            check(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
+            check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+            check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
             check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())?;
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&raw mut set);
             check(libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()).into())?;
         }
-        std::env::set_current_dir(&directory)?;
+        std::env::set_current_dir(&place.directory)?;
         Err(program.become_it())
     };
     // SAFETY: single-threaded, so the child may do whatever this process may.

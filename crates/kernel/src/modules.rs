@@ -10,7 +10,7 @@ use crate::image::{decoder, read_bounded};
 
 /// What guests find their disks, file systems and worker with, where it is a module. Those that are missing are built in, or
 /// make no difference, or are in [`required`].
-const WANTED: [&str; 8] = [
+const WANTED: [&str; 9] = [
     "virtio_mmio",
     "virtio_blk",
     "virtio_console",
@@ -18,6 +18,7 @@ const WANTED: [&str; 8] = [
     "virtio_net",
     "erofs",
     "ext4",
+    "overlay",
     "virtio_balloon",
 ];
 /// The largest module, unpacked, bytes.

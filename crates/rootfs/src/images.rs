@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -15,7 +16,8 @@ use sha2::{Digest, Sha256};
 use crate::RootfsError;
 use crate::base::{Base, of_prefix};
 use crate::error::file_error;
-use crate::mkfs;
+use crate::layers::merge;
+use crate::mkfs::{self, Owners};
 use crate::tree::{MAX_BYTES, contents, identify, settle, stage};
 
 /// A change of this makes all images anew.
@@ -70,6 +72,7 @@ struct State {
 enum Kind {
     Base,
     Code,
+    Root,
 }
 
 // === impl Image ===
@@ -144,6 +147,16 @@ impl Images {
         self.get(Kind::Code, mounts)
     }
 
+    /// A container image as a root: these layers, the uppermost first, each in a directory that is named by what is in it; and the
+    /// places that a machine mounts over.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn root(&self, layers: &[PathBuf]) -> Result<Image, RootfsError> {
+        let layers: Vec<_> = layers.iter().map(|layer| (layer.clone(), String::new())).collect();
+        self.get(Kind::Root, &layers)
+    }
+
     fn get(&self, kind: Kind, mounts: &[(PathBuf, String)]) -> Result<Image, RootfsError> {
         let key = (kind, mounts.to_vec());
         let known = self.lock().known.get(&key).cloned();
@@ -196,7 +209,7 @@ impl Images {
                     (Kind::Base, None) => Some(Base::look(mounts)?),
                     (_, base) => base,
                 };
-                self.make(id, &path, mounts, base.as_ref())?
+                self.make((id, kind), &path, mounts, base.as_ref())?
             }
         };
         // Its age is since it was used last.
@@ -213,7 +226,7 @@ impl Images {
 
     fn make(
         &self,
-        id: &str,
+        (id, kind): (&str, Kind),
         path: &Path,
         mounts: &[(PathBuf, String)],
         base: Option<&Base>,
@@ -221,7 +234,7 @@ impl Images {
         let process = std::process::id();
         let staging = self.directory.join(format!("{id}.{process}.stage"));
         let new = self.directory.join(format!("{id}.{process}.new"));
-        let made = self.make_in(&staging, &new, mounts, base);
+        let made = self.make_in((&staging, &new), kind, mounts, base);
         let _ = fs::remove_dir_all(&staging);
         let finished = made.and_then(|()| finish(&new, path).map_err(file_error("keep", path)));
         if finished.is_err() {
@@ -232,21 +245,31 @@ impl Images {
 
     fn make_in(
         &self,
-        staging: &Path,
-        new: &Path,
+        (staging, new): (&Path, &Path),
+        kind: Kind,
         mounts: &[(PathBuf, String)],
         base: Option<&Base>,
     ) -> Result<(), RootfsError> {
         let _ = fs::remove_dir_all(staging);
-        fs::create_dir_all(staging).map_err(file_error("make", staging))?;
-        if let Some(base) = base {
-            base.stage(staging)?;
-        }
-        for (source, target) in mounts {
-            stage(source, &staging.join(target.trim_start_matches('/')))?;
-        }
-        settle(staging)?;
-        mkfs::make(staging, new)?;
+        // Set-user-id programs of an image are for nobody on this machine.
+        fs::DirBuilder::new().mode(0o700).create(staging).map_err(file_error("make", staging))?;
+        let tree = staging.join("tree");
+        fs::create_dir(&tree).map_err(file_error("make", &tree))?;
+        let owners = if kind == Kind::Root {
+            let layers: Vec<_> = mounts.iter().map(|(layer, _)| layer.clone()).collect();
+            merge(&layers, &tree)?;
+            if rustix::process::geteuid().is_root() { Owners::Kept } else { Owners::Root }
+        } else {
+            if let Some(base) = base {
+                base.stage(&tree)?;
+            }
+            for (source, target) in mounts {
+                stage(source, &tree.join(target.trim_start_matches('/')))?;
+            }
+            settle(&tree)?;
+            Owners::Root
+        };
+        mkfs::make(&tree, new, owners)?;
         let bytes = fs::metadata(new).map_err(file_error("read", new))?.len();
         if bytes > MAX_BYTES.min(self.limit_bytes) {
             let limit_mb = MAX_BYTES.min(self.limit_bytes) >> 20;
@@ -301,8 +324,17 @@ fn look(kind: Kind, mounts: &[(PathBuf, String)]) -> Result<(String, Option<Base
             base.identify(&mut hash)?;
             Some(base)
         }
-        Kind::Code => None,
+        Kind::Code | Kind::Root => None,
     };
+    if kind == Kind::Root {
+        hash.update("root");
+        for (layer, _) in mounts {
+            let name = layer.file_name().unwrap_or(layer.as_os_str()).as_encoded_bytes();
+            hash.update(name.len().to_le_bytes());
+            hash.update(name);
+        }
+        return Ok((hex(&hash.finalize()), base));
+    }
     for (source, target) in mounts {
         hash.update(target.len().to_le_bytes());
         hash.update(target);

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `images` | images on disk: made once, checked, bounded |
 //! | `base` | what a guest's root has besides the runtime: a few of the host's programs, libraries and settings |
+//! | `layers` | a container image's layers as one tree |
 //! | `libraries` | which libraries a program needs |
 //! | `tree` | directories: their identity, and copies of them |
 //! | `mkfs` | the tool that writes erofs |
@@ -14,6 +15,7 @@
 mod base;
 mod error;
 mod images;
+mod layers;
 mod libraries;
 mod mkfs;
 mod tree;

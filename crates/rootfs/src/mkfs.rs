@@ -12,9 +12,18 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// Later than any file, 2100-01-01.
 const END_OF_TIME: &str = "4102444800";
 
-/// Writes an image of all that is below `root`: the same for the same contents, everything owned by the root user. Files keep
+/// Whom files in an image belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owners {
+    /// The root user.
+    Root,
+    /// Whom they belong to here.
+    Kept,
+}
+
+/// Writes an image of all that is below `root`: the same for the same contents. Files keep
 /// their times: Python takes compiled code for stale whose source has another.
-pub(crate) fn make(root: &Path, image: &Path) -> Result<(), RootfsError> {
+pub(crate) fn make(root: &Path, image: &Path, owners: Owners) -> Result<(), RootfsError> {
     let output = Command::new("mkfs.erofs")
         .args([
             "-T",
@@ -24,9 +33,9 @@ pub(crate) fn make(root: &Path, image: &Path) -> Result<(), RootfsError> {
             "00000000-0000-0000-0000-000000000000",
             "-x",
             "-1",
-            "--all-root",
             "--quiet",
         ])
+        .args((owners == Owners::Root).then_some("--all-root"))
         .args([image, root])
         .env("PATH", PATH)
         // The time of the making; files that are younger would get it, too.
@@ -41,5 +50,7 @@ pub(crate) fn make(root: &Path, image: &Path) -> Result<(), RootfsError> {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    Err(RootfsError::Tool(text.lines().last().unwrap_or("it says nothing").chars().take(200).collect()))
+    let said = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+    let said: String = said.unwrap_or("it says nothing").chars().take(200).collect();
+    Err(RootfsError::Tool(format!("{said} ({})", output.status)))
 }

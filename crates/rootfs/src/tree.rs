@@ -16,6 +16,26 @@ pub(crate) const MAX_BYTES: u64 = 4 << 30;
 /// Files in one image.
 const MAX_FILES: u64 = 1_000_000;
 
+/// What was seen of that.
+#[derive(Debug, Default)]
+pub(crate) struct Bounds {
+    bytes: u64,
+    files: u64,
+}
+
+impl Bounds {
+    /// Counts something below `root`.
+    pub(crate) fn count(&mut self, root: &Path, meta: &Metadata) -> Result<(), RootfsError> {
+        self.files += 1;
+        self.bytes += if meta.is_file() { meta.len() } else { 0 };
+        if self.bytes > MAX_BYTES || self.files > MAX_FILES {
+            let what = root.display().to_string();
+            return Err(RootfsError::TooLarge { what, limit_mb: MAX_BYTES >> 20 });
+        }
+        Ok(())
+    }
+}
+
 /// Calls `each` for everything below `root`, itself first, parents before children, in the order of names. Links are not
 /// followed.
 pub(crate) fn walk(
@@ -41,16 +61,9 @@ pub(crate) fn walk(
 /// Adds to `hash` what would make an image of `root` another one: names, kinds, modes, times, and what is in files. Nothing less
 /// would do: code of two functions can have the same names, sizes and times.
 pub(crate) fn identify(root: &Path, hash: &mut Sha256) -> Result<(), RootfsError> {
-    let (mut bytes, mut files) = (0, 0);
+    let mut bounds = Bounds::default();
     let mut each = |path: &Path, meta: &Metadata| {
-        files += 1;
-        bytes += if meta.is_file() { meta.len() } else { 0 };
-        if bytes > MAX_BYTES || files > MAX_FILES {
-            return Err(RootfsError::TooLarge {
-                what: root.display().to_string(),
-                limit_mb: MAX_BYTES >> 20,
-            });
-        }
+        bounds.count(root, meta)?;
         let name = path.strip_prefix(root).unwrap_or(path).as_os_str().as_encoded_bytes();
         hash.update(name.len().to_le_bytes());
         hash.update(name);

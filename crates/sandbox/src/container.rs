@@ -199,10 +199,6 @@ impl Driver for Container {
         !self.shared.rootless
     }
 
-    fn takes_images(&self) -> bool {
-        true
-    }
-
     fn memory_bytes(&self) -> u64 {
         self.shared.hierarchies.get("memory").map_or(0, cgroup::memory_bytes)
     }

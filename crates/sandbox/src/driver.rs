@@ -170,9 +170,6 @@ pub enum CreateError {
     /// The driver has no networks for its sandboxes.
     #[error("hearth:egress must be none here: {0}")]
     NoNetwork(&'static str),
-    /// The driver has no images as roots.
-    #[error("it cannot have an image as its root: {0}")]
-    NoImage(&'static str),
     /// The driver is shutting down.
     #[error("the driver is shutting down")]
     Closed,
@@ -280,14 +277,18 @@ pub trait Driver: Send + Sync + 'static {
     /// When it cannot be made; nothing of it is left then.
     fn create(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Box<dyn Sandbox>, CreateError>>;
 
+    /// Makes ready what sandboxes with that root share and what takes long to make, so that no start waits for it.
+    ///
+    /// # Errors
+    /// When it cannot be made; no sandbox with that root can, either.
+    fn prepare_root<'a>(&'a self, root: &'a Root) -> BoxFuture<'a, Result<(), CreateError>> {
+        let _ = root;
+        Box::pin(async { Ok(()) })
+    }
+
     /// Whether a sandbox can be made before it is known which function it is for, and get what that asks for later, with
     /// [`Sandbox::adapt`].
     fn adapts(&self) -> bool {
-        false
-    }
-
-    /// Whether a sandbox's root can be an image ([`Root::Image`]).
-    fn takes_images(&self) -> bool {
         false
     }
 

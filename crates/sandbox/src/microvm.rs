@@ -57,7 +57,8 @@ use tokio::sync::Semaphore;
 use crate::blank_disk::BlankDisks;
 use crate::cgroup::{self, Hierarchies};
 use crate::driver::{
-    BoxFuture, CreateError, Driver, MachineTimes, Recovered, Restored, Sandbox, SandboxSpec, Snapshotter,
+    BoxFuture, CreateError, Driver, MachineTimes, Recovered, Restored, Root, Sandbox, SandboxSpec,
+    Snapshotter,
 };
 use crate::users::UserRanges;
 
@@ -314,6 +315,10 @@ impl Driver for MicroVm {
             let sandbox = MicroVmSandbox::create(&self.shared, spec, false).await?;
             Ok(Box::new(sandbox) as Box<dyn Sandbox>)
         })
+    }
+
+    fn prepare_root<'a>(&'a self, root: &'a Root) -> BoxFuture<'a, Result<(), CreateError>> {
+        Box::pin(sandbox::prepare_root(&self.shared, root))
     }
 
     fn rests(&self) -> bool {

@@ -13,9 +13,9 @@
 mod adapt;
 #[path = "common/conformance.rs"]
 mod conformance;
-#[path = "container/image.rs"]
+#[path = "common/image.rs"]
 mod image;
-#[path = "container/image_users.rs"]
+#[path = "common/image_users.rs"]
 mod image_users;
 #[path = "container/limits.rs"]
 mod limits;
@@ -35,6 +35,8 @@ use std::sync::Arc;
 use hearth_sandbox::{Container, ContainerConfig, Driver, Recovered, ZYGOTE_ARGUMENT, zygote_main};
 use libtest_mimic::{Arguments, Trial};
 
+/// Whether a sandbox has a kernel of its own, which bounds what its programs can do to others.
+const OWN_KERNEL: bool = false;
 /// Sandboxes that are made at once.
 const MANY: usize = 100;
 /// Says that this is a machine of the tests' own, and which: `cgroup2` has no other cgroups, and in `delegated` this process is not

@@ -11,6 +11,10 @@
 mod conformance;
 #[path = "microvm/hostile.rs"]
 mod hostile;
+#[path = "common/image.rs"]
+mod image;
+#[path = "common/image_users.rs"]
+mod image_users;
 #[path = "microvm/machines.rs"]
 mod machines;
 #[path = "common/world.rs"]
@@ -25,6 +29,8 @@ use hearth_rootfs::Images;
 use hearth_sandbox::{Driver, MicroVm, MicroVmConfig, Recovered, VmmConfig};
 use libtest_mimic::{Arguments, Trial};
 
+/// Whether a sandbox has a kernel of its own, which bounds what its programs can do to others.
+const OWN_KERNEL: bool = true;
 /// Sandboxes that are made at once.
 const MANY: usize = 20;
 
@@ -70,6 +76,8 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(conformance::trials());
+    trials.extend(image::trials());
+    trials.extend(image_users::trials());
     trials.extend(machines::trials());
     trials.extend(hostile::trials());
     if !rustix::process::geteuid().is_root() {

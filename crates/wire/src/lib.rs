@@ -26,7 +26,7 @@ mod mux;
 
 pub use message::{
     DecodeError, Disk, GuestMessage, HostMessage, Limits, MAX_MESSAGE_BYTES, Network, PROTOCOL, Purpose,
-    Usage, decode, encode,
+    Usage, User, decode, encode,
 };
 /// The vsock port that the worker waits for an agent at, where they speak over vsock.
 pub const VSOCK_PORT: u32 = 1024;

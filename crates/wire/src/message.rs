@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::StreamId;
 
 /// Version of all that this crate defines. A worker uses no snapshot of another.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// Largest message, bytes: an environment of 4 KiB, an argv, and room.
 pub const MAX_MESSAGE_BYTES: usize = u16::MAX as usize;
@@ -36,6 +36,26 @@ pub enum Disk {
         /// Name of the device.
         device: String,
     },
+    /// A read-only image (erofs) that is the root of the function's processes, instead of the machine's own.
+    Root {
+        /// Name of the device.
+        device: String,
+        /// A writable one (ext4): for `/tmp`, and for what is written over the root.
+        scratch: String,
+        /// Whether anything else than `/tmp` can be written.
+        writable: bool,
+    },
+}
+
+/// Who runs the function's processes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Its number.
+    pub uid: u32,
+    /// Its first group.
+    pub gid: u32,
+    /// Further groups.
+    pub groups: Vec<u32>,
 }
 
 /// What the function's processes may use.
@@ -95,6 +115,8 @@ pub enum HostMessage {
         disks: Vec<Disk>,
         /// Limits.
         limits: Limits,
+        /// Who runs its programs, if not the ordinary user.
+        user: Option<User>,
     },
     /// Start a program as the function's user.
     Spawn {

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use hearth_sandbox::Driver;
+use hearth_sandbox::{CreateError, Driver, Root};
 use hearth_types::{
-    Answer, BlankKind, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, Isolation, Reply,
-    StartReason, WorkerId,
+    Answer, BlankKind, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, Reply, StartReason,
+    WorkerId,
 };
 use http::{Request, Response};
 use tokio::sync::{Notify, mpsc};
@@ -223,11 +223,12 @@ impl Worker {
         self.shared.snapshots.prepare(spec).await
     }
 
-    /// What it runs functions in, if that keeps it from running those that are container images.
-    #[must_use]
-    pub fn without_images(&self) -> Option<Isolation> {
-        let driver = &self.shared.driver;
-        (!driver.takes_images()).then(|| driver.isolation())
+    /// Sees to it that no instance with that root waits for what all of them share.
+    ///
+    /// # Errors
+    /// When no instance can have it.
+    pub async fn prepare_root(&self, root: &Root) -> Result<(), CreateError> {
+        self.shared.driver.prepare_root(root).await
     }
 
     /// Has an instance run an invocation. It runs to its end even if this future is dropped, as in Lambda.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hearth_frontend::{Backend, Body, ForwardError, LogLine, NotAccepted, Provisioned, Viewer};
-use hearth_oci::{OciError, PullError, Puller};
+use hearth_oci::{OciError, PullError, Puller, ReadyImage};
 use hearth_runtimes::Catalog;
 use hearth_store::{EventStore, NewEvent, StateReason, StoreError};
 use hearth_types::{
@@ -64,16 +64,17 @@ fn image_reason(error: &PullError) -> StateReason {
 }
 
 impl LocalBackend {
-    /// The workers share a machine and its driver: what that cannot run is said before anything is pulled.
-    fn image_can_run(&self) -> Result<(), StateReason> {
-        let Some(isolation) = self.workers.iter().find_map(|(_, worker)| worker.without_images()) else {
-            return Ok(());
-        };
-        let text = format!(
-            "functions run in `{isolation}` here, which takes no images yet: start the server with --isolation container, \
-             or deploy this function as an archive"
-        );
-        Err(StateReason { code: "InvalidImage".to_owned(), text })
+    /// The workers share a machine and its disks.
+    async fn prepare_image(&self, image: ReadyImage, spec: &FunctionSpec) -> Result<(), StateReason> {
+        let invalid = |text: String| StateReason { code: "InvalidImage".to_owned(), text };
+        let launch = launcher::start_image(image, spec).map_err(|error| invalid(error.to_string()))?;
+        match self.workers.iter().next() {
+            Some((_, worker)) => {
+                let prepared = worker.prepare_root(&launch.root).await;
+                prepared.map_err(|error| invalid(LaunchError::new(&error).to_string()))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The workers share a machine and its snapshots.
@@ -122,11 +123,9 @@ impl Backend for LocalBackend {
 
     async fn prepare(&self, spec: Arc<FunctionSpec>) -> Result<(), StateReason> {
         if spec.image.is_some() {
-            self.image_can_run()?;
-            return match launcher::ready(&self.puller, &spec).await {
-                Ok(_) => self.take_snapshot(&spec).await,
-                Err(error) => Err(image_reason(&error)),
-            };
+            let image = launcher::ready(&self.puller, &spec).await.map_err(|error| image_reason(&error))?;
+            self.prepare_image(image, &spec).await?;
+            return self.take_snapshot(&spec).await;
         }
         let (catalog, for_snapshot) = (Arc::clone(&self.catalog), Arc::clone(&spec));
         // Asks interpreters and may write a client: not for an async thread.

@@ -61,7 +61,7 @@ pub(crate) async fn ready(puller: &Arc<Puller>, spec: &FunctionSpec) -> Result<R
 }
 
 /// How an image is started: as its maker says, unless the function says otherwise.
-fn start_image(image: ReadyImage, spec: &FunctionSpec) -> Result<Launch, LaunchError> {
+pub(crate) fn start_image(image: ReadyImage, spec: &FunctionSpec) -> Result<Launch, LaunchError> {
     let told = spec.image.as_ref();
     let run = image.config.config;
     let mut environment = run.environment();

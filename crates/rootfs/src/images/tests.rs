@@ -145,3 +145,53 @@ fn of_a_prefix_with_a_whole_system_in_it_only_interpreters_are_taken() {
         assert!(target.contains("python3") || target.contains("node"), "{} at {target}", source.display());
     }
 }
+
+#[test]
+fn an_images_layers_are_one_root_with_the_places_that_a_machine_mounts_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let [upper, lower] = ["b2", "a1"].map(|name| directory.path().join(name));
+    for path in ["bin", "hidden", "was-link", "etc"] {
+        fs::create_dir_all(lower.join(path)).unwrap();
+    }
+    for (path, text) in
+        [("bin/sh", "sh"), ("taken", ""), ("hidden/old", ""), ("etc/hosts", "evil"), ("both", "lower")]
+    {
+        fs::write(lower.join(path), text).unwrap();
+    }
+    fs::hard_link(lower.join("bin/sh"), lower.join("bin/ash")).unwrap();
+    // Nothing of this machine's is reached by it.
+    symlink(directory.path().join("outside"), lower.join("tmp")).unwrap();
+    symlink(directory.path().join("outside"), lower.join("dir")).unwrap();
+    fs::create_dir(directory.path().join("outside")).unwrap();
+    for path in ["hidden", "dir"] {
+        fs::create_dir_all(upper.join(path)).unwrap();
+    }
+    for (path, text) in [("hidden/new", "new"), ("dir/file", "inside"), ("both", "upper")] {
+        fs::write(upper.join(path), text).unwrap();
+    }
+    rustix::fs::setxattr(upper.join("hidden"), "user.overlay.opaque", b"y", rustix::fs::XattrFlags::empty())
+        .unwrap();
+    let kind = rustix::fs::FileType::CharacterDevice;
+    rustix::fs::mknodat(rustix::fs::CWD, upper.join("taken"), kind, rustix::fs::Mode::empty(), 0).unwrap();
+    fs::set_permissions(upper.join("dir"), PermissionsExt::from_mode(0o750)).unwrap();
+
+    let images = open(directory.path(), u64::MAX);
+    let image = images.root(&[upper.clone(), lower.clone()]).unwrap();
+    let out = extracted(&image, &directory.path().join("out"));
+    let read = |path: &str| fs::read_to_string(out.join(path)).unwrap();
+    assert_eq!(
+        (read("both"), read("hidden/new"), read("dir/file")),
+        ("upper".into(), "new".into(), "inside".into())
+    );
+    assert_eq!((read("bin/ash"), read("etc/resolv.conf")), ("sh".into(), String::new()));
+    assert!(read("etc/hosts").contains("localhost"));
+    assert!(!out.join("taken").exists() && !out.join("hidden/old").exists());
+    assert_eq!(fs::metadata(out.join("dir")).unwrap().permissions().mode() & 0o777, 0o750);
+    for place in ["dev", "proc", "sys", "tmp"] {
+        assert!(fs::symlink_metadata(out.join(place)).unwrap().is_dir(), "{place}");
+    }
+    assert_eq!(fs::read_to_string(lower.join("etc/hosts")).unwrap(), "evil", "the layer is as it was");
+    assert_eq!(fs::read_dir(directory.path().join("outside")).unwrap().count(), 0);
+    // Another order is another root.
+    assert_ne!(images.root(&[lower, upper]).unwrap().id(), image.id());
+}

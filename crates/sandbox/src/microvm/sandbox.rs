@@ -153,7 +153,7 @@ impl MicroVmSandbox {
 }
 
 fn kind(spec: &SandboxSpec, template: Arc<Template>, code: Option<Image>) -> Kind {
-    let scratch_bytes = spec.scratch_bytes.min(MAX_DISK);
+    let scratch_bytes = ask::scratch_bytes(spec).min(MAX_DISK);
     Kind { template, code, scratch_bytes, cpu_millis: spec.cpu_millis, egress: spec.egress.clone() }
 }
 
@@ -206,18 +206,23 @@ pub(super) async fn start_spare(
     Ok(Spare { machine, link, scratch, seat })
 }
 
+/// Makes the disk of an image.
+pub(super) async fn prepare_root(shared: &Arc<Shared>, root: &Root) -> Result<(), CreateError> {
+    let (for_images, root) = (Arc::clone(shared), root.clone());
+    blocking("make disk images", move || match root {
+        Root::Host => Ok(()),
+        Root::Image(_) => images(&for_images, &root, &[]).map(drop),
+    })
+    .await?
+}
+
 /// The template for a machine, and the image of what is not in its root.
 async fn template_for(
     shared: &Arc<Shared>,
     spec: &SandboxSpec,
 ) -> Result<(Arc<Template>, Option<Image>), CreateError> {
-    if spec.root != Root::Host {
-        return Err(CreateError::NoImage(
-            "micro-VMs have no images as roots yet; run this function on `container`",
-        ));
-    }
-    let (for_images, mounts) = (Arc::clone(shared), spec.mounts.clone());
-    let (root, code) = blocking("make disk images", move || images(&for_images, &mounts)).await??;
+    let (for_images, root, mounts) = (Arc::clone(shared), spec.root.clone(), spec.mounts.clone());
+    let (root, code) = blocking("make disk images", move || images(&for_images, &root, &mounts)).await??;
     let template = shared.templates.get(shared, &root, shape_for(spec)).await;
     Ok((template.map_err(|error: TemplateError| set_up(&error))?, code))
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use hearth_rootfs::Image;
 use hearth_types::Egress;
-use hearth_wire::{Disk, HostMessage, Limits};
+use hearth_wire::{Disk, HostMessage, Limits, User};
 
 use super::set_up;
-use crate::driver::{CreateError, ReadOnlyMount, SandboxSpec};
+use crate::driver::{CreateError, ReadOnlyMount, Root, SandboxSpec};
 use crate::microvm::Shared;
 use crate::microvm::vmm::Shape;
 
@@ -33,11 +33,17 @@ fn is_runtime(mount: &ReadOnlyMount) -> bool {
     RUNTIME.iter().any(|place| mount.target == Path::new(place))
 }
 
-/// The root's image, and that of the rest.
+/// The image of the machine's root, and that of the rest: what the function adds, or a container image that its processes have for
+/// their root instead.
 pub(super) fn images(
     shared: &Shared,
+    root: &Root,
     mounts: &[ReadOnlyMount],
 ) -> Result<(Image, Option<Image>), CreateError> {
+    if let Root::Image(image) = root {
+        let base = shared.images.base(&[]).map_err(|error| set_up(&error))?;
+        return Ok((base, Some(shared.images.root(&image.layers).map_err(|error| set_up(&error))?)));
+    }
     let pair = |mount: &ReadOnlyMount| (mount.source.clone(), mount.target.to_string_lossy().into_owned());
     let (runtime, code): (Vec<_>, Vec<_>) = mounts.iter().partition(|mount| is_runtime(mount));
     let runtime: Vec<_> = runtime.into_iter().map(pair).collect();
@@ -47,6 +53,14 @@ pub(super) fn images(
     Ok((root, code.transpose().map_err(|error| set_up(&error))?))
 }
 
+/// The size of the disk that is written to: what is written over an image's root is on that of `/tmp`.
+pub(super) fn scratch_bytes(spec: &SandboxSpec) -> u64 {
+    match &spec.root {
+        Root::Host => spec.scratch_bytes,
+        Root::Image(image) => spec.scratch_bytes.saturating_add(image.writable_bytes.unwrap_or(0)),
+    }
+}
+
 pub(super) fn configuration(spec: &SandboxSpec) -> HostMessage {
     let targets: Vec<String> = spec
         .mounts
@@ -54,10 +68,20 @@ pub(super) fn configuration(spec: &SandboxSpec) -> HostMessage {
         .filter(|mount| !is_runtime(mount))
         .map(|mount| mount.target.to_string_lossy().into_owned())
         .collect();
-    let mut disks = vec![Disk::Scratch { device: "vdc".to_owned() }];
-    if !targets.is_empty() {
-        disks.push(Disk::Code { device: "vdb".to_owned(), targets });
-    }
+    let (code, scratch) = ("vdb".to_owned(), "vdc".to_owned());
+    let mut user = None;
+    let disks = match &spec.root {
+        Root::Image(image) => {
+            user = image.user.as_ref().map(|user| User {
+                uid: user.uid,
+                gid: user.gid,
+                groups: user.groups.clone(),
+            });
+            vec![Disk::Root { device: code, scratch, writable: image.writable_bytes.is_some() }]
+        }
+        Root::Host if targets.is_empty() => vec![Disk::Scratch { device: scratch }],
+        Root::Host => vec![Disk::Scratch { device: scratch }, Disk::Code { device: code, targets }],
+    };
     HostMessage::Configure {
         hostname: "sandbox".to_owned(),
         disks,
@@ -66,6 +90,7 @@ pub(super) fn configuration(spec: &SandboxSpec) -> HostMessage {
             processes: spec.processes,
             open_files: spec.open_files,
         },
+        user,
     }
 }
 

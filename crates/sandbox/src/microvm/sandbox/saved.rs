@@ -10,7 +10,7 @@ use super::{
     Disks, Inner, MicroVmSandbox, Own, PATIENCE, Parts, Phase, StartError, end_machine, kind, lock,
     own_parts, set_up, template_for,
 };
-use crate::driver::{CreateError, PauseError, Process, Restored, SandboxSpec};
+use crate::driver::{CreateError, PauseError, Process, Restored, Root, SandboxSpec};
 use crate::microvm::Shared;
 use crate::microvm::process::memory_file;
 use crate::microvm::snapshot::{Snapshot, SnapshotError};
@@ -32,9 +32,13 @@ pub(in crate::microvm) struct Note {
 
 /// What a machine was told that a snapshot of it does not let go of.
 pub(super) fn identity(spec: &SandboxSpec, code: Option<&Image>) -> String {
+    let root = match &spec.root {
+        Root::Host => String::new(),
+        Root::Image(image) => format!("{:?} {:?}", image.user, image.writable_bytes),
+    };
     let targets: Vec<_> = spec.mounts.iter().map(|mount| &mount.target).collect();
     format!(
-        "{} {targets:?} {} {} {} {}",
+        "{} {targets:?} {root} {} {} {} {}",
         code.map_or("", Image::id),
         spec.scratch_bytes,
         spec.memory_bytes,

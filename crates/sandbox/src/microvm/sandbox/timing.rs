@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Disks, Inner, Own, Parts, blocking, images, kind, own_parts, set_up, shape_for, template_for};
-use crate::driver::{CreateError, MachineTimes, SandboxSpec};
+use crate::driver::{CreateError, MachineTimes, Root, SandboxSpec};
 use crate::microvm::Shared;
 use crate::microvm::template::TemplateError;
 use crate::microvm::vmm::Origin;
@@ -19,7 +19,7 @@ pub(in crate::microvm) async fn time_machine(
 
 async fn boot(shared: &Arc<Shared>, spec: &SandboxSpec) -> Result<Duration, CreateError> {
     let (for_images, mounts) = (Arc::clone(shared), spec.mounts.clone());
-    let (root, _) = blocking("make disk images", move || images(&for_images, &mounts)).await??;
+    let (root, _) = blocking("make disk images", move || images(&for_images, &Root::Host, &mounts)).await??;
     let booted = shared.templates.time_boot(shared, &root, shape_for(spec)).await;
     booted.map_err(|error: TemplateError| set_up(&error))
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hearth_sandbox::{Exit, ImageRoot, Root, Sandbox, SandboxSpec};
 use libtest_mimic::Trial;
@@ -58,9 +59,14 @@ const SEEN: &str = "cat /data/both; ls /data | grep -v both; [ ! -e /usr/bin/env
     touch /data/x 2>/dev/null || echo read-only; touch /tmp/x && echo tmp; [ ! -e /taken ] || echo taken; \
     ls /hidden";
 
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
 /// Two layers, the upper of which takes away a file and hides what a directory had.
 pub(crate) fn layers(directory: &Path) -> [PathBuf; 2] {
-    let (upper, lower) = (directory.join("layers/upper"), directory.join("layers/lower"));
+    // As in a store of images, no name stands for two contents.
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = |place| directory.join(format!("layers/{}-{number}-{place}", std::process::id()));
+    let (upper, lower) = (name("upper"), name("lower"));
     for path in ["bin", "data", "hidden"] {
         fs::create_dir_all(lower.join(path)).unwrap();
     }
