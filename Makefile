@@ -5,9 +5,18 @@ export PATH := $(CURDIR)/.cache/venv/bin:$(PATH)
 export HEARTH_RUNTIMES := $(CURDIR)/.cache/runtimes
 export HEARTH_KERNELS := $(CURDIR)/.cache/kernels
 export HEARTH_CACHE := $(CURDIR)/.cache/microvms
-# What is run again with each instance a micro-VM: the main job through every client, every runtime, networks, and what only they can.
+# What is run again with each instance a micro-VM: the main job through every client, every runtime, networks, what only they can, how
+# functions fail, HTTP services, streams, and far more requests than there is room for.
 MAIN_JOB := $(wildcard tests/e2e/test_main_job_*.py) tests/e2e/test_runtimes.py tests/e2e/test_snapstart.py tests/e2e/test_network.py \
-	tests/e2e/test_one_instance.py
+	tests/e2e/test_one_instance.py tests/e2e/test_limit_of_instances.py \
+	$(addprefix tests/e2e/test_function_failures.py::, test_an_exception test_a_timeout test_a_runtime_that_exits_in_mid_request \
+		test_a_runtime_that_exits_between_requests test_out_of_memory test_a_bootstrap_that_cannot_be_run \
+		test_an_answer_that_is_too_large test_an_answer_that_is_no_json) \
+	$(addprefix tests/e2e/test_http_services.py::, test_a_server_answers_under_its_name_and_scales_from_zero \
+		test_a_service_hears_who_asked_and_how test_bodies_stream_in_both_directions_at_once test_a_service_that_listens_late_is_waited_for \
+		test_a_service_that_dies_in_mid_request_is_a_502_and_started_anew) \
+	$(addprefix tests/e2e/test_streaming.py::, test_the_first_piece_reaches_boto3_before_the_last_is_made \
+		test_an_error_in_mid_stream_follows_what_was_streamed)
 
 .PHONY: demo test build kernel lint doc deny bench examples clean
 

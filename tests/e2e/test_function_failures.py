@@ -101,7 +101,7 @@ def test_out_of_memory(lambda_client, unharmed):
     ids=["import", "handler", "syntax", "module", "malformed", "raises"],
 )
 def test_an_init_that_fails(shared, lambda_client, name, python, source, handler, kind, word):
-    shared.create(lambda_client, name, archives.pack({"app.py": source}), python, handler)
+    shared.create(lambda_client, name, archives.pack({"app.py": source}), python, handler, Timeout=30)
     for _ in range(2):
         value, log, _ = failed(lambda_client, name)
         assert value["errorType"] == kind and word in value["errorMessage"], value

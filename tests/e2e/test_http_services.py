@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -13,6 +14,9 @@ from harness import archives
 from harness.server import ACCOUNT
 from harness.wait import wait_for
 
+# What a Python server may take to listen; where machines are emulated it is no matter of speed.
+START_SECONDS = 60 if os.environ.get("HEARTH_ISOLATION") == "qemu" else 20
+
 
 class Service:
     """A service and how to speak to it."""
@@ -21,7 +25,7 @@ class Service:
         self.shared, self.name = shared, name
         self.host = f"{name}.{ACCOUNT}.localhost:{shared.address[1]}"
 
-    def ask(self, path="/", method="GET", body=None, headers=None, timeout=30):
+    def ask(self, path="/", method="GET", body=None, headers=None, timeout=1.5 * START_SECONDS):
         connection = http.client.HTTPConnection(*self.shared.address, timeout=timeout)
         try:
             connection.request(method, path, body, {"Host": self.host, **(headers or {})}, encode_chunked=not isinstance(body, (bytes, type(None))))
@@ -52,7 +56,7 @@ class Service:
 def service(shared, lambda_client, python, name):
     """Makes a service: tags without their prefix, and variables for the server."""
 
-    def make(variables=None, timeout=20, **tags):
+    def make(variables=None, timeout=START_SECONDS, **tags):
         tags = {"hearth:http-port": "8080", **{f"hearth:{key.replace('_', '-')}": value for key, value in tags.items()}}
         shared.create(
             lambda_client, name, archives.function("http-lab"), python, "server.py",

@@ -14,6 +14,7 @@ def test_the_environment_is_lambdas(shared, lambda_client, name, python):
         archives.function("python-lab"),
         python,
         MemorySize=192,
+        Timeout=30,
         variables={"MINE": "ü =x", "EMPTY": ""},
     )
     env = invoke(lambda_client, name, {"code": "import os; result = dict(os.environ)"})[0]
