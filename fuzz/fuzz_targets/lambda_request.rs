@@ -106,6 +106,16 @@ impl Backend for Empty {
 
     fn schedules_changed(&self) {}
 
+    async fn find_queue(&self, _: hearth_aws::QueueArn<'_>) -> Result<u32, hearth_frontend::NoQueue> {
+        Err(hearth_frontend::NoQueue::NoService)
+    }
+
+    fn mappings_changed(&self) {}
+
+    fn mapping_result(&self, _: &hearth_types::AccountId, _: &str) -> Option<String> {
+        None
+    }
+
     async fn operator(&self, _: &Method, _: &str, _: &str, _: Viewer) -> Response<Body> {
         Response::new(full(Bytes::new()))
     }

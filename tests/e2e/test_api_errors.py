@@ -208,7 +208,6 @@ def test_an_invocation_type_or_log_type_that_does_not_exist(unchecked, steady):
     "operation, arguments",
     [
         ("list_durable_executions_by_function", {"FunctionName": "steady"}),
-        ("list_event_source_mappings", {}),
         ("list_capacity_providers", {}),
     ],
 )

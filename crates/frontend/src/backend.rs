@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use hearth_aws::QueueArn;
 use hearth_store::{EventStore, NewEvent, StateReason, StoreError};
 use hearth_types::{
     AccountId, Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest,
@@ -83,6 +84,15 @@ pub trait Backend: Send + Sync + 'static {
     /// A schedule was made, changed or deleted.
     fn schedules_changed(&self);
 
+    /// How long the messages of a queue are hidden once somebody has them, seconds.
+    fn find_queue(&self, queue: QueueArn<'_>) -> impl Future<Output = Result<u32, NoQueue>> + Send;
+
+    /// An event source mapping was made, changed or deleted.
+    fn mappings_changed(&self);
+
+    /// What came of what a mapping did last, if it did anything.
+    fn mapping_result(&self, account: &AccountId, uuid: &str) -> Option<String>;
+
     /// Answers the operator's own paths: `/metrics` and what is below `/_hearth/`.
     fn operator(
         &self,
@@ -141,6 +151,20 @@ pub enum ForwardError {
     /// No response began in time.
     #[error("no response began in time")]
     TimedOut,
+}
+
+/// Why nothing is known of a queue.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoQueue {
+    /// There is none.
+    #[error("there is no such queue")]
+    Missing,
+    /// Nobody said where queues are.
+    #[error("no SQS is configured")]
+    NoService,
+    /// Nobody knows.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// How far the provisioning of a revision has come.

@@ -61,6 +61,8 @@ pub(crate) struct Core<B> {
     /// Held while what an account reserves or provisions is checked and changed, and with it versions and aliases,
     /// which decide what is provisioned; and while a host is checked and given.
     pub(crate) reserving: Mutex<()>,
+    /// Held while an event source mapping is made, of which there is one for a queue and a function.
+    pub(crate) mapping: Mutex<()>,
 }
 
 impl<B> std::fmt::Debug for Core<B> {
@@ -100,6 +102,7 @@ impl<B: Backend> Core<B> {
             memory: Semaphore::new(MEMORY_KIB),
             log_readers: Semaphore::new(LOG_READERS),
             reserving: Mutex::new(()),
+            mapping: Mutex::new(()),
         }
     }
 

@@ -4,6 +4,7 @@
 //! whoever calls [`crate::Frontend::run_event`].
 
 use bytes::Bytes;
+use hearth_aws::QueueArn;
 use hearth_store::{EventContext, NewEvent, SettingKind, Target};
 use hearth_types::{Answer, FunctionId, RequestId, Version, limits};
 use hyper::{Response, StatusCode};
@@ -15,6 +16,7 @@ use crate::core::{Core, now_ms};
 use crate::error::ApiError;
 use crate::event_config::{self, EventInvokeConfig};
 use crate::invoke::{Taken, Wanted, new_trace, payload, whole};
+use crate::mappings::owns_queue;
 use crate::names::{Qualifier, Scope};
 use crate::request::Members;
 use crate::service::Call;
@@ -207,6 +209,10 @@ impl<B: Backend> Core<B> {
                 Ok(_) => Ok(()),
                 Err(error) => Err(error),
             };
+        }
+        let queue = QueueArn::read(arn);
+        if queue.is_some_and(|queue| !owns_queue(&scope.account, &scope.region, queue)) {
+            return Err(wrong("is a queue of another account or region"));
         }
         match self.backend.undeliverable(arn) {
             Some(why) => Err(wrong(&why)),

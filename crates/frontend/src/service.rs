@@ -19,7 +19,7 @@ use crate::body::{Body, drain};
 use crate::core::Core;
 use crate::download;
 use crate::error::ApiError;
-use crate::names::{Named, Qualifier, Scope, percent_decode, query_value};
+use crate::names::{Named, Qualifier, Scope, percent_decode, query_value, query_values};
 use crate::neighbours;
 use crate::operations::Operation;
 use crate::operator;
@@ -122,6 +122,22 @@ impl Call {
         })?;
         violations.number(number, "maxItems", shape);
         Ok(usize::try_from(number).map_or(most, |number| number.min(most)))
+    }
+
+    /// The tags that the query names.
+    ///
+    /// # Errors
+    /// It names none, or one that cannot be; or what else was checked is wrong.
+    pub(crate) fn tag_keys(&self, mut violations: Violations) -> Result<Vec<String>, ApiError> {
+        let keys = query_values(&self.query, "tagKeys");
+        if keys.is_empty() {
+            violations.missing("tagKeys");
+        }
+        for key in &keys {
+            violations.text(key, "tagKeys", &shapes::TAG_KEY);
+        }
+        violations.finish()?;
+        Ok(keys)
     }
 
     /// Where the page before ended.
@@ -387,6 +403,11 @@ impl<B: Backend> Core<B> {
             "PutFunctionCodeSigningConfig" => self.put_function_code_signing(call).await,
             "GetFunctionCodeSigningConfig" => self.get_function_code_signing(call).await,
             "DeleteFunctionCodeSigningConfig" => self.delete_function_code_signing(call).await,
+            "CreateEventSourceMapping" => self.create_mapping(call).await,
+            "GetEventSourceMapping" => self.get_mapping(call).await,
+            "ListEventSourceMappings" => self.list_mappings(call).await,
+            "UpdateEventSourceMapping" => self.update_mapping(call).await,
+            "DeleteEventSourceMapping" => self.delete_mapping(call).await,
             other => Err(ApiError::unsupported(&format!("the operation {other}"))),
         }
     }

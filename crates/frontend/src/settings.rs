@@ -12,7 +12,7 @@ use crate::Backend;
 use crate::body::{Body, empty, json as answer};
 use crate::core::Core;
 use crate::error::ApiError;
-use crate::names::query_values;
+use crate::mappings::is_mapping;
 use crate::request::Members;
 use crate::service::Call;
 use crate::shapes;
@@ -43,6 +43,9 @@ impl<B: Backend> Core<B> {
     }
 
     pub(crate) async fn tag_resource(&self, call: Call) -> Answer {
+        if is_mapping(&call.name) {
+            return self.tag_mapping(call).await;
+        }
         let members = Members::parse(&call.body)?;
         let mut violations = Violations::default();
         let id = call.scope.tagged(&call.name, &mut violations)?;
@@ -60,16 +63,12 @@ impl<B: Backend> Core<B> {
     }
 
     pub(crate) async fn untag_resource(&self, call: Call) -> Answer {
+        if is_mapping(&call.name) {
+            return self.untag_mapping(call).await;
+        }
         let mut violations = Violations::default();
         let id = call.scope.tagged(&call.name, &mut violations)?;
-        let keys = query_values(&call.query, "tagKeys");
-        if keys.is_empty() {
-            violations.missing("tagKeys");
-        }
-        for key in &keys {
-            violations.text(key, "tagKeys", &shapes::TAG_KEY);
-        }
-        violations.finish()?;
+        let keys = call.tag_keys(violations)?;
         let one_at_a_time = match keys.iter().any(|key| key == HOSTS) {
             true => Some(self.reserving.lock().await),
             false => None,
@@ -103,6 +102,9 @@ impl<B: Backend> Core<B> {
     }
 
     pub(crate) async fn list_tags(&self, call: Call) -> Answer {
+        if is_mapping(&call.name) {
+            return self.list_mapping_tags(call);
+        }
         let mut violations = Violations::default();
         let id = call.scope.tagged(&call.name, &mut violations)?;
         violations.finish()?;

@@ -2,10 +2,12 @@
 //!
 //! Where Lambda's documented limits are narrower than the model's, the limits of `hearth_types` stand here.
 
+mod mappings;
 mod more;
 
 use hearth_types::limits;
 
+pub(crate) use self::mappings::*;
 pub(crate) use self::more::*;
 use crate::validate::{Field, Shape};
 

@@ -30,7 +30,7 @@ const SETTINGS: [&str; 9] = [
     "hearth:queue",
 ];
 /// Tags of one resource.
-const MOST_TAGS: usize = 50;
+pub(crate) const MOST_TAGS: usize = 50;
 /// Where an instance's Runtime API is.
 const RUNTIME_API_PORT: u32 = 9_001;
 /// The longest idle timeout.

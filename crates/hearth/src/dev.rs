@@ -391,8 +391,9 @@ async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow
     let endpoint = format!("http://{address}");
     let frontend_config = frontend_config(args, data, &endpoint)?;
     let metrics = Arc::new(Exposition::default());
-    let (event_config, destinations) = (args.events.config(), args.events.destinations());
-    let events = Arc::new(Events::new(event_config, event_store, destinations));
+    let sqs = args.aws.sqs(&args.region)?;
+    let (event_config, destinations) = (args.events.config(), args.events.destinations(sqs.clone()));
+    let events = Arc::new(Events::new(event_config, event_store, destinations, sqs));
     let operator = Operator::new(
         Arc::clone(&manager),
         Arc::clone(&events),
@@ -433,6 +434,10 @@ async fn begin_events(
     tokio::spawn({
         let (events, frontend) = (Arc::clone(events), Arc::clone(frontend));
         async move { events.schedules.run(&events, &frontend).await }
+    });
+    tokio::spawn({
+        let (events, frontend) = (Arc::clone(events), Arc::clone(frontend));
+        async move { Arc::clone(&events.mappings).run(&events, &frontend).await }
     });
     let (events, frontend) = (Arc::clone(events), Arc::clone(frontend));
     tokio::spawn(async move { events.dispatch(&frontend).await });

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use hearth_aws::Sqs;
 use hearth_events::Config;
 
 use crate::role::destinations::{Destinations, HttpDestination};
@@ -60,7 +61,7 @@ impl EventArgs {
         }
     }
 
-    pub(crate) fn destinations(&self) -> Destinations {
-        Destinations::new(self.http_destination.iter().cloned())
+    pub(crate) fn destinations(&self, sqs: Option<Sqs>) -> Destinations {
+        Destinations::new(self.http_destination.iter().cloned(), sqs)
     }
 }

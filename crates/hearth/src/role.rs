@@ -8,6 +8,7 @@ pub(crate) mod destinations;
 pub(crate) mod events;
 mod launcher;
 mod manager;
+pub(crate) mod mappings;
 pub(crate) mod pressure;
 mod schedules;
 mod workers;

@@ -14,7 +14,10 @@ use crate::permissions::function_policy;
 use crate::policy::{Access, allows, denies};
 use crate::service::Call;
 
-/// What of CreateFunction says which function it is about.
+/// Operations whose body says which function they are about.
+const IN_BODY: [&str; 3] = ["CreateFunction", "CreateEventSourceMapping", "UpdateEventSourceMapping"];
+
+/// What of them says it.
 #[derive(Deserialize)]
 struct Created {
     #[serde(rename = "FunctionName")]
@@ -138,7 +141,7 @@ impl<B: Backend> Core<B> {
 
 /// The function that a call is about, if it is about one.
 fn subject(caller: &Caller, operation: &Operation, call: &Call) -> Option<Named> {
-    let name = if operation.name == "CreateFunction" {
+    let name = if IN_BODY.contains(&operation.name) {
         // Read only where it matters: it may be most of a hundred megabytes.
         caller.key.as_ref().filter(|key| !key.grant.functions.iter().any(|pattern| pattern == "*"))?;
         serde_json::from_slice::<Created>(&call.body).ok()?.name?

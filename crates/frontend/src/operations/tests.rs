@@ -12,7 +12,7 @@ use super::*;
 use crate::error::ApiError;
 
 /// What an operation that is there does otherwise than in Lambda, or not yet.
-const NOTES: [(&str, &str); 24] = [
+const NOTES: [(&str, &str); 25] = [
     (
         "AddLayerVersionPermission",
         "a caller of another account is let in by its account; organizations let nobody in",
@@ -30,6 +30,11 @@ const NOTES: [(&str, &str); 24] = [
          instances are micro-VMs, for every runtime; of \
          `CapacityProviderConfig`, `PerExecutionEnvironmentMaxConcurrency` sets the requests at once in an instance, \
          unless the tag `hearth:concurrency` does",
+    ),
+    (
+        "CreateEventSourceMapping",
+        "queues of SQS, where the server has an endpoint for them (docs/EVENTS.md); other sources, `FilterCriteria`, `KMSKeyArn`, \
+         `MetricsConfig`, `LoggingConfig` and `ProvisionedPollerConfig` are refused by name; on as soon as it is made",
     ),
     (
         "CreateFunctionUrlConfig",

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hearth_frontend::{Backend, Body, ForwardError, LogLine, NotAccepted, Provisioned, Viewer, full};
+use hearth_aws::QueueArn;
+use hearth_frontend::{
+    Backend, Body, ForwardError, LogLine, NoQueue, NotAccepted, Provisioned, Viewer, full,
+};
 use hearth_store::{EventStore, NewEvent, SqliteEvents, StateReason, StoreError};
 use hearth_types::{
     Answer, FunctionError, FunctionId, FunctionSpec, InstanceId, Invocation, InvokeError, Lease, LeaseId,
@@ -246,6 +249,18 @@ impl Backend for Scripted {
 
     fn schedules_changed(&self) {
         self.told.lock().unwrap().push("schedules changed".to_owned());
+    }
+
+    async fn find_queue(&self, queue: QueueArn<'_>) -> Result<u32, NoQueue> {
+        if queue.name == "missing" { Err(NoQueue::Missing) } else { Ok(30) }
+    }
+
+    fn mappings_changed(&self) {
+        self.told.lock().unwrap().push("mappings changed".to_owned());
+    }
+
+    fn mapping_result(&self, _: &hearth_types::AccountId, _: &str) -> Option<String> {
+        None
     }
 
     async fn operator(&self, method: &Method, path: &str, query: &str, viewer: Viewer) -> Response<Body> {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use hearth_frontend::{Backend, Body, ForwardError, LogLine, NotAccepted, Provisioned, Viewer};
+use hearth_aws::QueueArn;
+use hearth_frontend::{Backend, Body, ForwardError, LogLine, NoQueue, NotAccepted, Provisioned, Viewer};
 use hearth_oci::{OciError, PullError, Puller, ReadyImage};
 use hearth_runtimes::Catalog;
 use hearth_store::{EventStore, NewEvent, StateReason, StoreError};
@@ -193,6 +194,18 @@ impl Backend for LocalBackend {
 
     fn schedules_changed(&self) {
         self.events.schedules.changed();
+    }
+
+    async fn find_queue(&self, queue: QueueArn<'_>) -> Result<u32, NoQueue> {
+        self.events.mappings.find(queue).await
+    }
+
+    fn mappings_changed(&self) {
+        self.events.mappings.changed();
+    }
+
+    fn mapping_result(&self, account: &hearth_types::AccountId, uuid: &str) -> Option<String> {
+        self.events.mappings.result(account, uuid)
     }
 
     async fn operator(&self, method: &Method, path: &str, query: &str, viewer: Viewer) -> Response<Body> {

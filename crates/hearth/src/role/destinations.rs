@@ -1,4 +1,4 @@
-//! Where records of events go that are not functions: HTTP endpoints that the operator has named.
+//! Where records of events go that are not functions: HTTP endpoints that the operator has named, and queues of SQS.
 //!
 //! A tenant names a destination by an ARN, `arn:aws:hearth:::http/NAME`, never by a URL: what this process reaches is for
 //! the operator to say.
@@ -8,11 +8,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth_aws::{CallError, QueueArn, Sqs};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+
+use crate::role::mappings::described;
 
 /// Begins the ARNs of HTTP endpoints.
 const HTTP: &str = "arn:aws:hearth:::http/";
@@ -69,11 +72,12 @@ pub(crate) enum SendError {
 #[derive(Debug, Default)]
 pub(crate) struct Destinations {
     http: BTreeMap<String, Uri>,
+    sqs: Option<Sqs>,
 }
 
 impl Destinations {
-    pub(crate) fn new(http: impl IntoIterator<Item = HttpDestination>) -> Self {
-        Self { http: http.into_iter().map(|one| (one.name, one.uri)).collect() }
+    pub(crate) fn new(http: impl IntoIterator<Item = HttpDestination>, sqs: Option<Sqs>) -> Self {
+        Self { http: http.into_iter().map(|one| (one.name, one.uri)).collect(), sqs }
     }
 
     /// Why nothing can be sent to an ARN, as the end of a sentence that begins with it.
@@ -84,7 +88,13 @@ impl Destinations {
                 format!("names no HTTP endpoint of this Hearth: start it with --http-destination {name}=http://...")
             });
         }
-        Some(format!("cannot be reached: destinations are functions and HTTP endpoints ({HTTP}NAME)"))
+        if QueueArn::read(arn).is_some() {
+            let why = "names a queue, and this Hearth knows no SQS: start it with --sqs-endpoint http://...";
+            return self.sqs.is_none().then(|| why.to_owned());
+        }
+        Some(format!(
+            "cannot be reached: destinations are functions, queues of SQS and HTTP endpoints ({HTTP}NAME)"
+        ))
     }
 
     /// Sends a record.
@@ -94,6 +104,10 @@ impl Destinations {
         payload: &Bytes,
         attributes: &BTreeMap<String, String>,
     ) -> Result<(), SendError> {
+        if let (Some(queue), Some(sqs)) = (QueueArn::read(arn), &self.sqs) {
+            let body = String::from_utf8_lossy(payload);
+            return send_message(sqs, queue, &body, attributes).await;
+        }
         let Some(uri) = arn.strip_prefix(HTTP).and_then(|name| self.http.get(name)) else {
             let why = self.undeliverable(arn).unwrap_or_default();
             return Err(SendError::Unreachable(format!("{arn} {why}")));
@@ -114,6 +128,27 @@ impl Destinations {
             status => Err(SendError::NotTaken(format!("{status}: {said}"))),
         }
     }
+}
+
+async fn send_message(
+    sqs: &Sqs,
+    queue: QueueArn<'_>,
+    body: &str,
+    attributes: &BTreeMap<String, String>,
+) -> Result<(), SendError> {
+    let sent = async { sqs.send(&sqs.url(queue).await?, body, attributes).await };
+    sent.await.map_err(|error| {
+        let text = format!("{}: {}", queue.name, described(&error));
+        match &error {
+            // It may be made yet.
+            _ if error.is_missing_queue() => SendError::NotTaken(text),
+            CallError::Refused { status: 400, code, .. } if !code.contains("Throttl") => {
+                SendError::Never(text)
+            }
+            CallError::Unreachable { .. } => SendError::Unreachable(text),
+            _ => SendError::NotTaken(text),
+        }
+    })
 }
 
 /// One request over a connection of its own.

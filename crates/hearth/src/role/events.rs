@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hearth_aws::Sqs;
 use hearth_events::{Config, Dispatcher, Lane, LaneView, Pending, Step, Totals};
 use hearth_frontend::Frontend;
 use hearth_store::{EventRecord, EventStore, NewEvent, Target};
@@ -22,6 +23,7 @@ use tokio::sync::Notify;
 
 use crate::role::LocalBackend;
 use crate::role::destinations::Destinations;
+use crate::role::mappings::Mappings;
 use crate::role::schedules::Schedules;
 
 /// The longest that the dispatcher sleeps, in case that somebody sets the clock.
@@ -62,6 +64,7 @@ pub(crate) struct Events {
     runner: OnceLock<Weak<Frontend<LocalBackend>>>,
     pub(crate) counts: Counts,
     pub(crate) schedules: Schedules,
+    pub(crate) mappings: Arc<Mappings>,
 }
 
 struct State {
@@ -75,7 +78,12 @@ struct State {
 // === impl Events ===
 
 impl Events {
-    pub(crate) fn new(config: Config, store: Arc<dyn EventStore>, destinations: Destinations) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        store: Arc<dyn EventStore>,
+        destinations: Destinations,
+        sqs: Option<Sqs>,
+    ) -> Self {
         let state = State {
             dispatcher: Dispatcher::new(config),
             fresh: HashMap::new(),
@@ -91,6 +99,7 @@ impl Events {
             runner: OnceLock::new(),
             counts: Counts::default(),
             schedules: Schedules::default(),
+            mappings: Arc::new(Mappings::new(sqs)),
         }
     }
 
@@ -156,6 +165,7 @@ impl Events {
         self.lock().stopping = true;
         self.wake.notify_one();
         self.schedules.changed();
+        self.mappings.changed();
         let drained = async {
             loop {
                 let over = self.over.notified();

@@ -27,7 +27,7 @@ fn config(lane_depth: u64) -> Config {
 fn events(folder: &tempfile::TempDir, config: Config, port: u16) -> Arc<Events> {
     let store = SqliteEvents::open(&folder.path().join("events.db")).unwrap();
     let endpoint = format!("x=http://127.0.0.1:{port}/").parse().unwrap();
-    Arc::new(Events::new(config, Arc::new(store), Destinations::new([endpoint])))
+    Arc::new(Events::new(config, Arc::new(store), Destinations::new([endpoint], None), None))
 }
 
 fn record(payload: &'static str) -> NewEvent {
