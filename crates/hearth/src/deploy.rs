@@ -32,8 +32,6 @@ pub(crate) struct Bundle {
     pub(crate) files: usize,
     /// What it seems to be, if anything.
     pub(crate) guess: Option<Guess>,
-    /// A name for the function, from the path.
-    pub(crate) name: String,
 }
 
 /// What a bundle seems to be.
@@ -48,7 +46,6 @@ pub(crate) struct Guess {
 /// Reads what `path` names into a bundle.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Bundle> {
     let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let name = function_name(path)?;
     if metadata.is_dir() {
         let directory = bundle_root(path)?;
         let files = walk(&directory)?;
@@ -56,7 +53,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Bundle> {
             bail!("{} has no files to deploy", directory.display());
         }
         let guess = guess(&|name| read_source(&directory.join(name)));
-        return Ok(Bundle { archive: pack(&directory, &files)?, files: files.len(), guess, name });
+        return Ok(Bundle { archive: pack(&directory, &files)?, files: files.len(), guess });
     }
     if metadata.len() > ZIP_BYTES as u64 {
         bail!("{} is {} bytes; an archive may have {ZIP_BYTES}", path.display(), metadata.len());
@@ -73,7 +70,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Bundle> {
         entry.take(MAX_SOURCE_BYTES).read_to_end(&mut source).ok()?;
         Some(source)
     });
-    Ok(Bundle { archive, files, guess, name })
+    Ok(Bundle { archive, files, guess })
 }
 
 /// `cargo lambda build` leaves its result in `target/lambda/NAME`; a source tree by itself cannot run.
@@ -295,6 +292,16 @@ mod tests {
     }
 
     #[test]
+    fn a_word_becomes_a_name_that_no_command_takes_for_an_option() {
+        for (word, name) in
+            [("my fn", "my-fn"), ("-dash-", "dash"), ("\u{fc}n\u{ef}", "n"), ("a_B-1", "a_B-1")]
+        {
+            assert_eq!(word_as_name(word, word).unwrap(), name);
+        }
+        assert!(word_as_name("\u{65e5}\u{672c}", "there").unwrap_err().to_string().contains("say --name"));
+    }
+
+    #[test]
     fn packing_the_same_files_twice_gives_the_same_bytes_and_leaves_the_rest_out() {
         let parent = tempfile::tempdir().unwrap();
         let root = parent.path().join("my fn");
@@ -305,7 +312,7 @@ mod tests {
         fs::set_permissions(root.join("bin"), fs::Permissions::from_mode(0o755)).unwrap();
         let (first, second) = (read(&root).unwrap(), read(&root).unwrap());
         assert_eq!(first.archive, second.archive);
-        assert_eq!((first.files, first.name.as_str()), (2, "my-fn"));
+        assert_eq!((first.files, function_name(&root).unwrap().as_str()), (2, "my-fn"));
         let mut zip = zip::ZipArchive::new(Cursor::new(&first.archive)).unwrap();
         assert_eq!(zip.by_name("bin").unwrap().unix_mode().map(|mode| mode & 0o777), Some(0o755));
     }

@@ -149,7 +149,7 @@ fn deploy_code(args: &DeployArgs, path: &Path) -> anyhow::Result<ExitCode> {
     }
     let bundle = read(path)?;
     let client = args.server.client()?;
-    let name = args.name.clone().unwrap_or_else(|| bundle.name.clone());
+    let name = args.name.clone().map_or_else(|| function_name(path), Ok)?;
     let existing = configuration(&client, &name)?;
     let (runtime, handler) = program(args, path, &bundle, existing.as_ref(), &client)?;
     say(&format!(
