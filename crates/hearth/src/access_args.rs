@@ -40,7 +40,7 @@ impl AccessArgs {
         let file = self.seal_key.clone().unwrap_or_else(|| data.seal_key());
         Ok(AccessConfig {
             always: self.auth == Auth::Keys,
-            sealer: seal_key::open(&file)?,
+            sealer: seal_key::open(&file, !data.is_throw_away() || self.seal_key.is_some())?,
             failures_per_minute: self.auth_failures,
         })
     }

@@ -30,15 +30,15 @@ pub(crate) enum SealKeyError {
     },
 }
 
-/// Reads the key in a file, which is made if it is not there.
-pub(crate) fn open(path: &Path) -> Result<Sealer, SealKeyError> {
+/// Reads the key in a file, which is made if it is not there; for good, unless it goes with this process anyway.
+pub(crate) fn open(path: &Path, for_good: bool) -> Result<Sealer, SealKeyError> {
     let io = |step: &'static str| {
         let path = path.to_owned();
         move |source| SealKeyError::Io { step, path, source }
     };
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return make(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return make(path, for_good),
         Err(error) => return Err(io("read")(error)),
     };
     let mode = file.metadata().map_err(io("read"))?.mode() & 0o777;
@@ -51,15 +51,20 @@ pub(crate) fn open(path: &Path) -> Result<Sealer, SealKeyError> {
 }
 
 /// Makes a key, whole or not at all: a secret that was sealed with half of one would be lost.
-fn make(path: &Path) -> Result<Sealer, SealKeyError> {
+fn make(path: &Path, for_good: bool) -> Result<Sealer, SealKeyError> {
     let key = Sealer::random_key().ok_or(SealKeyError::NoRandom)?;
     let draft = path.with_extension("new");
     let written = || {
         let _ = fs::remove_file(&draft);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         file.write_all(&key)?;
-        file.sync_all()?;
+        if for_good {
+            file.sync_all()?;
+        }
         fs::rename(&draft, path)?;
+        if !for_good {
+            return Ok(());
+        }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or_else(|| Path::new(".")))?.sync_all()
     };
@@ -77,15 +82,15 @@ mod tests {
     fn a_key_is_made_once_for_its_owner_alone_and_a_damaged_one_is_said() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("seal.key");
-        let sealed = open(&path).unwrap().seal("p", "secret").unwrap();
+        let sealed = open(&path, true).unwrap().seal("p", "secret").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(open(&path).unwrap().open("p", &sealed).as_deref(), Some("secret"));
+        assert_eq!(open(&path, true).unwrap().open("p", &sealed).as_deref(), Some("secret"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(open(&path), Err(SealKeyError::Open { mode: 0o640, .. })));
+        assert!(matches!(open(&path, true), Err(SealKeyError::Open { mode: 0o640, .. })));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         for size in [0, 31, 33] {
             fs::write(&path, vec![0; size]).unwrap();
-            assert!(matches!(open(&path), Err(SealKeyError::Damaged { .. })), "{size}");
+            assert!(matches!(open(&path, true), Err(SealKeyError::Damaged { .. })), "{size}");
         }
     }
 }

@@ -150,7 +150,7 @@ impl PlaceArgs {
     ) -> anyhow::Result<Value> {
         let data = DataDir::open(folder)?;
         let file = self.seal_key.clone().unwrap_or_else(|| data.seal_key());
-        let sealer = seal_key::open(&file)?;
+        let sealer = seal_key::open(&file, true)?;
         let store = SqliteStore::open(&data.database())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let body = body.to_string();
