@@ -67,6 +67,7 @@ bench: build kernel
 	.cache/venv/bin/python bench/microvms
 	.cache/venv/bin/python bench/events
 	.cache/venv/bin/python bench/images
+	.cache/venv/bin/python bench/http
 
 clean:
 	cargo clean

@@ -94,16 +94,17 @@ async fn connection<B: Backend>(
     }
     let patience = core.config.client_timeout;
     let client = Client { ip: client, request_id: RequestId::random(), tls: certificates.is_some() };
+    // What only some connections need is in boxes of their own: ten thousand that wait hold no room for it.
     if let Some(certificates) = certificates {
         let shaken = tokio::select! {
-            shaken = timeout(patience, certificates.acceptor().accept(stream)) => shaken,
+            shaken = Box::pin(timeout(patience, certificates.acceptor().accept(stream))) => shaken,
             () = stopped(&mut stop) => return,
         };
         match shaken {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
-                speak(core, (stream, client), protocol, &mut stop).await;
+                Box::pin(speak(core, (stream, client), protocol, &mut stop)).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "a client and the server did not come to terms"),
             Err(_late) => {}
@@ -115,7 +116,7 @@ async fn connection<B: Backend>(
         () = stopped(&mut stop) => None,
     };
     if let Some(protocol) = protocol {
-        speak(core, (stream, client), protocol, &mut stop).await;
+        Box::pin(speak(core, (stream, client), protocol, &mut stop)).await;
     }
 }
 
@@ -152,12 +153,13 @@ pub(crate) async fn speak<B: Backend>(
     let patience = core.config.client_timeout;
     let service = service_fn(move |request| {
         let core = Arc::clone(&core);
-        async move { Ok::<_, Infallible>(core.answer(request, client).await) }
+        // In a box of its own: a connection keeps room for the work on one request, and ten thousand that wait need none.
+        async move { Ok::<_, Infallible>(Box::pin(core.answer(request, client)).await) }
     });
     // Until it ends by itself, or is asked to when the server stops.
     macro_rules! to_end {
         ($connection:expr) => {{
-            let mut connection = std::pin::pin!($connection);
+            let mut connection = Box::pin($connection);
             tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = stopped(stop) => {
