@@ -109,7 +109,7 @@ def test_a_start_removes_what_a_killed_predecessor_left(own, tmp_path, python):
     assert remains.of(server.data, second.mark) == {}
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_polite_stop_finishes_the_request_in_flight_and_leaves_nothing(own, how, python):
     outside, interfaces = remains.files_outside(), remains.interfaces()
     server = own()
@@ -130,6 +130,13 @@ def test_a_polite_stop_finishes_the_request_in_flight_and_leaves_nothing(own, ho
     assert remains.files_outside() <= outside and remains.interfaces() <= interfaces
     with pytest.raises(OSError):
         socket.create_connection(server.address, timeout=1)
+
+
+def test_a_server_that_is_to_outlive_its_terminal_does(own):
+    server = own(prefix=["nohup"])
+    server.process.send_signal(signal.SIGHUP)
+    server.get("/_hearth/health")
+    assert server.process.poll() is None
 
 
 def test_a_server_whose_output_nobody_reads_stops_as_cleanly(tmp_path):

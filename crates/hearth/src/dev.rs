@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use hearth_frontend::{Certificates, Frontend, FrontendConfig};
+use hearth_frontend::{Frontend, FrontendConfig};
 use hearth_image::ImageStore;
 use hearth_oci::{PullConfig, Puller};
 use hearth_placement::{Capacity, Oversubscription};
@@ -25,7 +25,6 @@ use hearth_worker::{Launcher, Logs, Worker, WorkerConfig};
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -33,12 +32,12 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::access_args::AccessArgs;
-use crate::acme::{Acme, AcmeArgs};
 use crate::aws_args::AwsArgs;
 use crate::cli::{default_listen, region, runtime::HomeArgs, runtimes_home};
 use crate::data_dir::{DataDir, random_u64};
 use crate::drivers::DriverArgs;
 use crate::event_args::EventArgs;
+use crate::https::{Https, HttpsArgs};
 use crate::operator::{Exposition, Operator};
 use crate::role::pressure::{self, MemoryLimit};
 use crate::role::{Events, LocalBackend, LocalLauncher, ManagerShell, ManagerShellConfig, Workers};
@@ -71,17 +70,8 @@ pub(crate) struct DevArgs {
     /// Where to listen; port 0 takes any free one
     #[arg(long, env = "HEARTH_LISTEN", default_value_t = default_listen())]
     listen: SocketAddr,
-    /// Where to listen for HTTPS besides, with --tls-cert and --tls-key or with --acme-domain
-    #[arg(long, env = "HEARTH_TLS_LISTEN", value_name = "ADDR", requires = "certificate")]
-    tls_listen: Option<SocketAddr>,
-    /// The certificate with its chain, PEM; read again when it changes, and at SIGHUP
-    #[arg(long, env = "HEARTH_TLS_CERT", value_name = "FILE", requires_all = ["tls_listen", "tls_key"])]
-    tls_cert: Option<PathBuf>,
-    /// Its private key, PEM
-    #[arg(long, env = "HEARTH_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
     #[command(flatten)]
-    acme: AcmeArgs,
+    https: HttpsArgs,
     /// The folder that keeps functions, code and logs [default: throw-away]
     #[arg(long, env = "HEARTH_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
@@ -212,7 +202,7 @@ struct Server {
 
 async fn serve(args: &DevArgs) -> anyhow::Result<()> {
     // Before anything is made: whatever the moment, a stop leaves nothing.
-    let mut stop_signals = StopSignals::new()?;
+    let mut stop_signals = StopSignals::new(!args.https.reads_files())?;
     let data = match &args.data {
         Some(path) => DataDir::open(path),
         None => DataDir::throw_away(),
@@ -227,11 +217,11 @@ async fn serve_from(args: &DevArgs, data: &DataDir, stop_signals: &mut StopSigna
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
         format!("cannot listen on {}: is another hearth there? Choose another with --listen", args.listen)
     })?;
-    let secure = listen_securely(args, data).await?;
+    let https = Https::listen(&args.https, data).await?;
     let address = listener.local_addr()?;
     let server = assemble(args, data, address).await?;
     let asks_for_keys = server.frontend.asks_for_keys();
-    let addresses: Vec<SocketAddr> = std::iter::once(address).chain(args.tls_listen).collect();
+    let addresses: Vec<SocketAddr> = std::iter::once(address).chain(args.https.address()).collect();
     if let Err(error) = args.access.check(&addresses, asks_for_keys) {
         server.driver.close().await;
         return Err(error);
@@ -240,10 +230,10 @@ async fn serve_from(args: &DevArgs, data: &DataDir, stop_signals: &mut StopSigna
     let plain = Arc::clone(&server.frontend).serve(listener, stopped.clone());
     let frontend = Arc::clone(&server.frontend);
     let serving = tokio::spawn(async move {
-        match secure {
+        match https {
             None => plain.await,
-            Some((listener, source)) => {
-                tokio::join!(plain, serve_securely(frontend, listener, source, stopped));
+            Some(https) => {
+                tokio::join!(plain, https.serve(frontend, stopped));
             }
         }
     });
@@ -275,83 +265,6 @@ async fn serve_from(args: &DevArgs, data: &DataDir, stop_signals: &mut StopSigna
     ending.join_all().await;
     server.driver.close().await;
     Ok(())
-}
-
-/// The listener for HTTPS and what it serves with, if it is asked for.
-async fn listen_securely(args: &DevArgs, data: &DataDir) -> anyhow::Result<Option<(TcpListener, Source)>> {
-    let Some(address) = args.tls_listen else { return Ok(None) };
-    let source = Source::of(args, data)?;
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}: is something else there? Choose another with --tls-listen")
-    })?;
-    Ok(Some((listener, source)))
-}
-
-/// Where certificates come from.
-enum Source {
-    Files(Arc<Certificates>),
-    Authority(Box<Acme>),
-}
-
-impl Source {
-    fn of(args: &DevArgs, data: &DataDir) -> anyhow::Result<Self> {
-        if args.acme.wanted() {
-            return Ok(Self::Authority(Box::new(Acme::new(&args.acme, data.certificates())?)));
-        }
-        let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) else {
-            anyhow::bail!("--tls-listen needs --tls-cert and --tls-key, or --acme-domain");
-        };
-        Ok(Self::Files(Arc::new(Certificates::open(cert.clone(), key.clone())?)))
-    }
-}
-
-/// Serves HTTPS from when there is a certificate, which is kept fresh.
-async fn serve_securely(
-    frontend: Arc<Frontend<LocalBackend>>,
-    listener: TcpListener,
-    source: Source,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let challenges = frontend.challenges();
-    let (certificates, acme) = match source {
-        Source::Files(certificates) => (certificates, None),
-        Source::Authority(acme) => {
-            let first = tokio::select! {
-                first = acme.first(&challenges) => first,
-                // An error means that nobody is left who could say stop, which says it.
-                _ = stopped.wait_for(|stop| *stop) => return,
-            };
-            (first, Some(acme))
-        }
-    };
-    let keeping = tokio::spawn({
-        let certificates = Arc::clone(&certificates);
-        async move {
-            match acme {
-                Some(acme) => acme.keep(&challenges, &certificates).await,
-                None => read_certificates(certificates).await,
-            }
-        }
-    });
-    frontend.serve_tls(listener, certificates, stopped).await;
-    keeping.abort();
-}
-
-/// Has certificates read again when their files change, and when the process is told to (SIGHUP).
-async fn read_certificates(certificates: Arc<Certificates>) {
-    let told = async {
-        let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
-        while hangups.recv().await.is_some() {
-            match certificates.reload() {
-                Ok(()) => tracing::info!("read the certificate again"),
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "the certificate is not used; the one before serves on");
-                }
-            }
-        }
-    };
-    tokio::join!(told, certificates.follow());
 }
 
 async fn assemble(args: &DevArgs, data: &DataDir, address: SocketAddr) -> anyhow::Result<Server> {

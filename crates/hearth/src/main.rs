@@ -13,6 +13,7 @@ mod dev;
 mod doctor;
 mod drivers;
 mod event_args;
+mod https;
 mod local_image;
 mod operator;
 mod role;

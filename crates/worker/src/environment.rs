@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use hearth_types::{FunctionSpec, InstanceId, StartReason, limits};
+use hearth_types::{FunctionSpec, InstanceId, RuntimeFamily, StartReason, limits};
 
 use crate::clock::date;
 use crate::launcher::{Launch, LaunchAhead};
@@ -126,7 +126,9 @@ fn reserved(
         ("AWS_LAMBDA_LOG_GROUP_NAME", log_group),
         ("AWS_LAMBDA_LOG_STREAM_NAME", format!("{year:04}/{month:02}/{day:02}/[{version}]{instance}")),
         ("AWS_LAMBDA_RUNTIME_API", RUNTIME_API.to_owned()),
-        ("AWS_EXECUTION_ENV", format!("AWS_Lambda_{}", spec.runtime)),
+        // No daemon listens there: what is sent is lost, which SDKs take better than an address that is missing.
+        ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR".to_owned()),
+        ("AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1:2000".to_owned()),
         ("AWS_REGION", spec.region.clone()),
         ("AWS_DEFAULT_REGION", spec.region.clone()),
         // SDKs refuse to start without any; these are plainly nobody's.
@@ -140,6 +142,10 @@ fn reserved(
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
+    // Not defined for what is an operating system alone.
+    if spec.runtime.family() != RuntimeFamily::Provided {
+        all.insert("AWS_EXECUTION_ENV".to_owned(), format!("AWS_Lambda_{}", spec.runtime));
+    }
     if let Some(log) = spec.logging.json {
         all.insert("AWS_LAMBDA_LOG_FORMAT".to_owned(), "JSON".to_owned());
         all.insert("AWS_LAMBDA_LOG_LEVEL".to_owned(), log.application.to_string());

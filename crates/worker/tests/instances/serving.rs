@@ -92,7 +92,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
                 ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
                 ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/probe"),
-                ("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023"),
+                ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR"),
                 ("LAMBDA_TASK_ROOT", "/var/task"),
                 ("_HANDLER", "app.handler"),
                 ("TZ", ":UTC"),
@@ -100,6 +100,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             ] {
                 assert_eq!(env[name], value, "{name}");
             }
+            assert!(env.get("AWS_EXECUTION_ENV").is_none(), "there is no runtime but the function's own");
             assert!(
                 env["AWS_LAMBDA_LOG_STREAM_NAME"].as_str().unwrap().ends_with(&format!("/[$LATEST]{id}"))
             );
