@@ -23,8 +23,11 @@ pub(crate) struct Deleted {
 impl Deleted {
     /// Takes note that a function is deleted whose newest revision that was.
     pub(crate) fn note(&mut self, now: Time, function: &FunctionId, newest: u64) {
-        self.newest.insert(function.clone(), newest);
-        self.order.push_back((now, function.clone(), newest));
+        // What is told again, and late, changes nothing.
+        if self.newest.get(function).is_none_or(|known| *known < newest) {
+            self.newest.insert(function.clone(), newest);
+            self.order.push_back((now, function.clone(), newest));
+        }
         while let Some((time, _, _)) = self.order.front()
             && (self.order.len() > MOST || now - *time > KEEP)
         {
@@ -62,6 +65,11 @@ mod tests {
         deleted.note(Time::ZERO, &function(1), 7);
         assert!(deleted.has(&revision(function(1), 7)) && deleted.has(&revision(function(1), 1)));
         assert!(!deleted.has(&revision(function(1), 8)) && !deleted.has(&revision(function(2), 1)));
+        deleted.note(Time::ZERO, &function(1), 3);
+        assert!(
+            deleted.has(&revision(function(1), 7)),
+            "an older deletion that is told late changes nothing"
+        );
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! Several processes may use one folder: what is there appears by a rename and is never changed.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -231,11 +231,13 @@ impl Images {
         mounts: &[(PathBuf, String)],
         base: Option<&Base>,
     ) -> Result<u64, RootfsError> {
-        let process = std::process::id();
-        let staging = self.directory.join(format!("{id}.{process}.stage"));
-        let new = self.directory.join(format!("{id}.{process}.new"));
-        let made = self.make_in((&staging, &new), kind, mounts, base);
-        let _ = fs::remove_dir_all(&staging);
+        // Whoever makes the same at the same time, in this process or in another one, has other names.
+        let staging =
+            tempfile::Builder::new().prefix(&format!("{id}.")).suffix(".stage").tempdir_in(&self.directory);
+        let staging = staging.map_err(file_error("make a folder in", &self.directory))?;
+        let new = staging.path().with_extension("new");
+        let made = self.make_in((staging.path(), &new), kind, mounts, base);
+        drop(staging);
         let finished = made.and_then(|()| finish(&new, path).map_err(file_error("keep", path)));
         if finished.is_err() {
             let _ = fs::remove_file(&new);
@@ -250,9 +252,8 @@ impl Images {
         mounts: &[(PathBuf, String)],
         base: Option<&Base>,
     ) -> Result<(), RootfsError> {
-        let _ = fs::remove_dir_all(staging);
-        // Set-user-id programs of an image are for nobody on this machine.
-        fs::DirBuilder::new().mode(0o700).create(staging).map_err(file_error("make", staging))?;
+        // Nobody else enters it: set-user-id programs of an image are for nobody on this machine.
+        fs::set_permissions(staging, Permissions::from_mode(0o700)).map_err(file_error("make", staging))?;
         let tree = staging.join("tree");
         fs::create_dir(&tree).map_err(file_error("make", &tree))?;
         let owners = if kind == Kind::Root {
@@ -360,7 +361,7 @@ fn finish(new: &Path, path: &Path) -> io::Result<u64> {
     let (bytes, sha256) = hash_of(new)?;
     let file = File::open(new)?;
     // VMMs of other users read it.
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    file.set_permissions(PermissionsExt::from_mode(0o644))?;
     file.sync_all()?;
     let half_made = new.with_extension("json.new");
     let mut about = File::create(&half_made)?;

@@ -279,7 +279,11 @@ impl World {
             }
             Event::ConcurrencyReserved { function, reserved } => self.reserve(function, *reserved),
             Event::FunctionDeleted { function, newest } => {
-                self.deleted.insert(function.clone(), (self.now, *newest));
+                if self.deleted.get(function).is_none_or(|(_, known)| known < newest) {
+                    self.deleted.insert(function.clone(), (self.now, *newest));
+                }
+                // A clock that jumps has the manager forget sooner.
+                self.deleted.retain(|_, (deleted, _)| self.now - *deleted <= KEEP);
                 self.reserve(function, None);
                 self.provisioned.retain(|revision, _| revision.version.function != *function);
             }
