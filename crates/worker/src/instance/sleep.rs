@@ -9,17 +9,23 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hearth_sandbox::Sandbox;
+use tokio::time::Instant;
 
 use super::{Instance, Phase, lock};
 use crate::metrics::{count, count_many};
 
 /// What has had nothing to do for so long stands still, where the driver has such a thing.
 const REST_AFTER: Duration = Duration::from_secs(1);
+/// How long a runtime that has answered may take to ask for more before its instance hibernates all the same, and how often that is
+/// looked at.
+const SETTLE: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(5);
 
 impl Instance {
     /// Stops the instance if it has nothing to do.
     pub(crate) async fn hibernate(&self) {
         let _turn = self.sleeping.lock().await;
+        self.until_it_waits().await;
         let Some(sandbox) = self.begin_sleep() else { return };
         let before = sandbox.stats().memory_bytes;
         if let Err(error) = sandbox.pause().await {
@@ -33,6 +39,21 @@ impl Instance {
         tracing::debug!(instance = %self.id, came_back, of = before, "an instance hibernates");
         if self.is_wanted() {
             self.resume(&*sandbox).await;
+        }
+    }
+
+    /// Waits, not for long, until a runtime that has just answered asks for more: a question that is on its way while a machine is saved
+    /// would be asked once more when it wakes, and be one too many.
+    async fn until_it_waits(&self) {
+        let deadline = Instant::now() + SETTLE;
+        while self.spec.http.is_none() && Instant::now() < deadline {
+            {
+                let state = lock(&self.state);
+                if state.protocol.can_be_saved() || !state.is_idle() || state.end.is_some() {
+                    return;
+                }
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 
