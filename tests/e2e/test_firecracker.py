@@ -198,7 +198,7 @@ def test_a_version_starts_from_its_snapshot_on_firecracker(host, static_lab):
 
 @on_a_host
 def test_machines_of_firecracker_reach_what_their_function_may(host, static_lab):
-    """From a template, from a function's snapshot and after hibernation, each under an address of its own."""
+    """From a template and from a function's snapshot, each under an address of its own."""
     host.check(CONNECT, 60)
     server = Hosted(host, "--memory", "2048").ready()
     client = server.client(read_timeout=90)
@@ -225,13 +225,6 @@ def test_machines_of_firecracker_reach_what_their_function_may(host, static_lab)
     ]  # fmt: skip
     _, outcomes = attempt("open", *never)
     assert set(outcomes) <= NO_WAY, dict(zip(never, outcomes))
-
-    # One that hibernated finds its own address again.
-    [instance] = server.instances("open")
-    assert server.command("instance", "suspend", instance["instance"]).returncode == 0
-    wait_for(lambda: hibernating(server), lambda: f"it hibernates:\n{server.log()}", 30)
-    assert attempt("open", f"{OUTSIDE}:8080") == (own, [HOST])
-    assert [i["instance"] for i in server.instances("open")] == [instance["instance"]]
 
     # What is saved has an address in it; each that is made from it is told its own.
     create("saved", "all", SnapStart={"ApplyOn": "PublishedVersions"}, Publish=True)
