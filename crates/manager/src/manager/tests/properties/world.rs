@@ -240,6 +240,14 @@ impl World {
 
     // === books ===
 
+    fn note_deletion(&mut self, function: &FunctionId, newest: u64) {
+        if self.deleted.get(function).is_none_or(|(_, known)| *known < newest) {
+            self.deleted.insert(function.clone(), (self.now, newest));
+        }
+        // A clock that jumps has the manager forget sooner.
+        self.deleted.retain(|_, (deleted, _)| self.now - *deleted <= KEEP);
+    }
+
     fn write_down(&mut self, event: &Event) {
         self.write_down_blank(event);
         match event {
@@ -279,11 +287,7 @@ impl World {
             }
             Event::ConcurrencyReserved { function, reserved } => self.reserve(function, *reserved),
             Event::FunctionDeleted { function, newest } => {
-                if self.deleted.get(function).is_none_or(|(_, known)| known < newest) {
-                    self.deleted.insert(function.clone(), (self.now, *newest));
-                }
-                // A clock that jumps has the manager forget sooner.
-                self.deleted.retain(|_, (deleted, _)| self.now - *deleted <= KEEP);
+                self.note_deletion(function, *newest);
                 self.reserve(function, None);
                 self.provisioned.retain(|revision, _| revision.version.function != *function);
             }
