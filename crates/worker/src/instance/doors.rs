@@ -1,6 +1,7 @@
 //! The doors of an instance: invocations from the worker, calls from the sandbox. None of them waits.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use hearth_types::{Invocation, InvokeError, RequestId, StreamError};
@@ -112,9 +113,12 @@ impl Instance {
         Ok(())
     }
 
-    /// Hands over what can be, and sees to it that the instance's task wakes in time for every deadline.
+    /// Hands over what can be, and sees to it that the instance's task wakes in time for every deadline. While it sleeps, or is being
+    /// put to sleep, nothing is handed over: the call that it would answer may be lost with the machine's conversation.
     pub(super) fn deliver(&self, state: &mut State) {
-        while let Some(delivery) = state.protocol.deliver() {
+        while !self.asleep.load(Ordering::SeqCst)
+            && let Some(delivery) = state.protocol.deliver()
+        {
             let Some(flight) = state.flights.iter_mut().find(|flight| flight.id == delivery.id) else {
                 continue;
             };

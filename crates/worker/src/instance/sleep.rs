@@ -2,7 +2,7 @@
 //!
 //! Who puts it to sleep and who wakes it may cross. So both take a lock one after the other, and who is second sees what
 //! the first has done: an invocation is in hand before it asks whether the instance sleeps, and the instance looks for
-//! invocations once more after it has been stopped.
+//! invocations once more after it has been stopped. What is in hand is handed over when it is awake, and not before.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,7 +30,7 @@ impl Instance {
         let before = sandbox.stats().memory_bytes;
         if let Err(error) = sandbox.pause().await {
             tracing::warn!(instance = %self.id, error = &error as &dyn std::error::Error, "cannot hibernate");
-            self.asleep.store(false, Ordering::SeqCst);
+            self.awake();
             return;
         }
         let came_back = before.saturating_sub(sandbox.stats().memory_bytes);
@@ -42,8 +42,8 @@ impl Instance {
         }
     }
 
-    /// Waits, not for long, until a runtime that has just answered asks for more: a question that is on its way while a machine is saved
-    /// would be asked once more when it wakes, and be one too many.
+    /// Waits, not for long, until a runtime that has just answered asks for more: what it has said and heard nothing back on when its
+    /// machine is saved is said again when that wakes, and an answer that was taken already would be refused.
     async fn until_it_waits(&self) {
         let deadline = Instant::now() + SETTLE;
         while self.spec.http.is_none() && Instant::now() < deadline {
@@ -105,10 +105,16 @@ impl Instance {
     }
 
     async fn resume(&self, sandbox: &dyn Sandbox) {
-        self.asleep.store(false, Ordering::SeqCst);
         if let Err(error) = sandbox.resume().await {
             // It will not answer: its invocations time out, and that ends it.
             tracing::warn!(instance = %self.id, error = &error as &dyn std::error::Error, "cannot wake");
         }
+        self.awake();
+    }
+
+    /// It is awake from now on, and gets what came meanwhile.
+    fn awake(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+        self.deliver(&mut lock(&self.state));
     }
 }
