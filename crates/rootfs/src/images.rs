@@ -1,6 +1,7 @@
 //! Images on disk: made once, however many ask, checked before their first use, and removed when they are too many.
 //!
-//! Several processes may use one folder: what is there appears by a rename and is never changed.
+//! Several processes may use one folder. An image is a folder in it, with what it is checked by, that appears all at once by a rename; it
+//! is never changed, never replaced by another that is as good, and never removed while somebody holds it.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
@@ -16,12 +17,20 @@ use sha2::{Digest, Sha256};
 use crate::RootfsError;
 use crate::base::{Base, of_prefix};
 use crate::error::file_error;
+use crate::held::{open_held, remove_unless_held};
 use crate::layers::merge;
 use crate::mkfs::{self, Owners};
 use crate::tree::{MAX_BYTES, contents, identify, settle, stage};
 
 /// A change of this makes all images anew.
 const FORMAT: &str = "4";
+/// The files of an image.
+const IMAGE: &str = "image.erofs";
+const ABOUT: &str = "about.json";
+/// What is being made; an image's name has no dot.
+const STAGE: &str = "stage";
+/// How often one is made that is gone before it is used.
+const TRIES: u32 = 3;
 /// What was not finished for so long never will be.
 const ABANDONED: Duration = Duration::from_secs(3600);
 /// Directories whose identity is remembered: they are looked through once in a process's life.
@@ -37,7 +46,7 @@ pub struct Image {
 struct Inner {
     id: String,
     path: PathBuf,
-    /// Held open: another process may remove the name.
+    /// Of [`open_held`].
     file: File,
     bytes: u64,
 }
@@ -119,12 +128,8 @@ impl Images {
                 .and_then(|meta| meta.modified())
                 .map(|time| time.elapsed().unwrap_or_default());
             // A younger one may be another process's, which is at it.
-            if age.is_ok_and(|age| age > ABANDONED) {
-                match path.extension().and_then(|end| end.to_str()) {
-                    Some("stage") => drop(fs::remove_dir_all(path)),
-                    Some("new") => drop(fs::remove_file(path)),
-                    _ => {}
-                }
+            if age.is_ok_and(|age| age > ABANDONED) && path.extension().is_some_and(|end| end == STAGE) {
+                let _ = fs::remove_dir_all(path);
             }
         }
         Ok(Self { directory, limit_bytes, state: Mutex::default() })
@@ -198,24 +203,11 @@ impl Images {
         mounts: &[(PathBuf, String)],
         base: Option<Base>,
     ) -> Result<Image, RootfsError> {
-        let path = self.directory.join(format!("{id}.erofs"));
-        let bytes = match check(&path) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!(%error, image = id, "a disk image is made again");
-                }
-                let base = match (kind, base) {
-                    (Kind::Base, None) => Some(Base::look(mounts)?),
-                    (_, base) => base,
-                };
-                self.make((id, kind), &path, mounts, base.as_ref())?
-            }
-        };
+        let directory = self.directory.join(id);
+        let (file, bytes) = self.checked_or_made((id, kind), &directory, mounts, base)?;
         // Its age is since it was used last.
-        let _ = File::open(about_path(&path)).and_then(|file| file.set_modified(SystemTime::now()));
-        let file = File::open(&path).map_err(file_error("open", &path))?;
-        let inner = Arc::new(Inner { id: id.to_owned(), path, file, bytes });
+        let _ = File::open(directory.join(ABOUT)).and_then(|file| file.set_modified(SystemTime::now()));
+        let inner = Arc::new(Inner { id: id.to_owned(), path: directory.join(IMAGE), file, bytes });
         let mut state = self.lock();
         state.in_use.retain(|_, image| image.strong_count() > 0);
         state.in_use.insert(id.to_owned(), Arc::downgrade(&inner));
@@ -224,25 +216,51 @@ impl Images {
         Ok(Image { inner })
     }
 
+    /// Two processes may get into each other's way, but not time and again.
+    fn checked_or_made(
+        &self,
+        (id, kind): (&str, Kind),
+        directory: &Path,
+        mounts: &[(PathBuf, String)],
+        mut base: Option<Base>,
+    ) -> Result<(File, u64), RootfsError> {
+        let mut tries = TRIES;
+        loop {
+            match open_checked(directory) {
+                Ok(found) => return Ok(found),
+                Err(error) if tries == 0 => return Err(file_error("use", directory)(error)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // There may be the rest of one that was being removed.
+                    remove_unless_held(directory, IMAGE);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, image = id, "a disk image is made again");
+                    let _ = fs::remove_dir_all(directory);
+                }
+            }
+            tries -= 1;
+            if kind == Kind::Base && base.is_none() {
+                base = Some(Base::look(mounts)?);
+            }
+            self.make((id, kind), directory, mounts, base.as_ref())?;
+        }
+    }
+
     fn make(
         &self,
         (id, kind): (&str, Kind),
-        path: &Path,
+        directory: &Path,
         mounts: &[(PathBuf, String)],
         base: Option<&Base>,
-    ) -> Result<u64, RootfsError> {
+    ) -> Result<(), RootfsError> {
         // Whoever makes the same at the same time, in this process or in another one, has other names.
-        let staging =
-            tempfile::Builder::new().prefix(&format!("{id}.")).suffix(".stage").tempdir_in(&self.directory);
+        let (begin, end) = (format!("{id}."), format!(".{STAGE}"));
+        let staging = tempfile::Builder::new().prefix(&begin).suffix(&end).tempdir_in(&self.directory);
         let staging = staging.map_err(file_error("make a folder in", &self.directory))?;
-        let new = staging.path().with_extension("new");
-        let made = self.make_in((staging.path(), &new), kind, mounts, base);
-        drop(staging);
-        let finished = made.and_then(|()| finish(&new, path).map_err(file_error("keep", path)));
-        if finished.is_err() {
-            let _ = fs::remove_file(&new);
-        }
-        finished
+        let new = staging.path().join("new");
+        fs::create_dir(&new).map_err(file_error("make", &new))?;
+        self.make_in((staging.path(), &new.join(IMAGE)), kind, mounts, base)?;
+        finish(&new, directory).map_err(file_error("keep", directory))
     }
 
     fn make_in(
@@ -286,10 +304,9 @@ impl Images {
             .flatten()
             .flatten()
             .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|end| end == "erofs"))
             .filter_map(|path| {
-                let used = fs::metadata(about_path(&path)).and_then(|about| about.modified()).ok()?;
-                Some((used, fs::metadata(&path).ok()?.len(), path))
+                let used = fs::metadata(path.join(ABOUT)).and_then(|about| about.modified()).ok()?;
+                Some((used, fs::metadata(path.join(IMAGE)).ok()?.len(), path))
             })
             .collect();
         all.sort();
@@ -298,13 +315,7 @@ impl Images {
             if total <= self.limit_bytes {
                 return;
             }
-            // Under the lock nobody can begin to hold it.
-            let state = self.lock();
-            let id = path.file_stem().and_then(|id| id.to_str()).unwrap_or_default();
-            let held = state.in_use.get(id).is_some_and(|image| image.strong_count() > 0);
-            if !held && !state.making.contains_key(id) {
-                let _ = fs::remove_file(about_path(&path));
-                let _ = fs::remove_file(&path);
+            if remove_unless_held(&path, IMAGE) {
                 total -= bytes;
             }
         }
@@ -348,39 +359,37 @@ fn hex(digest: &[u8]) -> String {
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn about_path(image: &Path) -> PathBuf {
-    image.with_extension("json")
-}
-
 fn hash_of(path: &Path) -> io::Result<(u64, String)> {
     contents(path).map(|(bytes, digest)| (bytes, hex(&digest)))
 }
 
-/// Makes a new image visible, with what it is to be checked by.
-fn finish(new: &Path, path: &Path) -> io::Result<u64> {
-    let (bytes, sha256) = hash_of(new)?;
-    let file = File::open(new)?;
+/// Makes a new image visible, with what it is to be checked by. One that another process has finished meanwhile is left as it is.
+fn finish(new: &Path, directory: &Path) -> io::Result<()> {
+    let image = new.join(IMAGE);
+    let (bytes, sha256) = hash_of(&image)?;
+    let file = File::open(&image)?;
     // VMMs of other users read it.
     file.set_permissions(PermissionsExt::from_mode(0o644))?;
     file.sync_all()?;
-    let half_made = new.with_extension("json.new");
-    let mut about = File::create(&half_made)?;
+    let mut about = File::create(new.join(ABOUT))?;
     about.write_all(&serde_json::to_vec(&About { bytes, sha256 })?)?;
     about.sync_all()?;
-    fs::rename(half_made, about_path(path))?;
-    fs::rename(new, path)?;
-    Ok(bytes)
+    match fs::rename(new, directory) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        renamed => renamed,
+    }
 }
 
-/// The size of an image that is what was made.
-fn check(path: &Path) -> io::Result<u64> {
-    let about: About = serde_json::from_slice(&fs::read(about_path(path))?)?;
-    let there = fs::metadata(path)?.len();
-    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is not what was made");
-    if there != about.bytes || hash_of(path)?.1 != about.sha256 {
-        return Err(damaged());
+/// An image that is what was made, held, and its size.
+fn open_checked(directory: &Path) -> io::Result<(File, u64)> {
+    let about: About = serde_json::from_slice(&fs::read(directory.join(ABOUT))?)?;
+    let path = directory.join(IMAGE);
+    let file = open_held(&path)?;
+    let there = file.metadata()?.len();
+    if there != about.bytes || hash_of(&path)?.1 != about.sha256 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not what was made"));
     }
-    Ok(there)
+    Ok((file, there))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `images` | images on disk: made once, checked, bounded |
 //! | `base` | what a guest's root has besides the runtime: a few of the host's programs, libraries and settings |
+//! | `held` | files that several processes use in place |
 //! | `layers` | a container image's layers as one tree |
 //! | `libraries` | which libraries a program needs |
 //! | `tree` | directories: their identity, and copies of them |
@@ -14,6 +15,7 @@
 
 mod base;
 mod error;
+mod held;
 mod images;
 mod layers;
 mod libraries;
@@ -22,4 +24,5 @@ mod tree;
 
 pub use base::etc_files;
 pub use error::RootfsError;
+pub use held::{open_held, remove_unless_held};
 pub use images::{Image, Images};

@@ -97,9 +97,41 @@ fn too_many_images_go_but_none_that_is_held() {
         }
     }
     assert!(held[0].path().exists());
-    let left = fs::read_dir(directory.path().join("images")).unwrap().flatten();
-    let left = left.filter(|entry| entry.path().extension().is_some_and(|end| end == "erofs")).count();
+    let left = fs::read_dir(directory.path().join("images")).unwrap().count();
     assert!(left < 4, "{left} images");
+}
+
+#[test]
+fn of_several_that_make_the_same_at_once_each_holds_what_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let mounts = [(code(directory.path(), "a"), "/var/task".to_owned())];
+    // Each as a process of its own would, where nothing is there yet.
+    let all: Vec<Image> = std::thread::scope(|scope| {
+        let makers: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| open(directory.path(), 20_000_000).code(&mounts).unwrap()))
+            .collect();
+        makers.into_iter().map(|maker| maker.join().unwrap()).collect()
+    });
+    use std::os::unix::fs::MetadataExt;
+    for image in &all {
+        let (held, there) = (image.file().metadata().unwrap(), fs::metadata(image.path()).unwrap());
+        assert_eq!((held.ino(), held.nlink()), (there.ino(), 1));
+    }
+    // Nor does another one's want of room take it from them.
+    let source = code(&directory.path().join("other"), "b");
+    let other = open(directory.path(), 150_000).code(&[(source, "/opt".to_owned())]).unwrap();
+    assert!(all[0].path().exists() && other.path().exists());
+}
+
+#[test]
+fn the_rest_of_one_that_was_being_removed_is_no_hindrance() {
+    let directory = tempfile::tempdir().unwrap();
+    let mounts = [(code(directory.path(), "a"), "/var/task".to_owned())];
+    for file in [IMAGE, ABOUT] {
+        let path = open(directory.path(), u64::MAX).code(&mounts).unwrap().path().to_owned();
+        fs::remove_file(path.with_file_name(file)).unwrap();
+        assert!(open(directory.path(), u64::MAX).code(&mounts).unwrap().path().exists());
+    }
 }
 
 #[test]

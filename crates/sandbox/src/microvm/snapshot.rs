@@ -1,7 +1,8 @@
 //! Saved machines on disk: memory, device state, and what they depend on, checked by hash before anything runs from them.
 //!
 //! A snapshot's folder is named by the hash of everything that went into it, so one that is stale is never looked for. It
-//! becomes visible all at once, by a rename. In use it is a file in memory, sealed: clones map it privately, and not one of
+//! becomes visible all at once, by a rename, and is not removed while it is held ([`hearth_rootfs::open_held`]): several processes may have
+//! one folder. In use it is a file in memory, sealed: clones map it privately, and not one of
 //! them can change what the next one gets.
 
 use std::fs::{self, File};
@@ -11,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hearth_rootfs::{open_held, remove_unless_held};
 use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -161,23 +163,27 @@ impl Snapshots {
             (self.directory.join(format!("{name}.{}.new", std::process::id())), self.directory.join(name));
         let _ = fs::remove_dir_all(&new);
         fs::create_dir_all(&new).map_err(io_step("make the snapshot's folder"))?;
+        // The rest of one that was being removed, or another process's, made at the same time: that stays as long as it is held.
         let kept = store(&new, &snapshot).and_then(|()| {
-            let _ = fs::remove_dir_all(&directory);
+            remove_unless_held(&directory, MEMORY);
             fs::rename(&new, &directory)
         });
         if kept.is_err() {
             let _ = fs::remove_dir_all(&new);
         }
-        kept.map_err(io_step("write the snapshot"))?;
+        match kept {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return self.load(name),
+            kept => kept.map_err(io_step("write the snapshot"))?,
+        }
         if self.medium == Medium::Disk {
-            let memory = File::open(directory.join(MEMORY));
+            let memory = open_held(&directory.join(MEMORY));
             snapshot.memory = memory.map_err(io_step("open the snapshot's memory"))?;
         }
         self.make_room(name);
         Ok(snapshot)
     }
 
-    /// Removes what was used longest ago until the rest is within the limit. Those that run are in memory, and stay there.
+    /// Removes what was used longest ago until the rest is within the limit. Those that run are in memory or held, and stay there.
     fn make_room(&self, keep: &str) {
         let mut all: Vec<_> = fs::read_dir(&self.directory).into_iter().flatten().flatten().collect();
         all.sort_by_key(|entry| {
@@ -188,9 +194,9 @@ impl Snapshots {
             if total <= self.limit_bytes {
                 return;
             }
-            if entry.file_name().to_str() != Some(keep) {
-                total -= size_on_disk(&entry.path());
-                let _ = fs::remove_dir_all(entry.path());
+            let bytes = size_on_disk(&entry.path());
+            if entry.file_name().to_str() != Some(keep) && remove_unless_held(&entry.path(), MEMORY) {
+                total -= bytes;
             }
         }
     }
@@ -321,7 +327,7 @@ fn store(directory: &Path, snapshot: &Snapshot) -> io::Result<()> {
 
 /// A file of a snapshot, if it has the size that it should have.
 fn open_sized(path: &Path, bytes: u64, damage: &'static str) -> Result<File, SnapshotError> {
-    let file = File::open(path).map_err(io_step("open a file of the snapshot"))?;
+    let file = open_held(path).map_err(io_step("open a file of the snapshot"))?;
     let there = file.metadata().map_err(io_step("read a file of the snapshot"))?.len();
     if there == bytes { Ok(file) } else { Err(SnapshotError::Damaged(damage)) }
 }
