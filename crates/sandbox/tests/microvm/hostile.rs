@@ -63,11 +63,14 @@ fn overwrite_memory(vmm: i32, byte: u8) -> usize {
     let ranges = maps.lines().filter_map(|line| line.split(' ').next()?.split_once('-'));
     let ranges = ranges.map(|(from, to)| [from, to].map(|end| u64::from_str_radix(end, 16).unwrap()));
     let memories: Vec<_> = ranges.filter(|[from, to]| to - from == MACHINE_BYTES).collect();
+    // A machine that goes on with half of it may end, and take the rest with it.
+    signal(vmm, Signal::STOP);
     for [from, to] in &memories {
         for at in (*from..*to).step_by(noise.len()) {
             memory.write_all_at(&noise, at).unwrap();
         }
     }
+    signal(vmm, Signal::CONT);
     memories.len()
 }
 
