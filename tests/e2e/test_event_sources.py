@@ -167,7 +167,10 @@ def test_what_makes_no_sense_is_refused_and_pages_are_whole(server, function, qu
     assert "Function does not exist" in refused(FunctionName="nobody")
     assert "batch window" in refused(BatchSize=11)
     assert "StartingPosition" in refused(StartingPosition="LATEST")
-    assert "FilterCriteria" in refused("UnsupportedOperationException", FilterCriteria={"Filters": [{"Pattern": "{}"}]})
+    for pattern, said in [("{", "no JSON"), ("{}", "says nothing"), ('{"body": [{"like": "x"}]}', "body: like is no operator")]:
+        assert said in refused(FilterCriteria={"Filters": [{"Pattern": pattern}]})
+    assert "at most 5" in refused(FilterCriteria={"Filters": [{"Pattern": '{"body": ["x"]}'}] * 6})
+    assert "MetricsConfig" in refused("UnsupportedOperationException", MetricsConfig={"Metrics": ["EventCount"]})
     assert "other than queues" in refused("UnsupportedOperationException", EventSourceArn="arn:aws:kinesis:us-east-1:123456789012:stream/s")
     assert "visibility timeout" in refused(EventSourceArn=make_queue(sqs, VisibilityTimeout="1").arn)
     fifo = make_queue(sqs, ".fifo", FifoQueue="true")
@@ -186,6 +189,36 @@ def test_what_makes_no_sense_is_refused_and_pages_are_whole(server, function, qu
     assert not other.list_event_source_mappings()["EventSourceMappings"]
     with pytest.raises(other.exceptions.ResourceNotFoundException):
         other.get_event_source_mapping(UUID=made.pop())
+
+
+def test_only_what_a_filter_describes_is_run_and_the_rest_is_deleted(server, function, queue):
+    client = server.client()
+    patterns = [{"body": {"kind": [{"prefix": "order-"}], "n": [{"numeric": [">", 1]}]}}, {"body": ["plain"]}]
+    criteria = {"Filters": [{"Pattern": json.dumps(pattern)} for pattern in patterns]}
+    made = client.create_event_source_mapping(EventSourceArn=queue.arn, FunctionName=function, FilterCriteria=criteria)
+    assert made["FilterCriteria"] == criteria
+    orders = [json.dumps({"kind": kind, "n": n}) for kind, n in [("order-a", 1), ("order-b", 2), ("other", 3)]]
+    queue.send(*orders, "plain", "plain too")
+    wait_for(lambda: len(got(server)) >= 2 and queue.is_empty(), "all are gone", 60)
+    assert sorted(line.split(" of ")[0] for line in got(server)) == sorted([orders[1], "plain"])
+    outcome = lambda name: server.metrics()[f'hearth_mapping_messages_total{{outcome="{name}"}}']
+    assert [outcome(name) for name in ("received", "filtered", "success")] == [5, 3, 2]
+    assert "FilterCriteria" not in client.update_event_source_mapping(UUID=made["UUID"], FilterCriteria={})
+    queue.send("anything")
+    wait_for(lambda: any(line.startswith("anything") for line in got(server)), "it takes everything now", 60)
+
+
+def test_a_fifo_queue_keeps_the_order_of_each_group_over_a_failure(server, function, sqs):
+    fifo = make_queue(sqs, ".fifo", FifoQueue="true", ContentBasedDeduplication="true")
+    for number in range(6):
+        body = f"bad-{number}" if number == 1 else f"a-{number}"
+        sqs.send_message(QueueUrl=fifo.url, MessageBody=body, MessageGroupId="a")
+    server.client().create_event_source_mapping(
+        EventSourceArn=fifo.arn, FunctionName=function, BatchSize=1, FunctionResponseTypes=["ReportBatchItemFailures"]
+    )
+    wait_for(lambda: len(got(server)) >= 7 and fifo.is_empty(), "all are dealt with", 90)
+    said = [(line.split(" of ")[0], line.split("time ")[1][0]) for line in got(server)]
+    assert said == [("a-0", "1"), ("bad-1", "1"), ("bad-1", "2")] + [(f"a-{number}", "1") for number in range(2, 6)]
 
 
 def test_a_queue_that_cannot_be_reached_is_said_and_asked_again(own, function, server, queue):

@@ -516,8 +516,8 @@ impl Dispatcher {
     }
 
     /// Takes an event out, wherever it is.
-    fn take(&mut self, now: Time, id: u64) -> Option<Event> {
-        let event = self.events.remove(&id)?;
+    fn take(&mut self, now: Time, id: u64) {
+        let Some(event) = self.events.remove(&id) else { return };
         self.expiries.remove(&(event.expiry, id));
         self.ages.remove(&(event.accepted, id));
         self.bytes = self.bytes.saturating_sub(event.bytes);
@@ -532,7 +532,6 @@ impl Dispatcher {
         }
         self.arrange(now, event.lane);
         self.tidy(event.lane);
-        Some(event)
     }
 
     /// Puts a lane where it belongs: among those that may start one now, or later, or nowhere.

@@ -71,7 +71,7 @@ pub use backend::{Backend, ForwardError, LogLine, NoQueue, NotAccepted, Provisio
 pub use body::{Body, full, stream};
 pub use challenges::Challenges;
 pub use events::{EventCall, EventPolicy, EventRun};
-pub use mappings::Mapping;
+pub use mappings::{Filters, Mapping};
 pub use metrics::FrontendMetrics;
 pub use scheduler::schedule_of;
 pub use tls::{Certificates, TlsError};

@@ -3,7 +3,9 @@
 //! Here they are made, shown, changed and deleted; who receives the messages is the backend's business. Source:
 //! docs.aws.amazon.com/lambda/latest/dg/with-sqs.html and .../services-sqs-parameters.html.
 
+mod filter;
 mod mapping;
+mod pattern;
 mod tagged;
 
 use hearth_aws::QueueArn;
@@ -13,6 +15,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+pub use self::filter::Filters;
 pub use self::mapping::Mapping;
 pub(crate) use self::tagged::is_mapping;
 use crate::backend::NoQueue;

@@ -6,6 +6,7 @@ use hearth_aws::{BATCH, QueueArn};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::filter::{Filters, MOST};
 use crate::error::ApiError;
 use crate::request::Members;
 
@@ -31,8 +32,7 @@ const OTHERS: [&str; 16] = [
     "EventSourceMappingArn",
 ];
 /// Members that queues have on Lambda, and that mean nothing here yet.
-const LACKING: [&str; 5] =
-    ["FilterCriteria", "KMSKeyArn", "MetricsConfig", "LoggingConfig", "ProvisionedPollerConfig"];
+const LACKING: [&str; 4] = ["KMSKeyArn", "MetricsConfig", "LoggingConfig", "ProvisionedPollerConfig"];
 
 /// A queue whose messages a function gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,9 @@ pub struct Mapping {
     pub concurrency: Option<u32>,
     /// Whether the function says which messages failed.
     pub report_failures: bool,
+    /// Event patterns, of which one has to describe a message; all messages do if there are none.
+    #[serde(default)]
+    pub filters: Vec<String>,
     /// What somebody calls it.
     pub tags: BTreeMap<String, String>,
     /// When it was made or changed, milliseconds since the Unix epoch.
@@ -94,10 +97,30 @@ impl Mapping {
         if let Some(types) = members.given("FunctionResponseTypes").and_then(Value::as_array) {
             self.report_failures = !types.is_empty();
         }
+        // An empty one takes the filters away.
+        if let Some(criteria) = members.given("FilterCriteria") {
+            let all = criteria.get("Filters").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let pattern = |filter: &Value| filter.get("Pattern").and_then(Value::as_str).map(str::to_owned);
+            self.filters = all.iter().map(|filter| pattern(filter).unwrap_or_default()).collect();
+        }
         self.check()
     }
 
+    /// Its filters.
+    ///
+    /// # Errors
+    /// What is wrong with one of them; those that were kept are right.
+    pub fn read_filters(&self) -> Result<Filters, String> {
+        Filters::read(&self.filters).map_err(|error| error.to_string())
+    }
+
     fn check(&self) -> Result<(), ApiError> {
+        if self.filters.len() > MOST {
+            return Err(ApiError::parameter(format!("A mapping can have at most {MOST} filters.")));
+        }
+        if let Err(error) = self.read_filters() {
+            return Err(ApiError::parameter(format!("Invalid filter pattern definition: {error}")));
+        }
         let fifo = QueueArn::read(&self.source).is_some_and(|queue| queue.is_fifo());
         if fifo && self.window_seconds > 0 {
             return Err(ApiError::parameter("Batching window is not supported for FIFO queues."));
@@ -131,6 +154,10 @@ impl Mapping {
             "StateTransitionReason": "USER_INITIATED",
             "FunctionResponseTypes": if self.report_failures { vec!["ReportBatchItemFailures"] } else { Vec::new() },
         });
+        if !self.filters.is_empty() {
+            let filters: Vec<_> = self.filters.iter().map(|pattern| json!({"Pattern": pattern})).collect();
+            document["FilterCriteria"] = json!({"Filters": filters});
+        }
         if let Some(most) = self.concurrency {
             document["ScalingConfig"] = json!({"MaximumConcurrency": most});
         }
@@ -180,12 +207,22 @@ mod tests {
         let queue = "arn:aws:sqs:r:1:q";
         for (body, code) in [
             (json!({"StartingPosition": "LATEST"}), "InvalidParameterValueException"),
-            (json!({"FilterCriteria": {"Filters": [{"Pattern": "{}"}]}}), "UnsupportedOperationException"),
+            (json!({"MetricsConfig": {"Metrics": ["EventCount"]}}), "UnsupportedOperationException"),
+            (json!({"FilterCriteria": {"Filters": [{"Pattern": "{}"}]}}), "InvalidParameterValueException"),
+            (
+                json!({"FilterCriteria": {"Filters": vec![json!({"Pattern": "{\"a\":[1]}"}); 6]}}),
+                "InvalidParameterValueException",
+            ),
         ] {
             assert_eq!(changed(queue, &body).unwrap_err().code, code);
         }
         let nothing = json!({"FilterCriteria": {"Filters": []}, "KMSKeyArn": "", "DestinationConfig": {"OnFailure": {}}});
         assert_eq!(changed(queue, &nothing).unwrap(), Mapping::of(queue));
+        let filters = json!({"FilterCriteria": {"Filters": [{"Pattern": "{\"body\":[\"x\"]}"}]}});
+        let mut mapping = changed(queue, &filters).unwrap();
+        assert_eq!(mapping.shown("f")["FilterCriteria"], filters["FilterCriteria"]);
+        mapping.change(&Members::parse(br#"{"FilterCriteria": {}}"#).unwrap()).unwrap();
+        assert!(mapping.filters.is_empty() && mapping.shown("f").get("FilterCriteria").is_none());
         let all = json!({"Enabled": false, "ScalingConfig": {"MaximumConcurrency": 7}, "FunctionResponseTypes": ["ReportBatchItemFailures"]});
         let mapping = changed(queue, &all).unwrap();
         assert_eq!((mapping.enabled, mapping.concurrency, mapping.report_failures), (false, Some(7), true));

@@ -33,8 +33,8 @@ const NOTES: [(&str, &str); 25] = [
     ),
     (
         "CreateEventSourceMapping",
-        "queues of SQS, where the server has an endpoint for them (docs/EVENTS.md); other sources, `FilterCriteria`, `KMSKeyArn`, \
-         `MetricsConfig`, `LoggingConfig` and `ProvisionedPollerConfig` are refused by name; on as soon as it is made",
+        "queues of SQS, where the server has an endpoint for them (docs/EVENTS.md); other sources, `KMSKeyArn`, `MetricsConfig`, \
+         `LoggingConfig` and `ProvisionedPollerConfig` are refused by name; on as soon as it is made",
     ),
     (
         "CreateFunctionUrlConfig",

@@ -83,4 +83,13 @@ pub(super) fn render(text: &mut String, events: &Events) {
         "Ends of events other than success, and records sent",
         &ends,
     );
+    let messages = &events.mappings.messages;
+    let messages = [
+        ("{outcome=\"received\"}", read(&messages.received)),
+        ("{outcome=\"filtered\"}", read(&messages.filtered)),
+        ("{outcome=\"success\"}", read(&messages.succeeded)),
+        ("{outcome=\"function-error\"}", read(&messages.failed)),
+        ("{outcome=\"returned\"}", read(&messages.returned)),
+    ];
+    metric(text, "hearth_mapping_messages", "counter", "Messages of event source mappings", &messages);
 }

@@ -6,7 +6,7 @@ mod batch;
 mod poller;
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,19 +28,41 @@ const BATCHES: usize = 64;
 /// Whose mapping it is, and its UUID.
 type Key = (AccountId, String);
 
+/// What became of messages, of all mappings, since the server began.
+#[derive(Debug, Default)]
+pub(crate) struct Messages {
+    /// Gotten of their queues.
+    pub(crate) received: AtomicU64,
+    /// Described by no filter, and so deleted.
+    pub(crate) filtered: AtomicU64,
+    /// Dealt with by their function.
+    pub(crate) succeeded: AtomicU64,
+    /// Not dealt with by it; their queue shows them again.
+    pub(crate) failed: AtomicU64,
+    /// Not gotten by it, and given back.
+    pub(crate) returned: AtomicU64,
+}
+
 /// The event source mappings of a Hearth.
 #[derive(Debug)]
 pub(crate) struct Mappings {
     sqs: Option<Sqs>,
     changed: Notify,
     results: Mutex<HashMap<Key, String>>,
+    pub(crate) messages: Messages,
     batches: Arc<Semaphore>,
 }
 
 impl Mappings {
     pub(crate) fn new(sqs: Option<Sqs>) -> Self {
         let batches = Arc::new(Semaphore::new(BATCHES));
-        Self { sqs, changed: Notify::new(), results: Mutex::default(), batches }
+        Self {
+            sqs,
+            changed: Notify::new(),
+            results: Mutex::default(),
+            messages: Messages::default(),
+            batches,
+        }
     }
 
     /// Somebody made, changed or deleted one.
@@ -99,8 +121,20 @@ impl Mappings {
         let Some(mapping) = Mapping::read(&setting.body) else {
             return tracing::error!(mapping = setting.key, "an event source mapping cannot be read");
         };
+        let filters = match mapping.read_filters() {
+            Ok(filters) => filters,
+            Err(error) => {
+                tracing::error!(
+                    mapping = setting.key,
+                    error,
+                    "the filters of an event source mapping cannot be read"
+                );
+                return self.note(&key, "PROBLEM: The filters cannot be read: update the mapping");
+            }
+        };
         if mapping.enabled {
             let poller = Poller {
+                filters,
                 mappings: Arc::clone(self),
                 frontend: Arc::clone(frontend),
                 sqs: sqs.clone(),

@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 /// What surrounds the records of an event.
 const AROUND: usize = 16;
 
-/// A message as a record of an event, JSON.
-pub(super) fn record(message: &Message, arn: &str, region: &str) -> String {
+/// A message as a record of an event.
+pub(super) fn record(message: &Message, arn: &str, region: &str) -> Value {
     let attribute = |(name, value): (&String, &Map<String, Value>)| {
         let text = |member: &str| value.get(member).cloned();
         let mut shown = json!({"stringListValues": [], "binaryListValues": []});
@@ -39,7 +39,6 @@ pub(super) fn record(message: &Message, arn: &str, region: &str) -> String {
         "eventSourceARN": arn,
         "awsRegion": region,
     })
-    .to_string()
 }
 
 /// An event of these records.
@@ -104,7 +103,7 @@ mod tests {
     fn a_record_has_the_shape_that_aws_documents() {
         let arn = "arn:aws:sqs:us-east-1:123456789012:q";
         let record = record(&message("id", "say \"hi\""), arn, "us-east-1");
-        let event: Value = serde_json::from_slice(&event(&[record])).unwrap();
+        let event: Value = serde_json::from_slice(&event(&[record.to_string()])).unwrap();
         let wanted = json!({"Records": [{
             "messageId": "id", "receiptHandle": "r", "body": "say \"hi\"", "md5OfBody": "m",
             "attributes": {"ApproximateReceiveCount": "1"},

@@ -4,17 +4,17 @@
 //! killed when, it comes again once its queue shows it again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hearth_aws::{BATCH, CallError, Message, QueueArn, Sqs};
-use hearth_frontend::{EventCall, EventRun, Frontend, Mapping};
+use hearth_frontend::{EventCall, EventRun, Filters, Frontend, Mapping};
 use hearth_store::EventContext;
 use hearth_types::{AccountId, FunctionId, RequestId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
-use super::{Key, Mappings, batch};
+use super::{Key, Mappings, Messages, batch};
 use crate::role::LocalBackend;
 
 /// How long a queue is asked to wait for a message, seconds.
@@ -37,6 +37,7 @@ pub(super) struct Poller {
     pub(super) sqs: Sqs,
     pub(super) key: Key,
     pub(super) mapping: Mapping,
+    pub(super) filters: Filters,
     /// Closed when the mapping has changed or is gone, or the server stops.
     pub(super) current: watch::Receiver<()>,
     /// Times in a row that the function took nothing.
@@ -120,8 +121,9 @@ impl Poller {
         Ok(Some((url, messages)))
     }
 
-    /// Has messages dealt with beside those to come; gives them back if the mapping has changed, or others take too long.
+    /// Has messages dealt with beside those to come, and those deleted that no filter describes; gives them back if the mapping has changed, or others take too long.
     async fn begin(self: &Arc<Self>, url: String, messages: Vec<Message>, slot: OwnedSemaphorePermit) {
+        self.count(|all| &all.received, messages.len());
         let turn = match self.is_current() {
             true => timeout(TURN, Arc::clone(&self.mappings.batches).acquire_owned()).await,
             false => return self.give_back(&url, &messages, 0).await,
@@ -129,35 +131,60 @@ impl Poller {
         let Ok(Ok(turn)) = turn else { return self.give_back(&url, &messages, 0).await };
         let poller = Arc::clone(self);
         tokio::spawn(async move {
-            let mut messages = messages.as_slice();
-            let region = QueueArn::read(&poller.mapping.source).map_or("", |queue| queue.region);
-            let records = messages.iter().map(|one| batch::record(one, &poller.mapping.source, region));
-            let records: Vec<_> = records.collect();
-            let mut records = records.as_slice();
-            while !messages.is_empty() {
-                let (now, later) = messages.split_at(batch::fitting(records).min(messages.len()));
-                poller.deal(&url, now, batch::event(&records[..now.len()])).await;
-                (messages, records) = (later, &records[now.len()..]);
-            }
+            poller.run_batch(&url, messages).await;
             drop((slot, turn));
         });
     }
 
-    async fn deal(&self, url: &str, messages: &[Message], event: bytes::Bytes) {
+    async fn run_batch(&self, url: &str, messages: Vec<Message>) {
+        let queue = QueueArn::read(&self.mapping.source);
+        let region = queue.map_or("", |queue| queue.region);
+        let (mut wanted, mut records, mut unwanted) = (Vec::new(), Vec::new(), Vec::new());
+        for message in messages {
+            let record = batch::record(&message, &self.mapping.source, region);
+            if self.filters.take(&record) {
+                records.push(record.to_string());
+                wanted.push(message);
+            } else {
+                unwanted.push(message);
+            }
+        }
+        self.count(|all| &all.filtered, unwanted.len());
+        self.delete_all(url, unwanted.iter()).await;
+        let (mut messages, mut records) = (wanted.as_slice(), records.as_slice());
+        while !messages.is_empty() {
+            let (now, later) = messages.split_at(batch::fitting(records).min(messages.len()));
+            let all_done = self.deal(url, now, batch::event(&records[..now.len()])).await;
+            if !all_done && queue.is_some_and(|queue| queue.is_fifo()) {
+                // What comes after one that was not dealt with must not be dealt with before it.
+                return self.give_back(url, later, 0).await;
+            }
+            (messages, records) = (later, &records[now.len()..]);
+        }
+    }
+
+    /// Has the function run with one event: whether it dealt with all of it.
+    async fn deal(&self, url: &str, messages: &[Message], event: bytes::Bytes) -> bool {
         match self.invoke(messages, event).await {
             Dealt::With(done) => {
                 self.refusals.store(0, Ordering::Relaxed);
-                let receipts: Vec<_> = done.iter().filter_map(|at| messages.get(*at)).collect();
-                for some in receipts.chunks(BATCH) {
-                    self.delete(url, some).await;
-                }
+                self.count(|all| &all.succeeded, done.len());
+                self.count(|all| &all.failed, messages.len() - done.len());
+                self.delete_all(url, done.iter().filter_map(|at| messages.get(*at))).await;
+                done.len() == messages.len()
             }
             Dealt::NotAtAll => {
                 let refusals = self.refusals.fetch_add(1, Ordering::Relaxed).saturating_add(1);
                 let seconds = u32::try_from(pause(refusals).as_secs()).unwrap_or(u32::MAX);
                 self.give_back(url, messages, seconds).await;
+                false
             }
         }
+    }
+
+    fn count(&self, which: impl Fn(&Messages) -> &AtomicU64, messages: usize) {
+        let messages = u64::try_from(messages).unwrap_or(u64::MAX);
+        which(&self.mappings.messages).fetch_add(messages, Ordering::Relaxed);
     }
 
     async fn invoke(&self, messages: &[Message], payload: bytes::Bytes) -> Dealt {
@@ -204,6 +231,13 @@ impl Poller {
         }
     }
 
+    async fn delete_all<'a>(&self, url: &str, messages: impl Iterator<Item = &'a Message>) {
+        let messages: Vec<_> = messages.collect();
+        for some in messages.chunks(BATCH) {
+            self.delete(url, some).await;
+        }
+    }
+
     /// What cannot be deleted comes again: it is run twice then, and not lost.
     async fn delete(&self, url: &str, messages: &[&Message]) {
         let receipts: Vec<_> = messages.iter().map(|message| message.receipt_handle.as_str()).collect();
@@ -227,6 +261,7 @@ impl Poller {
     }
 
     async fn give_back(&self, url: &str, messages: &[Message], seconds: u32) {
+        self.count(|all| &all.returned, messages.len());
         for some in messages.chunks(BATCH) {
             let receipts: Vec<_> = some.iter().map(|message| message.receipt_handle.as_str()).collect();
             if let Err(error) = self.sqs.hide(url, &receipts, seconds).await {
