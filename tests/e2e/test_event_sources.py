@@ -201,7 +201,7 @@ def test_only_what_a_filter_describes_is_run_and_the_rest_is_deleted(server, fun
     queue.send(*orders, "plain", "plain too")
     wait_for(lambda: len(got(server)) >= 2 and queue.is_empty(), "all are gone", 60)
     assert sorted(line.split(" of ")[0] for line in got(server)) == sorted([orders[1], "plain"])
-    outcome = lambda name: server.metrics()[f'hearth_mapping_messages_total{{outcome="{name}"}}']
+    outcome = lambda name: server.metrics()[f'hearth_events_messages_total{{outcome="{name}"}}']
     assert [outcome(name) for name in ("received", "filtered", "success")] == [5, 3, 2]
     assert "FilterCriteria" not in client.update_event_source_mapping(UUID=made["UUID"], FilterCriteria={})
     queue.send("anything")

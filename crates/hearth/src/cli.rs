@@ -166,6 +166,17 @@ pub(crate) fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9000))
 }
 
+/// Where to listen, as users write it.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+    let named = port.map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port)));
+    named.or_else(|| text.parse().ok()).ok_or_else(|| {
+        "it has to be an address and a port, as 127.0.0.1:9000, [::1]:9000 or localhost:9000; 0.0.0.0:9000 is all addresses of \
+         this machine"
+            .to_owned()
+    })
+}
+
 /// A region by its form: ARNs with another one would not be taken back.
 pub(crate) fn region(text: &str) -> Result<String, String> {
     let mut parts = text.rsplit('-');
@@ -191,6 +202,23 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn where_to_listen_is_an_address_and_a_port_or_localhost() {
+        for (text, wanted) in [
+            ("127.0.0.1:9", "127.0.0.1:9"),
+            ("[::1]:9", "[::1]:9"),
+            ("localhost:9", "127.0.0.1:9"),
+            ("0.0.0.0:0", "0.0.0.0:0"),
+        ] {
+            assert_eq!(listen_address(text), Ok(wanted.parse().unwrap()), "{text}");
+        }
+        for text in
+            ["", "9000", ":9000", "localhost", "localhost:", "localhost:70000", "example.com:9", "127.0.0.1"]
+        {
+            assert!(listen_address(text).unwrap_err().contains("127.0.0.1:9000"), "{text}");
+        }
     }
 
     #[test]

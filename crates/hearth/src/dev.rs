@@ -33,7 +33,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::access_args::AccessArgs;
 use crate::aws_args::AwsArgs;
-use crate::cli::{default_listen, region, runtime::HomeArgs, runtimes_home};
+use crate::cli::{default_listen, listen_address, region, runtime::HomeArgs, runtimes_home};
 use crate::data_dir::{DataDir, random_u64};
 use crate::drivers::DriverArgs;
 use crate::event_args::EventArgs;
@@ -68,7 +68,7 @@ Examples:
   hearth dev --listen 127.0.0.1:0             any free port; the first line says which")]
 pub(crate) struct DevArgs {
     /// Where to listen; port 0 takes any free one
-    #[arg(long, env = "HEARTH_LISTEN", default_value_t = default_listen())]
+    #[arg(long, env = "HEARTH_LISTEN", default_value_t = default_listen(), value_parser = listen_address)]
     listen: SocketAddr,
     #[command(flatten)]
     https: HttpsArgs,

@@ -15,7 +15,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::runtime::HomeArgs;
-use crate::cli::{default_listen, runtimes_home};
+use crate::cli::{default_listen, listen_address, runtimes_home};
 use crate::terminal::{self, PrintError};
 
 /// What `hearth doctor` can be told.
@@ -26,7 +26,7 @@ pub(crate) struct DoctorArgs {
     #[arg(long)]
     json: bool,
     /// The address that a server is to listen on
-    #[arg(long, env = "HEARTH_LISTEN", default_value_t = default_listen())]
+    #[arg(long, env = "HEARTH_LISTEN", default_value_t = default_listen(), value_parser = listen_address)]
     listen: SocketAddr,
     /// The folder that a server is to keep its data in [default: where throw-away ones are]
     #[arg(long, env = "HEARTH_DATA", value_name = "DIR")]

@@ -11,13 +11,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::acme::{Acme, AcmeArgs};
+use crate::cli::listen_address;
 use crate::data_dir::DataDir;
 
 /// How `hearth dev` serves HTTPS.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct HttpsArgs {
     /// Where to listen for HTTPS besides, with --tls-cert and --tls-key or with --acme-domain
-    #[arg(long, env = "HEARTH_TLS_LISTEN", value_name = "ADDR", requires = "certificate")]
+    #[arg(long, env = "HEARTH_TLS_LISTEN", value_name = "ADDR", requires = "certificate", value_parser = listen_address)]
     tls_listen: Option<SocketAddr>,
     /// The certificate with its chain, PEM; read again when it changes, and at SIGHUP
     #[arg(long, env = "HEARTH_TLS_CERT", value_name = "FILE", requires_all = ["tls_listen", "tls_key"])]

@@ -91,5 +91,5 @@ pub(super) fn render(text: &mut String, events: &Events) {
         ("{outcome=\"function-error\"}", read(&messages.failed)),
         ("{outcome=\"returned\"}", read(&messages.returned)),
     ];
-    metric(text, "hearth_mapping_messages", "counter", "Messages of event source mappings", &messages);
+    metric(text, "hearth_events_messages", "counter", "Messages of event source mappings", &messages);
 }
