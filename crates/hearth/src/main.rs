@@ -18,6 +18,7 @@ mod local_image;
 mod operator;
 mod role;
 mod seal_key;
+mod secret_file;
 mod stop_signals;
 mod table;
 mod terminal;

@@ -1,11 +1,13 @@
 //! The file with the key that seals secrets: made once, readable by its owner alone.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hearth_keys::Sealer;
+
+use crate::secret_file;
 
 /// Why there is nothing to seal with.
 #[derive(Debug, thiserror::Error)]
@@ -53,27 +55,17 @@ pub(crate) fn open(path: &Path, for_good: bool) -> Result<Sealer, SealKeyError> 
 /// Makes a key, whole or not at all: a secret that was sealed with half of one would be lost.
 fn make(path: &Path, for_good: bool) -> Result<Sealer, SealKeyError> {
     let key = Sealer::random_key().ok_or(SealKeyError::NoRandom)?;
-    let draft = path.with_extension("new");
-    let written = || {
-        let _ = fs::remove_file(&draft);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(&key)?;
-        if for_good {
-            file.sync_all()?;
-        }
-        fs::rename(&draft, path)?;
-        if !for_good {
-            return Ok(());
-        }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or_else(|| Path::new(".")))?.sync_all()
-    };
-    written().map_err(|source| SealKeyError::Io { step: "make", path: path.to_owned(), source })?;
+    secret_file::replace(path, &key, for_good).map_err(|source| SealKeyError::Io {
+        step: "make",
+        path: path.to_owned(),
+        source,
+    })?;
     Sealer::new(&key).ok_or_else(|| SealKeyError::Damaged { path: path.to_owned() })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

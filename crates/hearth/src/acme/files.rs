@@ -3,15 +3,15 @@
 //! Key and chain are one file, replaced in one step, so that a crash leaves the old pair or the new one.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
-use tempfile::NamedTempFile;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::GeneralName;
 
 use super::renewal::Validity;
+use crate::secret_file;
 
 const ACCOUNT: &str = "account.json";
 const CERTIFICATE: &str = "certificate.pem";
@@ -43,11 +43,11 @@ impl Files {
     }
 
     pub(super) fn keep_account(&self, text: &str) -> io::Result<()> {
-        self.replace(ACCOUNT, &[text])
+        secret_file::replace(&self.folder.join(ACCOUNT), text.as_bytes(), true)
     }
 
     pub(super) fn keep(&self, key: &str, chain: &str) -> io::Result<()> {
-        self.replace(CERTIFICATE, &[key, "\n", chain])
+        secret_file::replace(&self.certificate(), format!("{key}\n{chain}").as_bytes(), true)
     }
 
     /// How long the certificate holds, if there is one.
@@ -77,17 +77,6 @@ impl Files {
         let mut names: Vec<String> = names.value.general_names.iter().filter_map(name).collect();
         names.sort();
         Some((validity, names))
-    }
-
-    /// Writes a file that is there whole or not at all. Only its owner reads it, as `tempfile` makes them.
-    fn replace(&self, name: &str, parts: &[&str]) -> io::Result<()> {
-        let mut file = NamedTempFile::new_in(&self.folder)?;
-        for part in parts {
-            file.write_all(part.as_bytes())?;
-        }
-        file.as_file().sync_all()?;
-        file.persist(self.folder.join(name)).map_err(|error| error.error)?;
-        fs::File::open(&self.folder)?.sync_all()
     }
 }
 
