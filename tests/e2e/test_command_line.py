@@ -138,7 +138,7 @@ def test_doctor_says_what_this_machine_can_do(tmp_path):
     said = hearth("doctor", "--json")
     report = json.loads(said.stdout)
     words = json.dumps(report).lower() + text.stdout.lower()
-    for word in ["namespace", "cgroup", "kvm", "disk", "seccomp"]:
+    for word in ["namespace", "cgroup", "kvm", "disk", "seccomp", "owners of images"]:
         assert word in words, f"doctor says nothing of {word}"
     assert text.returncode == said.returncode
 

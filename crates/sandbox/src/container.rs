@@ -64,6 +64,7 @@ use crate::driver::{BoxFuture, CreateError, Driver, Recovered, Sandbox, SandboxS
 use crate::users::UserRanges;
 
 use owners::Owners;
+pub(crate) use owners::try_to_map as try_to_map_owners;
 use sandbox::{ContainerSandbox, Registry};
 use scratch::ScratchDisks;
 use zygote_link::ZygoteLink;

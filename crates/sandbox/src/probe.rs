@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cgroup::{self, Version};
-use crate::container::scratch_disks_work;
+use crate::container::{scratch_disks_work, try_to_map_owners};
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +32,13 @@ pub struct Check {
 /// Namespaces that every sandbox has, by their names in `/proc/self/ns`.
 const NAMESPACES: [&str; 7] = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
 
-/// Tries everything that a sandbox is made of.
+/// Tries everything that a sandbox is made of; images are to be kept on the file system of `folder`.
 #[must_use]
-pub fn run() -> Vec<Check> {
+pub fn run(folder: &Path) -> Vec<Check> {
     let mut checks = vec![kernel(), user(), namespaces(), root(), seccomp()];
     checks.extend(cgroups());
     checks.push(scratch());
+    checks.push(owners(folder));
     checks.push(pressure());
     checks
 }
@@ -193,6 +194,24 @@ fn scratch() -> Check {
             Verdict::Lacking,
             format!("{error}: /tmp is memory, and counts as the function's"),
             Some("run as root with e2fsprogs, /dev/loop-control and ext4"),
+        ),
+    }
+}
+
+fn owners(folder: &Path) -> Check {
+    let what = "owners of images' files";
+    match try_to_map_owners(folder) {
+        Ok(()) => {
+            check(what, Verdict::Works, format!("mapped on the file system of {}", folder.display()), None)
+        }
+        Err(error) => check(
+            what,
+            Verdict::Lacking,
+            format!(
+                "{error}, at {}: files of container images belong to nobody in instances",
+                folder.display()
+            ),
+            Some("run as root on Linux 5.19 or newer, with the data on ext4, xfs, btrfs, or tmpfs (6.3)"),
         ),
     }
 }

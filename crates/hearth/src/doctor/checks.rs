@@ -22,12 +22,13 @@ const KVM_DEADLINE: Duration = Duration::from_secs(5);
 const LOW_DISK_BYTES: u64 = 2 << 30;
 
 pub(super) fn all(listen: SocketAddr, data: &Path, runtimes: PathBuf) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = probe::run().into_iter().map(from_sandbox).collect();
+    let existing = data.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("/"));
+    let mut findings: Vec<Finding> = probe::run(existing).into_iter().map(from_sandbox).collect();
     findings.push(kvm());
     findings.extend(micro_vms());
     findings.push(network());
     findings.push(memory());
-    findings.push(disk(data));
+    findings.push(disk(existing));
     findings.push(port(listen));
     findings.extend(runtime_findings(runtimes));
     findings
@@ -238,8 +239,7 @@ fn memory() -> Finding {
     }
 }
 
-fn disk(data: &Path) -> Finding {
-    let existing = data.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("/"));
+fn disk(existing: &Path) -> Finding {
     let what = "disk";
     match rustix::fs::statvfs(existing) {
         Ok(stat) => {

@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::CWD;
@@ -20,6 +21,9 @@ use crate::users::{IdMap, write_maps};
 
 /// Namespaces that are kept. Ranges are given out the last one back first, so few are enough.
 const KEPT: usize = 128;
+
+/// First id of the range that [`try_to_map`] maps to, which nobody runs as.
+const TRIED: u32 = 0x7000_0000;
 
 /// The namespaces of a driver.
 #[derive(Debug, Default)]
@@ -68,10 +72,32 @@ fn make(zygote: &ZygoteLink, map: &IdMap) -> io::Result<OwnedFd> {
     namespace
 }
 
-fn can_map(layer: &Path, namespace: &OwnedFd) -> bool {
+fn map_owners(folder: &Path, namespace: &OwnedFd) -> io::Result<()> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mounted = open_tree(CWD, layer, flags).map_err(io::Error::from);
-    match mounted.and_then(|tree| sys::set_owners(tree.as_fd(), namespace.as_fd())) {
+    let tree = open_tree(CWD, folder, flags)?;
+    sys::set_owners(tree.as_fd(), namespace.as_fd())
+}
+
+/// Tries whether the owners of files on the file system of that folder can be mapped, in a user namespace that goes with the attempt.
+pub(crate) fn try_to_map(folder: &Path) -> io::Result<()> {
+    let mut holder = Command::new("unshare")
+        .args(["-U", "sh", "-c", "echo; read never"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    // It is in its namespace once it says so.
+    let said = holder.stdout.take().map_or(Ok(0), |mut output| output.read(&mut [0]));
+    let tried = said.and_then(|_| {
+        let pid = i32::try_from(holder.id()).map_err(io::Error::other)?;
+        write_maps(pid, &IdMap::new(TRIED, &[]), false)?;
+        map_owners(folder, &File::open(format!("/proc/{pid}/ns/user"))?.into())
+    });
+    let _ = holder.kill().and_then(|()| holder.wait());
+    tried
+}
+
+fn can_map(layer: &Path, namespace: &OwnedFd) -> bool {
+    match map_owners(layer, namespace) {
         Ok(()) => true,
         Err(error) => {
             tracing::warn!(
