@@ -14,7 +14,8 @@ MAIN_JOB := $(wildcard tests/e2e/test_main_job_*.py) tests/e2e/test_runtimes.py 
 		test_an_answer_that_is_too_large test_an_answer_that_is_no_json) \
 	$(addprefix tests/e2e/test_http_services.py::, test_a_server_answers_under_its_name_and_scales_from_zero \
 		test_a_service_hears_who_asked_and_how test_bodies_stream_in_both_directions_at_once test_a_service_that_listens_late_is_waited_for \
-		test_a_service_that_dies_in_mid_request_is_a_502_and_started_anew) \
+		test_a_service_that_dies_in_mid_request_is_a_502_and_started_anew \
+		test_a_service_that_sleeps_is_woken_by_a_request_and_answers_it) \
 	$(addprefix tests/e2e/test_streaming.py::, test_the_first_piece_reaches_boto3_before_the_last_is_made \
 		test_an_error_in_mid_stream_follows_what_was_streamed)
 

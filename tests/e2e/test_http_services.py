@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -282,6 +283,20 @@ def test_a_service_that_ignores_sigterm_is_ended(service, lambda_client, name):
     lab.ask("/")
     lambda_client.delete_function(FunctionName=name)
     wait_for(lambda: lab.states() == [], "it is gone", 10)
+
+
+def test_a_service_that_sleeps_is_woken_by_a_request_and_answers_it(service, shared, name):
+    asleep = service()
+    process = asleep.seen("/seen")["pid"]
+    [instance] = shared.instances(name)
+    for together in [1, 5]:
+        done = shared.command("instance", "suspend", instance["instance"])
+        assert done.returncode == 0, done.stderr
+        # Some find it asleep, some on its way there or back.
+        with ThreadPoolExecutor(together) as several:
+            answers = list(several.map(lambda _: asleep.seen("/seen")["pid"], range(together)))
+        assert process in answers
+        assert instance["instance"] in [one["instance"] for one in shared.instances(name)]
 
 
 def test_a_service_that_breaks_off_or_takes_too_long_is_told_apart(service):

@@ -233,10 +233,13 @@ impl Images {
                     // There may be the rest of one that was being removed.
                     remove_unless_held(directory, IMAGE);
                 }
-                Err(error) => {
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+                {
                     tracing::warn!(%error, image = id, "a disk image is made again");
                     let _ = fs::remove_dir_all(directory);
                 }
+                Err(error) => return Err(file_error("use", directory)(error)),
             }
             tries -= 1;
             if kind == Kind::Base && base.is_none() {
@@ -375,7 +378,12 @@ fn finish(new: &Path, directory: &Path) -> io::Result<()> {
     about.write_all(&serde_json::to_vec(&About { bytes, sha256 })?)?;
     about.sync_all()?;
     match fs::rename(new, directory) {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        // The one or the other, as the file system likes.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) =>
+        {
+            Ok(())
+        }
         renamed => renamed,
     }
 }

@@ -5,6 +5,8 @@
 //! docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html. A public library, quamina, compiles many such
 //! patterns into one machine; it lacks `$or`, and here a message meets five patterns at most.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Number, Value};
 
 /// What joins patterns of which one has to describe the document.
@@ -41,15 +43,24 @@ pub(crate) struct Pattern {
 enum Field {
     Nested(Pattern),
     /// One of these.
-    Leaf(Vec<Test>),
+    Leaf(Values, Vec<Test>),
+}
+
+/// Values that are meant as they are. Looked up, not gone through: a hostile message has as many as a hostile pattern.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Values {
+    texts: HashSet<String>,
+    /// As the bits of floating numbers.
+    numbers: HashSet<u64>,
+    booleans: [bool; 2],
+    null: bool,
 }
 
 /// What a value has to be like.
 #[derive(Clone, Debug, PartialEq)]
 enum Test {
-    Is(Value),
     Text(Text),
-    Not(Vec<Self>),
+    NoneOf(Values, Vec<Text>),
     Number(Vec<(Order, f64)>),
     Exists(bool),
 }
@@ -103,9 +114,15 @@ impl Pattern {
             }
             let field = match value {
                 Value::Object(_) => Field::Nested(Self::of(value, &place)?),
-                Value::Array(tests) if !tests.is_empty() => {
-                    let tests: Result<_, _> = tests.iter().map(|test| Test::of(test, &place)).collect();
-                    Field::Leaf(tests?)
+                Value::Array(all) if !all.is_empty() => {
+                    let (mut values, mut tests) = (Values::default(), Vec::new());
+                    for one in all {
+                        match one.as_object() {
+                            Some(operator) => tests.push(Test::of(operator, &place)?),
+                            None => values.add(one, &place)?,
+                        }
+                    }
+                    Field::Leaf(values, tests)
                 }
                 _ => return Err(wrong(&place, "it has to be an object or a list of values")),
             };
@@ -135,21 +152,54 @@ impl Field {
         match (self, value) {
             (Self::Nested(pattern), Some(value)) => pattern.describes(value),
             (Self::Nested(pattern), None) => pattern.describes(&Value::Null),
-            (Self::Leaf(tests), Some(Value::Array(items))) => {
-                items.iter().any(|item| tests.iter().any(|test| test.holds(Some(item))))
+            (Self::Leaf(values, tests), Some(Value::Array(items))) => {
+                items.iter().any(|item| values.have(item) || tests.iter().any(|test| test.holds(Some(item))))
             }
             // What has fields is no value.
-            (Self::Leaf(tests), Some(Value::Object(_)) | None) => tests.iter().any(|test| test.holds(None)),
-            (Self::Leaf(tests), value) => tests.iter().any(|test| test.holds(value)),
+            (Self::Leaf(_, tests), Some(Value::Object(_)) | None) => {
+                tests.iter().any(|test| test.holds(None))
+            }
+            (Self::Leaf(values, tests), Some(value)) => {
+                values.have(value) || tests.iter().any(|test| test.holds(Some(value)))
+            }
         }
     }
+}
+
+impl Values {
+    fn add(&mut self, value: &Value, place: &str) -> Result<(), PatternError> {
+        match value {
+            Value::String(text) => drop(self.texts.insert(text.clone())),
+            Value::Number(number) => drop(self.numbers.insert(bits(number))),
+            Value::Bool(yes) => self.booleans[usize::from(*yes)] = true,
+            Value::Null => self.null = true,
+            Value::Array(_) | Value::Object(_) => {
+                return Err(wrong(place, "a list among its values means nothing"));
+            }
+        }
+        Ok(())
+    }
+
+    fn have(&self, value: &Value) -> bool {
+        match value {
+            Value::String(text) => self.texts.contains(text),
+            Value::Number(number) => self.numbers.contains(&bits(number)),
+            Value::Bool(yes) => self.booleans[usize::from(*yes)],
+            Value::Null => self.null,
+            Value::Array(_) | Value::Object(_) => false,
+        }
+    }
+}
+
+fn bits(number: &Number) -> u64 {
+    // There is one zero.
+    (number.as_f64().unwrap_or(f64::NAN) + 0.0).to_bits()
 }
 
 // === impl Test ===
 
 impl Test {
-    fn of(value: &Value, place: &str) -> Result<Self, PatternError> {
-        let Some(members) = value.as_object() else { return Self::exact(value, place) };
+    fn of(members: &Map<String, Value>, place: &str) -> Result<Self, PatternError> {
         let mut members = members.iter();
         let (Some((operator, value)), None) = (members.next(), members.next()) else {
             return Err(wrong(place, "an object among its values has to have one member, an operator"));
@@ -160,53 +210,48 @@ impl Test {
                 exists.map(Self::Exists).ok_or_else(|| wrong(place, "exists has to be true or false"))
             }
             "numeric" => comparisons(value, place).map(Self::Number),
-            "anything-but" => Self::nothing_of(value, place).map(Self::Not),
+            "anything-but" => Self::none_of(value, place),
             _ => Text::of(operator, value, place).map(Self::Text),
         }
     }
 
-    fn exact(value: &Value, place: &str) -> Result<Self, PatternError> {
+    fn none_of(value: &Value, place: &str) -> Result<Self, PatternError> {
+        let mut values = Values::default();
+        let mut texts = Vec::new();
         match value {
-            Value::Array(_) | Value::Object(_) => Err(wrong(place, "a list among its values means nothing")),
-            _ => Ok(Self::Is(value.clone())),
-        }
-    }
-
-    fn nothing_of(value: &Value, place: &str) -> Result<Vec<Self>, PatternError> {
-        match value {
-            Value::Array(all) if !all.is_empty() => all.iter().map(|one| Self::exact(one, place)).collect(),
-            Value::String(_) | Value::Number(_) => Ok(vec![Self::Is(value.clone())]),
-            Value::Object(members) => match members.iter().next().filter(|_| members.len() == 1) {
-                Some((operator, Value::Array(all))) if !all.is_empty() => {
-                    all.iter().map(|one| Text::of(operator, one, place).map(Self::Text)).collect()
+            Value::Array(all) if !all.is_empty() => all.iter().try_for_each(|one| values.add(one, place))?,
+            Value::String(_) | Value::Number(_) => values.add(value, place)?,
+            Value::Object(members) if members.len() == 1 => {
+                for (operator, value) in members {
+                    let all = value.as_array().map_or_else(|| std::slice::from_ref(value), Vec::as_slice);
+                    for one in all {
+                        texts.push(Text::of(operator, one, place)?);
+                    }
                 }
-                Some((operator, value)) => Ok(vec![Self::Text(Text::of(operator, value, place)?)]),
-                None => Err(wrong(place, "anything-but has to have one operator")),
-            },
-            _ => Err(wrong(place, "anything-but has to be a value, a list of values, or a text operator")),
+            }
+            _ => {
+                let what = "anything-but has to be a value, a list of values, or one text operator";
+                return Err(wrong(place, what));
+            }
         }
+        Ok(Self::NoneOf(values, texts))
     }
 
     /// Whether a value is like that; `None` stands for none.
     fn holds(&self, value: Option<&Value>) -> bool {
         let Some(value) = value else { return *self == Self::Exists(false) };
         match self {
-            Self::Is(Value::Number(wanted)) => {
-                value.as_f64().is_some_and(|number| number.total_cmp(&float(wanted)).is_eq())
-            }
-            Self::Is(wanted) => wanted == value,
             Self::Text(text) => value.as_str().is_some_and(|value| text.is_of(value)),
-            Self::Not(tests) => !tests.iter().any(|test| test.holds(Some(value))),
+            Self::NoneOf(values, texts) => {
+                let one_of = |value| texts.iter().any(|text| text.is_of(value));
+                !values.have(value) && !value.as_str().is_some_and(one_of)
+            }
             Self::Number(all) => {
                 value.as_f64().is_some_and(|value| all.iter().all(|(order, than)| order.holds(value, *than)))
             }
             Self::Exists(exists) => *exists,
         }
     }
-}
-
-fn float(number: &Number) -> f64 {
-    number.as_f64().unwrap_or(f64::NAN)
 }
 
 impl Text {
@@ -298,6 +343,8 @@ mod tests {
             (json!({"a": ["no", "Text"]}), true),
             (json!({"a": ["Text"], "n": [6]}), false),
             (json!({"n": [5.0]}), true),
+            (json!({"n": [{"anything-but": [5.0, 6]}]}), false),
+            (json!({"t": [{"anything-but": [false]}]}), true),
             (json!({"n": ["5"]}), false),
             (json!({"t": [true]}), true),
             (json!({"null": [null]}), true),

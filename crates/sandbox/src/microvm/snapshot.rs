@@ -166,18 +166,29 @@ impl Snapshots {
         // The rest of one that was being removed, or another process's, made at the same time: that stays as long as it is held.
         let kept = store(&new, &snapshot).and_then(|()| {
             remove_unless_held(&directory, MEMORY);
-            fs::rename(&new, &directory)
+            // Held before anybody else can see it.
+            let memory = open_held(&new.join(MEMORY))?;
+            fs::rename(&new, &directory).map(|()| memory)
         });
         if kept.is_err() {
             let _ = fs::remove_dir_all(&new);
         }
         match kept {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return self.load(name),
-            kept => kept.map_err(io_step("write the snapshot"))?,
-        }
-        if self.medium == Medium::Disk {
-            let memory = open_held(&directory.join(MEMORY));
-            snapshot.memory = memory.map_err(io_step("open the snapshot's memory"))?;
+            // The one or the other, as the file system likes.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                ) =>
+            {
+                return self.load(name);
+            }
+            kept => {
+                let memory = kept.map_err(io_step("write the snapshot"))?;
+                if self.medium == Medium::Disk {
+                    snapshot.memory = memory;
+                }
+            }
         }
         self.make_room(name);
         Ok(snapshot)
@@ -333,6 +344,11 @@ fn open_sized(path: &Path, bytes: u64, damage: &'static str) -> Result<File, Sna
 }
 
 fn load(directory: &Path, medium: Medium) -> Result<Snapshot, SnapshotError> {
+    // From here on it is not replaced by another one.
+    let _held = match open_held(&directory.join(MEMORY)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SnapshotError::Absent),
+        held => held.map_err(io_step("open the snapshot's memory"))?,
+    };
     let about = match fs::read(directory.join(ABOUT)) {
         Ok(about) => about,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SnapshotError::Absent),

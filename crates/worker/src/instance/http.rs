@@ -132,8 +132,14 @@ impl Instance {
                 return Err(HttpError::Failed { reason: "it failed to start".to_owned() });
             }
         };
-        self.wake();
-        match timeout(self.spec.timeout, self.send(service, generation, request)).await {
+        let woken = self.wake();
+        let sent = async {
+            if let Some(woken) = woken {
+                let _ = woken.await;
+            }
+            self.send(service, generation, request).await
+        };
+        match timeout(self.spec.timeout, sent).await {
             Err(_late) => {
                 count(&self.counters.timeouts);
                 Err(HttpError::TimedOut)

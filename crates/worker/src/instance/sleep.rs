@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hearth_sandbox::Sandbox;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Instance, Phase, lock};
@@ -34,6 +35,8 @@ impl Instance {
             return;
         }
         let came_back = before.saturating_sub(sandbox.stats().memory_bytes);
+        // A machine's connections do not outlive its sleep.
+        self.connections.clear();
         count(&self.counters.hibernated);
         count_many(&self.counters.hibernated_bytes, came_back);
         tracing::debug!(instance = %self.id, came_back, of = before, "an instance hibernates");
@@ -87,13 +90,13 @@ impl Instance {
         !state.is_idle() || state.end.is_some() || state.failure.is_some()
     }
 
-    /// Wakes the instance if it sleeps or is about to. Returns at once.
-    pub(crate) fn wake(self: &Arc<Self>) {
+    /// Wakes the instance if it sleeps or is about to. Returns at once; what it returns ends when it is awake.
+    pub(crate) fn wake(self: &Arc<Self>) -> Option<JoinHandle<()>> {
         if !self.asleep.load(Ordering::SeqCst) {
-            return;
+            return None;
         }
         let instance = Arc::clone(self);
-        tokio::spawn(async move {
+        Some(tokio::spawn(async move {
             let _turn = instance.sleeping.lock().await;
             let sandbox = lock(&instance.sandbox).clone();
             if let Some(sandbox) = sandbox
@@ -101,7 +104,7 @@ impl Instance {
             {
                 instance.resume(&*sandbox).await;
             }
-        });
+        }))
     }
 
     async fn resume(&self, sandbox: &dyn Sandbox) {

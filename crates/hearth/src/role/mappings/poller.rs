@@ -136,9 +136,18 @@ impl Poller {
         });
     }
 
-    async fn run_batch(&self, url: &str, messages: Vec<Message>) {
-        let queue = QueueArn::read(&self.mapping.source);
-        let region = queue.map_or("", |queue| queue.region);
+    async fn run_batch(self: &Arc<Self>, url: &str, messages: Vec<Message>) {
+        // A tenant's messages and patterns may take long.
+        let poller = Arc::clone(self);
+        let Ok(sorted) = tokio::task::spawn_blocking(move || poller.sort(messages)).await else { return };
+        let (wanted, records, unwanted) = sorted;
+        self.count(|all| &all.filtered, unwanted.len());
+        tokio::join!(self.run_parts(url, &wanted, &records), self.delete_all(url, unwanted.iter()));
+    }
+
+    /// The messages that the function gets, their records, and the other messages.
+    fn sort(&self, messages: Vec<Message>) -> (Vec<Message>, Vec<String>, Vec<Message>) {
+        let region = QueueArn::read(&self.mapping.source).map_or("", |queue| queue.region);
         let (mut wanted, mut records, mut unwanted) = (Vec::new(), Vec::new(), Vec::new());
         for message in messages {
             let record = batch::record(&message, &self.mapping.source, region);
@@ -149,13 +158,15 @@ impl Poller {
                 unwanted.push(message);
             }
         }
-        self.count(|all| &all.filtered, unwanted.len());
-        self.delete_all(url, unwanted.iter()).await;
-        let (mut messages, mut records) = (wanted.as_slice(), records.as_slice());
+        (wanted, records, unwanted)
+    }
+
+    async fn run_parts(&self, url: &str, mut messages: &[Message], mut records: &[String]) {
+        let fifo = QueueArn::read(&self.mapping.source).is_some_and(|queue| queue.is_fifo());
         while !messages.is_empty() {
             let (now, later) = messages.split_at(batch::fitting(records).min(messages.len()));
             let all_done = self.deal(url, now, batch::event(&records[..now.len()])).await;
-            if !all_done && queue.is_some_and(|queue| queue.is_fifo()) {
+            if !all_done && fifo {
                 // What comes after one that was not dealt with must not be dealt with before it.
                 return self.give_back(url, later, 0).await;
             }
