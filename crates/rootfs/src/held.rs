@@ -42,9 +42,26 @@ pub fn remove_unless_held(directory: &Path, file: &str) -> bool {
     fs::remove_dir(directory).is_ok()
 }
 
+/// Has a finished folder appear under its name, all at once: whether it has, as there was no other one.
+///
+/// # Errors
+/// What the kernel said otherwise.
+pub fn appear(new: &Path, directory: &Path) -> io::Result<bool> {
+    match fs::rename(new, directory) {
+        Ok(()) => Ok(true),
+        // The one or the other, as the file system likes.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -61,8 +78,11 @@ mod tests {
         assert!(!remove_unless_held(&directory, "data"));
         drop(copy);
         // A process that another test starts has a copy of every open file, until it is another program.
-        let gone = || remove_unless_held(&directory, "data");
-        assert!((0..500).any(|_| gone() || (std::thread::sleep(Duration::from_millis(10)), false).1));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !remove_unless_held(&directory, "data") {
+            assert!(Instant::now() < deadline, "nobody holds it");
+            std::thread::sleep(Duration::from_millis(10));
+        }
         assert!(!directory.exists());
         assert_eq!(open_held(&directory.join("data")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }

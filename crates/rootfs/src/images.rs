@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::RootfsError;
 use crate::base::{Base, of_prefix};
 use crate::error::file_error;
-use crate::held::{open_held, remove_unless_held};
+use crate::held::{appear, open_held, remove_unless_held};
 use crate::layers::merge;
 use crate::mkfs::{self, Owners};
 use crate::tree::{MAX_BYTES, contents, identify, settle, stage};
@@ -377,15 +377,7 @@ fn finish(new: &Path, directory: &Path) -> io::Result<()> {
     let mut about = File::create(new.join(ABOUT))?;
     about.write_all(&serde_json::to_vec(&About { bytes, sha256 })?)?;
     about.sync_all()?;
-    match fs::rename(new, directory) {
-        // The one or the other, as the file system likes.
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) =>
-        {
-            Ok(())
-        }
-        renamed => renamed,
-    }
+    appear(new, directory).map(drop)
 }
 
 /// An image that is what was made, held, and its size.

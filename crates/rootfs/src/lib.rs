@@ -24,5 +24,5 @@ mod tree;
 
 pub use base::etc_files;
 pub use error::RootfsError;
-pub use held::{open_held, remove_unless_held};
+pub use held::{appear, open_held, remove_unless_held};
 pub use images::{Image, Images};

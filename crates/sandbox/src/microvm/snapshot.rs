@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hearth_rootfs::{open_held, remove_unless_held};
+use hearth_rootfs::{appear, open_held, remove_unless_held};
 use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -168,27 +168,14 @@ impl Snapshots {
             remove_unless_held(&directory, MEMORY);
             // Held before anybody else can see it.
             let memory = open_held(&new.join(MEMORY))?;
-            fs::rename(&new, &directory).map(|()| memory)
+            appear(&new, &directory).map(|appeared| appeared.then_some(memory))
         });
-        if kept.is_err() {
+        if !matches!(kept, Ok(Some(_))) {
             let _ = fs::remove_dir_all(&new);
         }
-        match kept {
-            // The one or the other, as the file system likes.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
-                ) =>
-            {
-                return self.load(name);
-            }
-            kept => {
-                let memory = kept.map_err(io_step("write the snapshot"))?;
-                if self.medium == Medium::Disk {
-                    snapshot.memory = memory;
-                }
-            }
+        let Some(memory) = kept.map_err(io_step("write the snapshot"))? else { return self.load(name) };
+        if self.medium == Medium::Disk {
+            snapshot.memory = memory;
         }
         self.make_room(name);
         Ok(snapshot)
