@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness import archives
-from harness.clients import tail
+from harness.clients import RUST_SDK_TIMEOUT, tail
 from harness.server import BINARY, ROOT, Hearth, aws_environment, hearth, invoke
 
 VENV_BIN = Path(sys.executable).parent
@@ -141,6 +141,19 @@ def node_modules():
         if path and (Path(path) / "@aws-sdk/client-lambda").exists():
             return Path(path)
     pytest.fail("@aws-sdk/client-lambda is not there: run scripts/setup")
+
+
+@pytest.fixture(scope="session")
+def rust_sdk():
+    """The program that uses the AWS SDK for Rust. Tests that need it have RUST_SDK_TIMEOUT: it is compiled once, for a minute."""
+    built = ROOT / ".cache/clients"
+    subprocess.run(
+        ["cargo", "build", "--locked", "--quiet", "--target-dir", str(built)],
+        cwd=ROOT / "tests/clients/rust-sdk",
+        check=True,
+        timeout=RUST_SDK_TIMEOUT - 120,
+    )
+    return built / "debug/rust-sdk"
 
 
 @pytest.fixture(scope="session")

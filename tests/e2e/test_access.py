@@ -17,7 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from harness import archives, sigv4
-from harness.clients import run
+from harness.clients import RUST_SDK_TIMEOUT, run
 from harness.server import ACCOUNT, ROOT, Hearth, aws_environment, hearth, invoke, settle
 from harness.sigv4 import ask, sign
 from harness.wait import wait_for
@@ -498,6 +498,13 @@ def test_the_javascript_sdks_signatures_are_taken(tool, strangers, node_modules,
     (tmp_path / "new.zip").write_bytes(archives.pack({"index.mjs": "export const handler = async () => 'new';\n"}))
     script = Path(__file__).with_name("sdk-life.mjs")
     run([tool("node"), script, node_modules, tmp_path / "code.zip", tmp_path / "new.zip", "signed-js", node], strangers)
+
+
+@pytest.mark.timeout(RUST_SDK_TIMEOUT)
+def test_the_rust_sdks_signatures_are_taken(rust_sdk, strangers, tmp_path, node):
+    (tmp_path / "code.zip").write_bytes(archives.function("node-echo"))
+    (tmp_path / "new.zip").write_bytes(archives.pack({"index.mjs": "export const handler = async () => 'new';\n"}))
+    run([rust_sdk, "life", tmp_path / "code.zip", tmp_path / "new.zip", "signed-rust-sdk", node], strangers)
 
 
 def test_the_signatures_of_the_cli_of_cargo_lambda_and_of_curl_are_taken(tool, strangers, static_echo, keyed):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import archives
-from harness.clients import run
+from harness.clients import RUST_SDK_TIMEOUT, run
 from harness.server import invoke
 from harness.wait import wait_for
 
@@ -92,3 +92,8 @@ def test_a_client_that_leaves_in_mid_stream_costs_no_slot(stream, shared, lambda
 
 def test_the_javascript_sdk_reads_a_stream(stream, tool, client_environment, node_modules, name):
     run([tool("node"), Path(__file__).with_name("sdk-stream.mjs"), node_modules, name], client_environment)
+
+
+@pytest.mark.timeout(RUST_SDK_TIMEOUT)
+def test_the_rust_sdk_reads_a_stream(stream, rust_sdk, client_environment, name):
+    run([rust_sdk, "stream", name], client_environment)

@@ -3,6 +3,9 @@
 import base64
 import subprocess
 
+# Of a test that may be the first to need the Rust client, which is compiled then.
+RUST_SDK_TIMEOUT = 900
+
 
 def run(arguments, environment, timeout=100, cwd=None, check=True, input=None):
     done = subprocess.run(
