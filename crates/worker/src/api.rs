@@ -70,6 +70,7 @@ async fn answer(caller: &Caller, request: Request<Incoming>) -> Reply {
         Route::EventNext => extensions::next(caller, &request).await,
         Route::ExtensionInitError => extensions::failed(caller, true, request).await,
         Route::ExtensionExitError => extensions::failed(caller, false, request).await,
+        Route::Subscribe(api) => extensions::subscribe(caller, api, request).await,
         Route::WrongMethod => plain(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed"),
         Route::Unknown => plain(StatusCode::NOT_FOUND, "404 page not found"),
     }

@@ -80,6 +80,15 @@ pub(crate) fn starts_alike(before: &BTreeMap<String, String>, wanted: &BTreeMap<
         .all(|name| before.get(name) == wanted.get(name))
 }
 
+/// Lambda's word for why an instance is made.
+pub(crate) fn initialization_type(spec: &FunctionSpec, reason: StartReason) -> &'static str {
+    match reason {
+        _ if spec.snap_start => "snap-start",
+        StartReason::Provisioned => "provisioned-concurrency",
+        StartReason::Request | StartReason::Prewarmed | StartReason::Ahead => "on-demand",
+    }
+}
+
 fn defaults() -> BTreeMap<String, String> {
     [
         ("LANG", "en_US.UTF-8"),
@@ -101,11 +110,6 @@ fn reserved(
     (instance, reason): (InstanceId, StartReason),
     epoch_ms: u64,
 ) -> BTreeMap<String, String> {
-    let initialization = match reason {
-        _ if spec.snap_start => "snap-start",
-        StartReason::Provisioned => "provisioned-concurrency",
-        StartReason::Request | StartReason::Prewarmed | StartReason::Ahead => "on-demand",
-    };
     let name = &spec.revision.version.function.name;
     let version = spec.revision.version.version;
     let (year, month, day) = date(epoch_ms);
@@ -122,7 +126,7 @@ fn reserved(
         ("AWS_LAMBDA_FUNCTION_NAME", name.to_string()),
         ("AWS_LAMBDA_FUNCTION_VERSION", version.to_string()),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", spec.memory_mb.to_string()),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", initialization.to_owned()),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", initialization_type(spec, reason).to_owned()),
         ("AWS_LAMBDA_LOG_GROUP_NAME", log_group),
         ("AWS_LAMBDA_LOG_STREAM_NAME", format!("{year:04}/{month:02}/{day:02}/[{version}]{instance}")),
         ("AWS_LAMBDA_RUNTIME_API", RUNTIME_API.to_owned()),

@@ -21,9 +21,11 @@
 
 mod asker;
 mod doors;
+mod extensions;
 mod finish;
 mod http;
 mod life;
+mod saying;
 mod session;
 mod sleep;
 mod snapshot;
@@ -43,16 +45,20 @@ use tokio::time::Instant;
 use crate::blanks::Blanks;
 use crate::failure::Failure;
 use crate::launcher::Launcher;
+use crate::logs::FunctionLog;
 use crate::metrics::Counters;
 use crate::output::Output;
 use crate::protocol::{Protocol, Waiter};
 use crate::report::Cold;
 use crate::snapshots::Snapshots;
+use crate::telemetry::Telemetry;
 
 use asker::Asker;
 pub(crate) use asker::Replied;
 pub(crate) use doors::Posted;
+pub(crate) use extensions::NotSubscribed;
 pub use http::{HttpBody, HttpError};
+use saying::Beginning;
 
 /// The result of an invocation.
 pub(crate) type Invoked = Result<Answer, InvokeError>;
@@ -92,6 +98,10 @@ struct Flight {
     wants_tail: bool,
     /// When it was handed to the runtime, or an init phase was begun for it.
     started: Option<Instant>,
+    /// When its answer began to come, where somebody wants to know.
+    answering: Option<Instant>,
+    /// The trace that it is part of, likewise.
+    trace: Option<String>,
     deadline: Instant,
     asker: Asker,
 }
@@ -100,6 +110,7 @@ struct Flight {
 struct State {
     phase: Phase,
     generation: u32,
+    beginning: Beginning,
     protocol: Conversation,
     flights: Vec<Flight>,
     /// The deadline that the instance's task sleeps for.
@@ -165,7 +176,7 @@ pub(crate) struct Parts {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) launcher: Arc<dyn Launcher>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) output: Output,
+    pub(crate) log: Arc<FunctionLog>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) blanks: Arc<Blanks>,
     pub(crate) blank: Option<InstanceId>,
@@ -184,6 +195,7 @@ impl Instance {
         let state = State {
             phase: Phase::Making,
             generation: 0,
+            beginning: Beginning::none(),
             protocol: Protocol::new(parts.spec.concurrency.hard, Vec::new()),
             flights: Vec::new(),
             armed: None,
@@ -198,6 +210,7 @@ impl Instance {
             visits: 0,
             last_used: now,
         };
+        let telemetry = Telemetry::new(&parts.spec, Arc::clone(&parts.counters));
         Self {
             id: parts.id,
             spec: parts.spec,
@@ -205,7 +218,7 @@ impl Instance {
             driver: parts.driver,
             launcher: parts.launcher,
             counters: parts.counters,
-            output: parts.output,
+            output: Output::new(parts.id, parts.log, telemetry),
             snapshots: parts.snapshots,
             blanks: parts.blanks,
             blank: Mutex::new(parts.blank),

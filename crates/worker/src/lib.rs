@@ -10,6 +10,7 @@
 //! protocol    what a call to the Runtime or Extensions API means in which state: pure
 //! api         the HTTP around it
 //! output      what processes write, made into bounded lines under a token bucket
+//! telemetry   the same lines, and what the platform says, for extensions that subscribe
 //! logs        those lines on disk, bounded for each function, written by one thread
 //! ```
 
@@ -28,6 +29,7 @@ mod quiet;
 mod report;
 mod said;
 mod snapshots;
+mod telemetry;
 mod worker;
 
 pub use blanks::BlankReport;

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub hibernated: u64,
     /// Memory that came back that way, bytes.
     pub hibernated_bytes: u64,
+    /// Events that extensions subscribed to and did not take.
+    pub telemetry_dropped: u64,
     /// Bytes of logs written to disk.
     pub log_bytes: u64,
     /// Bytes of logs dropped, because disk or queue was full.
@@ -56,6 +58,7 @@ pub(crate) struct Counters {
     pub(crate) instances_started_ahead: AtomicU64,
     pub(crate) hibernated: AtomicU64,
     pub(crate) hibernated_bytes: AtomicU64,
+    pub(crate) telemetry_dropped: AtomicU64,
 }
 
 /// Adds one.
@@ -88,6 +91,7 @@ impl Counters {
             instances_started_ahead: read(&self.instances_started_ahead),
             hibernated: read(&self.hibernated),
             hibernated_bytes: read(&self.hibernated_bytes),
+            telemetry_dropped: read(&self.telemetry_dropped),
             log_bytes,
             log_dropped_bytes,
         }

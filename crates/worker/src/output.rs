@@ -3,6 +3,8 @@
 //! Each process has one pipe for stdout and stderr. A task reads it under a token bucket that all of an instance's pipes
 //! share: who writes more than [`RATE`] blocks on its pipe, which is the only back-pressure a function can feel. At the
 //! end of an invocation the pipes are drained at once, so that what was written before the answer is before END.
+//!
+//! Extensions that subscribe are told of the same lines, in the same order, by the hub in `telemetry`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,6 +15,7 @@ use hearth_types::{InstanceId, RequestId, limits};
 use tokio::net::unix::pipe;
 
 use crate::logs::FunctionLog;
+use crate::telemetry::{Stream, Telemetry};
 
 /// What an instance may log in the long run, bytes a second.
 const RATE: i64 = 8 << 20;
@@ -30,6 +33,7 @@ const MAX_DRAIN: usize = 1 << 20;
 pub(crate) struct Output {
     instance: InstanceId,
     log: Arc<FunctionLog>,
+    telemetry: Telemetry,
     pipes: Mutex<Vec<Arc<Pipe>>>,
     bucket: Mutex<Bucket>,
     tails: Mutex<Vec<Tail>>,
@@ -38,6 +42,8 @@ pub(crate) struct Output {
 #[derive(Debug)]
 struct Pipe {
     receiver: pipe::Receiver,
+    /// Whose it is.
+    stream: Stream,
     /// The line that has no end yet. Whoever reads holds this, so that what is read stays in order.
     partial: Mutex<Vec<u8>>,
 }
@@ -62,19 +68,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 // === impl Output ===
 
 impl Output {
-    pub(crate) fn new(instance: InstanceId, log: Arc<FunctionLog>) -> Self {
+    pub(crate) fn new(instance: InstanceId, log: Arc<FunctionLog>, telemetry: Telemetry) -> Self {
         Self {
             instance,
             log,
+            telemetry,
             pipes: Mutex::default(),
             bucket: Mutex::new(Bucket { tokens: BURST, filled: Instant::now() }),
             tails: Mutex::default(),
         }
     }
 
+    /// Who is told of it besides the log.
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
     /// Reads a process's output until all its writers are gone.
-    pub(crate) async fn follow(&self, receiver: pipe::Receiver) {
-        let pipe = Arc::new(Pipe { receiver, partial: Mutex::default() });
+    pub(crate) async fn follow(&self, receiver: pipe::Receiver, stream: Stream) {
+        let pipe = Arc::new(Pipe { receiver, stream, partial: Mutex::default() });
         lock(&self.pipes).push(Arc::clone(&pipe));
         while pipe.receiver.readable().await.is_ok() {
             match self.read_some(&pipe, pipe::Receiver::try_read) {
@@ -89,7 +101,7 @@ impl Output {
                 Err(_) => break,
             }
         }
-        self.end_line(&mut lock(&pipe.partial));
+        self.end_line(&pipe, &mut lock(&pipe.partial));
         lock(&self.pipes).retain(|other| !Arc::ptr_eq(other, &pipe));
     }
 
@@ -112,7 +124,7 @@ impl Output {
                     Ok(_) | Err(_) => break,
                 }
             }
-            self.end_line(&mut lock(&pipe.partial));
+            self.end_line(pipe, &mut lock(&pipe.partial));
         }
     }
 
@@ -148,22 +160,29 @@ impl Output {
         };
         if !lines.is_empty() {
             if partial.is_empty() {
-                self.emit(lines);
+                self.written(pipe, lines);
             } else {
                 partial.extend_from_slice(lines);
-                self.end_line(&mut partial);
+                self.end_line(pipe, &mut partial);
             }
         }
         if partial.len() + rest.len() > MAX_LINE {
-            self.end_line(&mut partial);
+            self.end_line(pipe, &mut partial);
         }
         partial.extend_from_slice(rest);
         Ok(bytes)
     }
 
-    fn end_line(&self, partial: &mut Vec<u8>) {
+    fn end_line(&self, pipe: &Pipe, partial: &mut Vec<u8>) {
         if !partial.is_empty() {
-            self.emit(&std::mem::take(partial));
+            self.written(pipe, &std::mem::take(partial));
+        }
+    }
+
+    fn written(&self, pipe: &Pipe, lines: &[u8]) {
+        self.emit(lines);
+        if self.telemetry.is_wanted(pipe.stream) {
+            self.telemetry.lines(pipe.stream, lines);
         }
     }
 

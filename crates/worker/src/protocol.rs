@@ -24,6 +24,7 @@ use std::collections::VecDeque;
 
 use hearth_types::RequestId;
 
+use crate::telemetry::Api;
 pub(crate) use extensions::{ExtensionEvent, Extensions, Registration};
 
 /// A call that waits for its answer.
@@ -57,6 +58,8 @@ pub(crate) enum Refusal {
     UnknownExtensionIdentifier,
     /// The extension may not do this now.
     InvalidExtensionState,
+    /// Init is over, and whoever has not subscribed through that API cannot any more.
+    SubscriptionClosed(Api),
 }
 
 /// An invocation goes to the runtime, and the news of it to extensions.

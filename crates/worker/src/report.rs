@@ -10,6 +10,8 @@ use std::time::Duration;
 use hearth_types::{HttpService, RequestId};
 
 use crate::failure::Failure;
+use crate::protocol::ExtensionEvent;
+use crate::telemetry::{Api, Stream};
 
 /// What came before the first invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(crate) struct Report<'a> {
     pub(crate) used_bytes: u64,
     /// `timeout`, or `error` and its type.
     pub(crate) status: Option<(&'a str, Option<&'a str>)>,
+    /// The trace that the request is part of, where somebody wants to know.
+    pub(crate) trace: Option<&'a str>,
 }
 
 impl Report<'_> {
@@ -135,6 +139,25 @@ pub(crate) fn restore(duration: Duration, failed: Option<(&str, Option<&str>)>) 
     text
 }
 
+/// EXTENSION: one that is ready, or failed in a state with an error of a type.
+pub(crate) fn extension(name: &str, events: &[ExtensionEvent], failed: Option<(&str, &str)>) -> String {
+    let events: Vec<&str> = events.iter().map(|event| event.name()).collect();
+    let events = events.join(", ");
+    match failed {
+        None => format!("EXTENSION\tName: {name}\tState: Ready\tEvents: [{events}]"),
+        Some((state, kind)) => {
+            format!("EXTENSION\tName: {name}\tState: {state}\tEvents: [{events}]\tError Type: {kind}")
+        }
+    }
+}
+
+/// TELEMETRY or LOGS: an extension has subscribed.
+pub(crate) fn subscribed(name: &str, api: Api, streams: &[Stream]) -> String {
+    let types: Vec<&str> = streams.iter().map(|stream| stream.title()).collect();
+    let api = api.name().to_uppercase();
+    format!("{api}\tName: {name}\tState: Subscribed\tTypes: [{}]", types.join(", "))
+}
+
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
@@ -153,6 +176,7 @@ mod tests {
             memory_mb: 128,
             used_bytes: 34 << 20,
             status: None,
+            trace: None,
         };
         assert_eq!(
             end(&report),
@@ -179,6 +203,19 @@ mod tests {
             "RESTORE_REPORT Restore Duration: 12.34 ms\tStatus: error\tError Type: Runtime.ExitError"
         );
         assert_eq!(start(request, "$LATEST"), format!("START RequestId: {request} Version: $LATEST"));
+        let both = [ExtensionEvent::Invoke, ExtensionEvent::Shutdown];
+        assert_eq!(
+            extension("x", &both, None),
+            "EXTENSION\tName: x\tState: Ready\tEvents: [INVOKE, SHUTDOWN]"
+        );
+        assert_eq!(
+            extension("x", &[], Some(("InitError", "Extension.Mine"))),
+            "EXTENSION\tName: x\tState: InitError\tEvents: []\tError Type: Extension.Mine"
+        );
+        assert_eq!(
+            subscribed("x", Api::Telemetry, &[Stream::Platform, Stream::Function]),
+            "TELEMETRY\tName: x\tState: Subscribed\tTypes: [Platform, Function]"
+        );
         let mut service = HttpService { port: 80, health: None };
         assert_eq!(
             not_ready(&service, &Failure::TimedOut(Duration::from_secs(10))),

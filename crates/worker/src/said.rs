@@ -1,32 +1,82 @@
-//! What the platform says in a function's log: lines of text, or documents in JSON where the function's `LogFormat` is that.
+//! What the platform says: in a function's log, as lines of text or, where the function's `LogFormat` is that, documents in JSON,
+//! and to extensions that subscribe to it.
 //!
 //! Source of the documents and their levels: docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-advanced.html and
 //! .../dg/telemetry-schema-reference.html. Beside what is there, a failure says why (`errorMessage`), as the text does.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
-use hearth_types::{HttpService, JsonLog, LogLevel, RequestId, Version};
+use hearth_types::{
+    FunctionSpec, HttpService, InstanceId, JsonLog, LogLevel, RequestId, StartReason, Version,
+};
 use serde_json::{Value, json};
 
-use crate::clock::timestamp;
+use crate::clock::{millis, timestamp};
+use crate::environment::initialization_type;
 use crate::failure::Failure;
+use crate::protocol::ExtensionEvent;
 use crate::report::{self, Cold, Report};
+use crate::telemetry::{Api, Stream};
 
 /// Something that it says.
 #[derive(Debug)]
 pub(crate) enum Said<'a> {
-    /// An invocation begins.
-    Start { request: RequestId, version: Version },
-    /// It is over, for the function; with what the platform found wrong.
-    Done { request: RequestId, duration: Duration, is_error: bool, failure: Option<&'a Failure> },
-    /// What it took.
-    Report(Report<'a>),
-    /// An init phase that failed.
-    Init { duration: Duration, phase: &'a str, failure: &'a Failure },
+    /// An init phase begins.
+    InitStart { init: Init<'a> },
+    /// The runtime has asked for its first work, or never will.
+    InitDone { init: Init<'a>, failure: Option<&'a Failure> },
+    /// An init phase is over, with what failed if something did.
+    Init { init: Init<'a>, duration: Duration, failure: Option<&'a Failure> },
+    /// An instance is made from a snapshot.
+    RestoreStart { init: Init<'a> },
+    /// The runtime in it has asked for its first work, or never will.
+    RestoreDone { failure: Option<&'a Failure> },
     /// The restoration from a snapshot, with what failed if something did.
     Restore { duration: Duration, failure: Option<&'a Failure> },
+    /// An extension waits for its first event, or says that it failed with an error of that type.
+    Extension { name: &'a str, events: &'a [ExtensionEvent], failed: Option<(&'a str, &'a str)> },
+    /// An extension has subscribed.
+    Subscribed { name: &'a str, api: Api, streams: &'a [Stream] },
+    /// An invocation begins.
+    Start { request: RequestId, version: Version, trace: Option<&'a str> },
+    /// It is over, for the function; with what the platform found wrong.
+    Done {
+        request: RequestId,
+        duration: Duration,
+        is_error: bool,
+        failure: Option<&'a Failure>,
+        answered: Option<Answered>,
+        trace: Option<&'a str>,
+    },
+    /// What it took.
+    Report(Report<'a>),
     /// Why an HTTP service does not run.
     NotReady { service: &'a HttpService, failure: &'a Failure },
+}
+
+/// Whose init phase, and which.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Init<'a> {
+    pub(crate) spec: &'a FunctionSpec,
+    pub(crate) instance: InstanceId,
+    pub(crate) reason: StartReason,
+    /// `init`, or `invoke` where the first one failed and it is done again.
+    pub(crate) phase: &'static str,
+}
+
+/// How an answer came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    /// When the invocation began, milliseconds since 1970.
+    pub(crate) since_ms: u64,
+    /// Until the answer began.
+    pub(crate) latency: Duration,
+    /// From then until it was whole.
+    pub(crate) duration: Duration,
+    pub(crate) bytes: usize,
 }
 
 // === impl Said ===
@@ -35,8 +85,22 @@ impl Said<'_> {
     /// Its lines of text, the last without its end; nothing where Lambda has none.
     pub(crate) fn text(&self, now_ms: u64) -> Option<String> {
         Some(match self {
-            Self::Start { request, version } => report::start(*request, version),
-            Self::Done { failure: None, .. } => return None,
+            Self::InitStart { .. }
+            | Self::InitDone { .. }
+            | Self::Init { failure: None, .. }
+            | Self::RestoreStart { .. }
+            | Self::RestoreDone { .. }
+            | Self::Done { failure: None, .. } => return None,
+            Self::Init { init, duration, failure: Some(failure) } => {
+                let (status, kind) = failure.status();
+                report::init(*duration, init.phase, status, kind)
+            }
+            Self::Restore { duration, failure } => {
+                report::restore(*duration, failure.map(|failure| failure.status()))
+            }
+            Self::Extension { name, events, failed } => report::extension(name, events, *failed),
+            Self::Subscribed { name, api, streams } => report::subscribed(name, *api, streams),
+            Self::Start { request, version, .. } => report::start(*request, version),
             Self::Done { request, failure: Some(failure), .. } => match failure {
                 Failure::TimedOut(_) => format!("{} {request} {}\n", timestamp(now_ms), failure.reason()),
                 Failure::TooLarge(_) => failure.reason(),
@@ -50,81 +114,162 @@ impl Said<'_> {
                 }
             },
             Self::Report(report) => report::end(report),
-            Self::Init { duration, phase, failure } => {
-                let (status, kind) = failure.status();
-                report::init(*duration, phase, status, kind)
-            }
-            Self::Restore { duration, failure } => {
-                report::restore(*duration, failure.map(|failure| failure.status()))
-            }
             Self::NotReady { service, failure } => report::not_ready(service, failure),
         })
     }
 
     /// Its document, without a line end; nothing if it matters less than what the log is for.
     pub(crate) fn json(&self, now_ms: u64, log: JsonLog) -> Option<String> {
-        let (level, kind, record) = self.document();
-        let document = json!({"time": timestamp(now_ms), "type": kind, "record": record});
-        (level >= log.system).then(|| document.to_string())
+        (self.level() >= log.system).then(|| {
+            let (kind, record) = self.document();
+            json!({"time": timestamp(now_ms), "type": kind, "record": record}).to_string()
+        })
     }
 
-    fn document(&self) -> (LogLevel, &'static str, Value) {
-        let level = |is_well: bool, well: LogLevel| if is_well { well } else { LogLevel::Warn };
+    fn level(&self) -> LogLevel {
+        let (is_well, well) = match self {
+            // As where Lambda knows no version of the runtime.
+            Self::InitStart { .. } | Self::RestoreStart { .. } => (true, LogLevel::Debug),
+            Self::InitDone { failure, .. } | Self::RestoreDone { failure } => {
+                (failure.is_none(), LogLevel::Debug)
+            }
+            Self::Init { init, failure, .. } => {
+                (failure.is_none(), if init.spec.snap_start { LogLevel::Info } else { LogLevel::Debug })
+            }
+            Self::Restore { failure, .. } => (failure.is_none(), LogLevel::Info),
+            Self::Extension { failed, .. } => (failed.is_none(), LogLevel::Info),
+            Self::Subscribed { .. } | Self::Start { .. } => (true, LogLevel::Info),
+            Self::Done { is_error, .. } => (!is_error, LogLevel::Debug),
+            Self::Report(report) => (report.status.is_none(), LogLevel::Info),
+            Self::NotReady { .. } => (false, LogLevel::Info),
+        };
+        if is_well { well } else { LogLevel::Warn }
+    }
+
+    /// Its type and its record.
+    pub(crate) fn document(&self) -> (&'static str, Value) {
         match self {
-            Self::Start { request, version } => {
-                let record = json!({"requestId": request.to_string(), "version": version.to_string()});
-                (LogLevel::Info, "platform.start", record)
-            }
-            Self::Done { request, duration, is_error, failure } => {
-                let mut record = json!({
-                    "requestId": request.to_string(),
-                    "status": if *is_error { "failure" } else { "success" },
-                    "metrics": {"durationMs": ms(*duration)},
-                });
+            Self::InitStart { init } => ("platform.initStart", init.whose()),
+            Self::InitDone { init, failure } => {
+                let mut record = init.which();
+                record["status"] = "success".into();
                 add(&mut record, *failure);
-                (level(!is_error, LogLevel::Debug), "platform.runtimeDone", record)
+                ("platform.initRuntimeDone", record)
             }
-            Self::Report(report) => {
-                let mut record = json!({
-                    "requestId": report.request.to_string(),
-                    "status": report.status.map_or("success", |(status, _)| status),
-                    "metrics": {
-                        "durationMs": ms(report.duration),
-                        "billedDurationMs": report.billed_ms(),
-                        "memorySizeMB": report.memory_mb,
-                        "maxMemoryUsedMB": report.used_mb(),
-                    },
-                });
-                match report.cold {
-                    Some(Cold::Init(init)) => record["metrics"]["initDurationMs"] = ms(init).into(),
-                    Some(Cold::Restore(restore)) => {
-                        record["metrics"]["restoreDurationMs"] = ms(restore).into();
-                        record["metrics"]["billedRestoreDurationMs"] = report::whole_ms(restore).into();
-                    }
-                    None => {}
-                }
-                if let Some((_, Some(kind))) = report.status {
-                    record["errorType"] = kind.into();
-                }
-                (level(report.status.is_none(), LogLevel::Info), "platform.report", record)
+            Self::Init { init, duration, failure } => {
+                let mut record = init.which();
+                record["status"] = "success".into();
+                record["metrics"] = json!({"durationMs": ms(*duration)});
+                add(&mut record, *failure);
+                ("platform.initReport", record)
             }
-            Self::Init { duration, phase, failure } => {
-                let mut record = json!({"phase": phase, "metrics": {"durationMs": ms(*duration)}});
-                add(&mut record, Some(failure));
-                (LogLevel::Warn, "platform.initReport", record)
+            Self::RestoreStart { init } => ("platform.restoreStart", init.whose()),
+            Self::RestoreDone { failure } => {
+                let mut record = json!({"status": "success"});
+                add(&mut record, *failure);
+                ("platform.restoreRuntimeDone", record)
             }
             Self::Restore { duration, failure } => {
                 let mut record = json!({"status": "success", "metrics": {"durationMs": ms(*duration)}});
                 add(&mut record, *failure);
-                (level(failure.is_none(), LogLevel::Info), "platform.restoreReport", record)
+                ("platform.restoreReport", record)
             }
+            Self::Extension { name, events, failed } => {
+                let events: Vec<&str> = events.iter().map(|event| event.name()).collect();
+                let mut record = json!({"name": name, "state": "Ready", "events": events});
+                if let Some((state, kind)) = failed {
+                    record["state"] = (*state).into();
+                    record["errorType"] = (*kind).into();
+                }
+                ("platform.extension", record)
+            }
+            Self::Subscribed { name, api, streams } => {
+                let types: Vec<&str> = streams.iter().map(|stream| stream.name()).collect();
+                let record = json!({"name": name, "state": "Subscribed", "types": types});
+                (api.subscription_event(), record)
+            }
+            Self::Start { request, version, trace } => {
+                let mut record = json!({"requestId": request.to_string(), "version": version.to_string()});
+                add_trace(&mut record, *trace);
+                ("platform.start", record)
+            }
+            Self::Done { .. } => self.done(),
+            Self::Report(report) => ("platform.report", report_record(report)),
             Self::NotReady { service, failure } => {
                 let record =
                     json!({"port": service.port, "errorMessage": report::not_ready(service, failure)});
-                (LogLevel::Warn, "hearth.serviceNotReady", record)
+                ("hearth.serviceNotReady", record)
             }
         }
     }
+
+    fn done(&self) -> (&'static str, Value) {
+        const KIND: &str = "platform.runtimeDone";
+        let Self::Done { request, duration, is_error, failure, answered, trace } = self else {
+            return (KIND, Value::Null);
+        };
+        let mut record = json!({
+            "requestId": request.to_string(),
+            "status": if *is_error { "failure" } else { "success" },
+            "metrics": {"durationMs": ms(*duration)},
+        });
+        if let Some(Answered { since_ms, latency, duration, bytes }) = answered {
+            let began = timestamp(since_ms + millis(*latency));
+            record["metrics"]["producedBytes"] = (*bytes).into();
+            record["spans"] = json!([
+                {"name": "responseLatency", "start": timestamp(*since_ms), "durationMs": ms(*latency)},
+                {"name": "responseDuration", "start": began, "durationMs": ms(*duration)},
+            ]);
+        }
+        add_trace(&mut record, *trace);
+        add(&mut record, *failure);
+        (KIND, record)
+    }
+}
+
+// === impl Init ===
+
+impl Init<'_> {
+    fn which(&self) -> Value {
+        let kind = initialization_type(self.spec, self.reason);
+        json!({"initializationType": kind, "phase": self.phase})
+    }
+
+    fn whose(&self) -> Value {
+        let version = &self.spec.revision.version;
+        let mut record = self.which();
+        record["functionName"] = (&*version.function.name).into();
+        record["functionVersion"] = version.version.to_string().into();
+        record["instanceId"] = self.instance.to_string().into();
+        record["instanceMaxMemory"] = (u64::from(self.spec.memory_mb) << 20).into();
+        record
+    }
+}
+
+fn report_record(report: &Report<'_>) -> Value {
+    let mut record = json!({
+        "requestId": report.request.to_string(),
+        "status": report.status.map_or("success", |(status, _)| status),
+        "metrics": {
+            "durationMs": ms(report.duration),
+            "billedDurationMs": report.billed_ms(),
+            "memorySizeMB": report.memory_mb,
+            "maxMemoryUsedMB": report.used_mb(),
+        },
+    });
+    match report.cold {
+        Some(Cold::Init(init)) => record["metrics"]["initDurationMs"] = ms(init).into(),
+        Some(Cold::Restore(restore)) => {
+            record["metrics"]["restoreDurationMs"] = ms(restore).into();
+            record["metrics"]["billedRestoreDurationMs"] = report::whole_ms(restore).into();
+        }
+        None => {}
+    }
+    if let Some((_, Some(kind))) = report.status {
+        record["errorType"] = kind.into();
+    }
+    add_trace(&mut record, report.trace);
+    record
 }
 
 /// What failed, in words for people and programs.
@@ -136,77 +281,20 @@ fn add(record: &mut Value, failure: Option<&Failure>) {
     record["errorMessage"] = failure.reason().into();
 }
 
+/// The trace that an invocation is part of, if it is a sampled one.
+fn add_trace(record: &mut Value, trace: Option<&str>) {
+    let Some(trace) = trace else { return };
+    let part = |name: &str| trace.split(';').find_map(|part| part.trim().strip_prefix(name));
+    if part("Sampled=") != Some("1") {
+        return;
+    }
+    record["tracing"] = json!({"type": "X-Amzn-Trace-Id", "value": trace});
+    if let Some(parent) = part("Parent=") {
+        record["tracing"]["spanId"] = parent.into();
+    }
+}
+
 /// Milliseconds to the microsecond, as Lambda has them.
 fn ms(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const INFO: JsonLog = JsonLog { application: LogLevel::Info, system: LogLevel::Info };
-
-    fn read(said: &Said<'_>, log: JsonLog) -> Option<Value> {
-        said.json(0, log).map(|text| serde_json::from_str(&text).unwrap())
-    }
-
-    #[test]
-    fn a_report_is_lambdas_document() {
-        let request: RequestId = "3f8a1c52-0d5e-4c1b-9a34-1b2c3d4e5f60".parse().unwrap();
-        let said = Said::Report(Report {
-            request,
-            duration: Duration::from_nanos(1_234_567),
-            cold: Some(Cold::Init(Duration::from_micros(12_340))),
-            memory_mb: 128,
-            used_bytes: 34 << 20,
-            status: Some(("error", Some("Runtime.ExitError"))),
-        });
-        let document = json!({
-            "time": "1970-01-01T00:00:00.000Z",
-            "type": "platform.report",
-            "record": {
-                "requestId": request.to_string(),
-                "status": "error",
-                "errorType": "Runtime.ExitError",
-                "metrics": {
-                    "durationMs": 1.235, "billedDurationMs": 14, "memorySizeMB": 128, "maxMemoryUsedMB": 34,
-                    "initDurationMs": 12.34,
-                },
-            },
-        });
-        assert_eq!(read(&said, INFO), Some(document));
-    }
-
-    #[test]
-    fn what_matters_less_than_the_log_is_for_is_not_said() {
-        let request = RequestId::random();
-        let failure = Failure::TimedOut(Duration::from_secs(3));
-        let done = |failure| Said::Done { request, duration: Duration::ZERO, is_error: false, failure };
-        let start = Said::Start { request, version: Version::Latest };
-        assert!(read(&done(None), INFO).is_none() && read(&start, INFO).is_some());
-        let debug = JsonLog { system: LogLevel::Debug, ..INFO };
-        assert_eq!(read(&done(None), debug).unwrap()["record"]["status"], "success");
-        let warn = JsonLog { system: LogLevel::Warn, ..INFO };
-        assert!(read(&start, warn).is_none());
-        let failed =
-            Said::Done { request, duration: Duration::ZERO, is_error: true, failure: Some(&failure) };
-        let record = &read(&failed, warn).unwrap()["record"];
-        assert_eq!(
-            (&record["status"], &record["errorType"]),
-            (&json!("timeout"), &json!("Sandbox.Timedout"))
-        );
-        assert_eq!(record["errorMessage"], "Task timed out after 3.00 seconds");
-    }
-
-    #[test]
-    fn text_says_of_success_what_lambda_says_nothing() {
-        let request = RequestId::random();
-        let said = Said::Done { request, duration: Duration::ZERO, is_error: true, failure: None };
-        assert_eq!(said.text(0), None);
-        let failure = Failure::TimedOut(Duration::from_secs(3));
-        let said = Said::Done { request, duration: Duration::ZERO, is_error: true, failure: Some(&failure) };
-        let text = format!("1970-01-01T00:00:00.000Z {request} Task timed out after 3.00 seconds\n");
-        assert_eq!(said.text(0), Some(text));
-    }
 }

@@ -22,7 +22,6 @@ use crate::instance::{Instance, Parts};
 use crate::launcher::{Launch, LaunchError, Launcher};
 use crate::logs::Logs;
 use crate::metrics::{Counters, count};
-use crate::output::Output;
 
 /// Snapshots made at once: each runs a whole init phase, with all the CPU that it can get.
 const AT_ONCE: usize = 2;
@@ -161,7 +160,7 @@ impl Snapshots {
             driver: Arc::clone(&self.driver),
             launcher: Arc::clone(&self.launcher),
             counters: Arc::clone(&self.counters),
-            output: Output::new(id, log),
+            log,
             snapshots: Arc::clone(self),
             blanks: Arc::default(),
             blank: None,

@@ -19,7 +19,6 @@ use crate::instance::{HttpBody, HttpError, Instance, Parts};
 use crate::launcher::Launcher;
 use crate::logs::Logs;
 use crate::metrics::{Counters, Metrics, count};
-use crate::output::Output;
 use crate::snapshots::{SnapshotError, Snapshots};
 
 /// What a worker is made with.
@@ -195,7 +194,7 @@ impl Worker {
             driver: Arc::clone(&shared.driver),
             launcher: Arc::clone(&shared.launcher),
             counters: Arc::clone(&shared.counters),
-            output: Output::new(instance, log),
+            log,
             snapshots: Arc::clone(&shared.snapshots),
             blanks: Arc::clone(&shared.blanks),
             blank,

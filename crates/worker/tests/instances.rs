@@ -21,6 +21,8 @@ mod hostile;
 mod serving;
 #[path = "instances/streams.rs"]
 mod streams;
+#[path = "instances/telemetry.rs"]
+mod telemetry;
 #[path = "instances/world.rs"]
 mod world;
 
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     trials.extend(hostile::trials());
     trials.extend(extensions::trials());
     trials.extend(streams::trials());
+    trials.extend(telemetry::trials());
     let python = std::path::Path::new("/usr/bin/python3").exists();
     if !rustix::process::geteuid().is_root() || !python {
         println!("skipped: these tests need root and /usr/bin/python3");

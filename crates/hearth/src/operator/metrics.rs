@@ -160,6 +160,9 @@ fn render_workers(text: &mut String, workers: &Workers) {
     by_worker("hearth_worker_hibernated_bytes", "Memory that hibernating instances gave back", &|counts| {
         vec![("outcome=\"came-back\"", counts.hibernated_bytes)]
     });
+    by_worker("hearth_worker_telemetry_events", "Telemetry that extensions subscribed to", &|counts| {
+        vec![("outcome=\"dropped\"", counts.telemetry_dropped)]
+    });
     // The workers of a process share the logs.
     if let Some((_, counts)) = all.first() {
         let bytes = [("{fate=\"kept\"}", counts.log_bytes), ("{fate=\"dropped\"}", counts.log_dropped_bytes)];

@@ -1,5 +1,6 @@
-//! The Extensions API over HTTP.
+//! The Extensions API over HTTP, and the Telemetry and Logs APIs, which are extensions' as well.
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -7,10 +8,14 @@ use tokio::sync::oneshot;
 
 use super::body::{self, BodyError};
 use super::{Caller, MAX_DOCUMENT, Reply, accepted, error_type, json, refusal, refuse};
+use crate::instance::NotSubscribed;
 use crate::protocol::{ExtensionEvent, Refusal, Registration};
+use crate::telemetry::Api;
 
 /// Largest registration, bytes.
 const MAX_REGISTRATION: usize = 4 << 10;
+/// Largest subscription to telemetry, bytes.
+const MAX_SUBSCRIPTION: usize = 16 << 10;
 /// Longest name of an extension, bytes.
 const MAX_NAME: usize = 128;
 
@@ -66,6 +71,20 @@ pub(super) async fn register(caller: &Caller, request: Request<Incoming>) -> Rep
         reply.headers_mut().insert("lambda-extension-identifier", identifier);
     }
     reply
+}
+
+pub(super) async fn subscribe(caller: &Caller, api: Api, request: Request<Incoming>) -> Reply {
+    let id = header(&request, "lambda-extension-identifier").to_owned();
+    let document = match body::read(request.into_body(), MAX_SUBSCRIPTION).await {
+        Ok(document) => document,
+        Err(BodyError::TooLarge) => return refusal::too_large(MAX_SUBSCRIPTION),
+        Err(BodyError::BrokeOff) => return refuse(Refusal::InvalidRequestFormat),
+    };
+    match caller.instance.subscribe(caller.generation, &id, (api, &document)) {
+        Ok(()) => json(StatusCode::OK, Bytes::from_static(b"\"OK\"")),
+        Err(NotSubscribed::Refused(refusal)) => refuse(refusal),
+        Err(NotSubscribed::Invalid(message)) => refusal::invalid_subscription(api, &message),
+    }
 }
 
 pub(super) async fn next(caller: &Caller, request: &Request<Incoming>) -> Reply {

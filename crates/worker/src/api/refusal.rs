@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use super::{Reply, json};
 use crate::protocol::Refusal;
+use crate::telemetry::Api;
 
 /// The answer to a call that is refused.
 pub(super) fn refuse(refusal: Refusal) -> Reply {
@@ -47,8 +48,22 @@ pub(super) fn refuse(refusal: Refusal) -> Reply {
             "Extension.InvalidExtensionState",
             "Not allowed in this state of the extension",
         ),
+        Refusal::SubscriptionClosed(api) => {
+            let kind = format!("{}.SubscriptionClosed", api.name());
+            let message = format!("{} API subscription is closed already", api.name());
+            return error(StatusCode::FORBIDDEN, &kind, &message);
+        }
     };
     error(status, kind, message)
+}
+
+/// The answer to a subscription that is none, with all that is wrong with it.
+pub(super) fn invalid_subscription(api: Api, message: &str) -> Reply {
+    let kind = match api {
+        Api::Telemetry => "ValidationError",
+        Api::Logs => "Logs.ValidationError",
+    };
+    error(StatusCode::BAD_REQUEST, kind, message)
 }
 
 /// The answer to a body over its bound.

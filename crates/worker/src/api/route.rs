@@ -2,7 +2,9 @@
 
 use http::Method;
 
-/// A call of the two APIs.
+use crate::telemetry::Api;
+
+/// A call of these APIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route<'a> {
     Next,
@@ -15,6 +17,7 @@ pub(super) enum Route<'a> {
     EventNext,
     ExtensionInitError,
     ExtensionExitError,
+    Subscribe(Api),
     WrongMethod,
     Unknown,
 }
@@ -42,7 +45,11 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> Route<'a> {
             _ => return Route::Unknown,
         }
     } else {
-        return Route::Unknown;
+        match path.strip_suffix('/').unwrap_or(path) {
+            "/2022-07-01/telemetry" => (Route::Subscribe(Api::Telemetry), Method::PUT),
+            "/2020-08-15/logs" => (Route::Subscribe(Api::Logs), Method::PUT),
+            _ => return Route::Unknown,
+        }
     };
     if *method == wants { route } else { Route::WrongMethod }
 }
@@ -52,13 +59,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_calls_of_the_two_apis_are_known() {
+    fn only_the_calls_of_these_apis_are_known() {
         let post = |path| find(&Method::POST, path);
         assert_eq!(find(&Method::GET, "/2018-06-01/runtime/invocation/next"), Route::Next);
         assert_eq!(post("/2018-06-01/runtime/invocation/next"), Route::WrongMethod);
         assert_eq!(post("/2018-06-01/runtime/invocation/a-b/response"), Route::Response("a-b"));
         assert_eq!(post("/2018-06-01/runtime/invocation/a-b/error"), Route::InvocationError("a-b"));
         assert_eq!(post("/2020-01-01/extension/register"), Route::Register);
+        for path in ["/2022-07-01/telemetry", "/2022-07-01/telemetry/"] {
+            assert_eq!(find(&Method::PUT, path), Route::Subscribe(Api::Telemetry));
+        }
+        assert_eq!(find(&Method::PUT, "/2020-08-15/logs"), Route::Subscribe(Api::Logs));
+        assert_eq!(post("/2020-08-15/logs"), Route::WrongMethod);
         for unknown in [
             "",
             "/",

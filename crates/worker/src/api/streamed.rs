@@ -104,5 +104,5 @@ pub(super) async fn pass_on(
         let _ = pieces.send(data).await;
     }
     drop(pieces);
-    passing.end(Posted::Streamed(error)).map_or_else(refuse, |()| accepted())
+    passing.end(Posted::Streamed { error, bytes: passed }).map_or_else(refuse, |()| accepted())
 }

@@ -13,8 +13,9 @@ use super::{Asker, Flight, Instance, Invoked, NextEvent, Phase, Replied, State, 
 use crate::clock::{epoch_ms, millis};
 use crate::failure::Failure;
 use crate::metrics::count;
-use crate::protocol::{Refusal, Registration};
+use crate::protocol::Refusal;
 use crate::said::Said;
+use crate::telemetry::Stream;
 
 /// What a runtime posted for an invocation.
 #[derive(Debug)]
@@ -23,8 +24,11 @@ pub(crate) enum Posted {
     Error(Bytes),
     /// More than these bytes.
     TooLarge(usize),
-    /// All pieces of a stream, and how the function failed if it did.
-    Streamed(Option<StreamError>),
+    /// All pieces of a stream, how the function failed if it did, and how many bytes they were.
+    Streamed {
+        error: Option<StreamError>,
+        bytes: usize,
+    },
     /// Some pieces of a stream.
     Truncated,
 }
@@ -97,8 +101,10 @@ impl Instance {
         state.flights.push(Flight {
             id,
             wants_tail: invocation.wants_log_tail,
+            trace: if self.is_told_all() { invocation.trace.clone() } else { None },
             invocation: Some(invocation),
             started: None,
+            answering: None,
             deadline: now + self.spec.timeout,
             asker,
         });
@@ -159,16 +165,17 @@ impl Instance {
         if flight.wants_tail {
             self.output.begin_tail(flight.id);
         }
-        self.say(&Said::Start { request: flight.id, version: self.spec.revision.version.version });
+        let version = self.spec.revision.version.version;
+        self.say(&Said::Start { request: flight.id, version, trace: flight.trace.as_deref() });
     }
 
     /// The state, for a call of the sandbox of that generation.
-    fn of_generation<T>(
+    pub(super) fn of_generation<T, E>(
         &self,
         generation: u32,
-        stale: Refusal,
-        call: impl FnOnce(&mut State) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
+        stale: E,
+        call: impl FnOnce(&mut State) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut state = lock(&self.state);
         if state.generation == generation { call(&mut state) } else { Err(stale) }
     }
@@ -180,13 +187,14 @@ impl Instance {
     ) -> Result<(), Refusal> {
         self.of_generation(generation, Refusal::InvalidStateTransition, |state| {
             state.protocol.next(waiter)?;
+            self.runtime_is_done(state, None);
             self.went_on(state);
             Ok(())
         })
     }
 
     /// After a `next` of runtime or extension: init may be over, or an invocation can be handed over.
-    fn went_on(&self, state: &mut State) {
+    pub(super) fn went_on(&self, state: &mut State) {
         if state.phase == Phase::Initializing {
             self.changed.notify_one();
         } else {
@@ -195,7 +203,15 @@ impl Instance {
     }
 
     pub(crate) fn begin_post(&self, generation: u32, id: &str) -> Result<RequestId, Refusal> {
-        self.of_generation(generation, Refusal::InvalidRequestId, |state| state.protocol.begin_answer(id))
+        self.of_generation(generation, Refusal::InvalidRequestId, |state| {
+            let id = state.protocol.begin_answer(id)?;
+            if self.output.telemetry().is_wanted(Stream::Platform)
+                && let Some(flight) = state.flights.iter_mut().find(|flight| flight.id == id)
+            {
+                flight.answering = Some(Instant::now());
+            }
+            Ok(id)
+        })
     }
 
     pub(crate) fn post_broke_off(&self, generation: u32, id: RequestId) {
@@ -223,7 +239,7 @@ impl Instance {
         let outcome = match posted {
             Posted::Response(body) => Outcome::Answered(body),
             Posted::Error(body) => Outcome::FunctionError(body),
-            Posted::Streamed(error) => Outcome::Streamed(error),
+            Posted::Streamed { error, bytes } => Outcome::Streamed { error, bytes },
             Posted::TooLarge(most) => Outcome::Failed(&Failure::TooLarge(most)),
             Posted::Truncated => Outcome::Failed(&Failure::Truncated),
         };
@@ -258,6 +274,7 @@ impl Instance {
             if !state.is_saved {
                 return Ok(false);
             }
+            self.runtime_is_done(state, None);
             state.until_restored = Some(waiter);
             self.changed.notify_one();
             Ok(true)
@@ -273,51 +290,6 @@ impl Instance {
         self.of_generation(generation, Refusal::InvalidStateTransition, |state| {
             state.protocol.restore_error()?;
             state.fail(Failure::RestoreError { kind, document });
-            self.changed.notify_one();
-            Ok(())
-        })
-    }
-
-    pub(crate) fn register(
-        &self,
-        generation: u32,
-        registration: Registration,
-        id: String,
-    ) -> Result<(), Refusal> {
-        self.of_generation(generation, Refusal::RegistrationClosed, |state| {
-            state.protocol.register(registration, id)?;
-            self.changed.notify_one();
-            Ok(())
-        })
-    }
-
-    pub(crate) fn extension_next(
-        &self,
-        generation: u32,
-        id: &str,
-        waiter: oneshot::Sender<Bytes>,
-    ) -> Result<(), Refusal> {
-        self.of_generation(generation, Refusal::UnknownExtensionIdentifier, |state| {
-            if let Some(late) = state.protocol.extensions.next(id, waiter)? {
-                // It was busy when the others were told.
-                let _ = late.send(shutdown_event("spindown", epoch_ms()));
-            }
-            self.went_on(state);
-            Ok(())
-        })
-    }
-
-    pub(crate) fn extension_failed(
-        &self,
-        generation: u32,
-        id: &str,
-        in_init: bool,
-        kind: String,
-    ) -> Result<(), Refusal> {
-        self.of_generation(generation, Refusal::UnknownExtensionIdentifier, |state| {
-            let name = state.protocol.extensions.failed(id, in_init)?;
-            let reason = format!("Extension {name} failed: {kind}");
-            state.fail(Failure::ExtensionFailed { kind, reason });
             self.changed.notify_one();
             Ok(())
         })

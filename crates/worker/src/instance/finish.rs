@@ -7,8 +7,8 @@ use hearth_types::{Answer, FunctionError, InvokeError, StreamError};
 use tokio::time::Instant;
 
 use super::asker::Told;
+use super::saying::answered;
 use super::{Flight, Instance, lock};
-use crate::clock::epoch_ms;
 use crate::failure::Failure;
 use crate::metrics::count;
 use crate::report::{Cold, Report};
@@ -23,7 +23,10 @@ pub(super) enum Outcome<'a> {
     Answered(Bytes),
     FunctionError(Bytes),
     /// All pieces of a streamed answer were passed on.
-    Streamed(Option<StreamError>),
+    Streamed {
+        error: Option<StreamError>,
+        bytes: usize,
+    },
     Failed(&'a Failure),
 }
 
@@ -35,13 +38,17 @@ impl Instance {
         self.output.drain();
         let unhandled = Some(FunctionError::Unhandled);
         let mut stream_error = None;
+        let answered = match &outcome {
+            Outcome::Answered(body) | Outcome::FunctionError(body) => answered(&flight, body.len()),
+            Outcome::Streamed { bytes, .. } => answered(&flight, *bytes),
+            Outcome::Failed(_) => None,
+        };
         let (payload, error, failure) = match outcome {
             Outcome::Answered(body) => (body, None, None),
             Outcome::FunctionError(body) => (body, unhandled, None),
-            Outcome::Streamed(failed) => {
-                let error = failed.is_some().then_some(FunctionError::Unhandled);
-                stream_error = failed;
-                (Bytes::new(), error, None)
+            Outcome::Streamed { error, .. } => {
+                stream_error = error;
+                (Bytes::new(), stream_error.is_some().then_some(FunctionError::Unhandled), None)
             }
             Outcome::Failed(failure) => {
                 let details = failure.document(flight.id);
@@ -51,18 +58,21 @@ impl Instance {
             }
         };
         self.count_outcome(error, failure);
-        if failure.is_some() || self.spec.logging.json.is_some() {
-            self.say(&Said::Done { request: flight.id, duration, is_error: error.is_some(), failure });
+        let (request, trace) = (flight.id, flight.trace.as_deref());
+        if failure.is_some() || self.is_told_all() {
+            let is_error = error.is_some();
+            self.say(&Said::Done { request, duration, is_error, failure, answered, trace });
         }
         // An answer that is too large is the function's mistake, not the runtime's.
         let status = failure.filter(|failure| !matches!(failure, Failure::TooLarge(_))).map(Failure::status);
         self.say(&Said::Report(Report {
-            request: flight.id,
+            request,
             duration,
             cold,
             memory_mb: self.spec.memory_mb,
             used_bytes: self.used_bytes(failure.is_some()),
             status,
+            trace,
         }));
         let log_tail = flight.wants_tail.then(|| self.output.take_tail(flight.id).into());
         let reusable = matches!(failure, None | Some(Failure::TooLarge(_)));
@@ -82,18 +92,6 @@ impl Instance {
     pub(super) fn not_delivered(&self, flight: Flight, reason: &str) {
         count(&self.counters.not_delivered);
         flight.asker.fail(InvokeError::NotDelivered { reason: reason.to_owned() });
-    }
-
-    /// Says something in the function's log, as that is written.
-    pub(super) fn say(&self, said: &Said<'_>) {
-        let now = epoch_ms();
-        let line = match self.spec.logging.json {
-            None => said.text(now),
-            Some(log) => said.json(now, log),
-        };
-        if let Some(line) = line {
-            self.output.say(&line);
-        }
     }
 
     fn count_outcome(&self, error: Option<FunctionError>, failure: Option<&Failure>) {

@@ -21,6 +21,8 @@ use hearth_sandbox::Exit;
 
 /// For external extensions at the end; Lambda gives 2 s in all, the last 300 ms of it after SIGTERM.
 const EXTENSIONS_SHUTDOWN: Duration = Duration::from_millis(1_700);
+/// Of that, for telemetry that extensions have not been sent yet.
+pub(super) const LAST_TELEMETRY: Duration = Duration::from_millis(500);
 /// For processes after SIGTERM where there are external extensions.
 const AFTER_SIGTERM: Duration = Duration::from_millis(300);
 /// For processes after SIGTERM where there are internal extensions only.
@@ -66,6 +68,11 @@ impl Instance {
             }
         };
         let initialized = session.is_some();
+        if let Cold::Init(duration) = cold
+            && initialized
+        {
+            self.say(&Said::Init { init: self.init("init"), duration, failure: None });
+        }
         {
             let mut state = lock(&self.state);
             if initialized {
@@ -120,16 +127,18 @@ impl Instance {
             Cold::Restore(after) => {
                 count(&self.counters.init_failures);
                 self.output.drain();
+                self.runtime_is_done(&mut lock(&self.state), Some(failure));
                 self.say(&Said::Restore { duration: after, failure: Some(failure) });
             }
         }
     }
 
     /// An init phase failed: said as Lambda says it.
-    pub(super) fn init_failed(&self, failure: &Failure, phase: &str, after: Duration) {
+    pub(super) fn init_failed(&self, failure: &Failure, phase: &'static str, after: Duration) {
         count(&self.counters.init_failures);
         self.output.drain();
-        self.say(&Said::Init { duration: after, phase, failure });
+        self.runtime_is_done(&mut lock(&self.state), Some(failure));
+        self.say(&Said::Init { init: self.init(phase), duration: after, failure: Some(failure) });
         if let Some(service) = &self.spec.http {
             // No caller is told: there is no answer of Lambda's that it could be in.
             self.say(&Said::NotReady { service, failure });
@@ -153,7 +162,9 @@ impl Instance {
             self.until(|state| state.protocol.extensions.all_registered()).await?;
             session.start_runtime(self).await.map_err(Stop::Failed)?;
             if let Some(service) = &self.spec.http {
-                return self.until_ready(session, service).await;
+                self.until_ready(session, service).await?;
+                self.runtime_is_done(&mut lock(&self.state), None);
+                return Ok(());
             }
             self.until(|state| {
                 if state.is_saved { state.protocol.can_be_saved() } else { state.protocol.initialized() }
@@ -219,6 +230,9 @@ impl Instance {
             self.abandon(&stop);
             session.destroy(self).await;
             return reason_of(&stop);
+        }
+        if !session.restored {
+            self.say(&Said::Init { init: self.init("invoke"), duration: began.elapsed(), failure: None });
         }
         {
             let mut state = lock(&self.state);
@@ -319,12 +333,17 @@ impl Instance {
             Stop::Failed(_) => "failure",
             Stop::Ended(_) => "spindown",
         };
+        // What is left comes before the news of the end, which many take for a sign to leave.
+        let began = Instant::now();
+        self.output.telemetry().close();
+        self.output.telemetry().flush(LAST_TELEMETRY).await;
         if external {
-            let event = shutdown_event(reason, epoch_ms() + millis(EXTENSIONS_SHUTDOWN + AFTER_SIGTERM));
+            let left = EXTENSIONS_SHUTDOWN.saturating_sub(began.elapsed());
+            let event = shutdown_event(reason, epoch_ms() + millis(left + AFTER_SIGTERM));
             for extension in waiting {
                 let _ = extension.send(event.clone());
             }
-            self.processes_to_end(EXTENSIONS_SHUTDOWN, |state| state.extensions > 0).await;
+            self.processes_to_end(left, |state| state.extensions > 0).await;
         }
         session.sandbox.terminate().await;
         let time = if external { AFTER_SIGTERM } else { INTERNAL_SHUTDOWN };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hearth_sandbox::{Exit, Process, ProcessSpec, Restored, Sandbox, SandboxSpec, SpawnError};
 use tokio::task::JoinSet;
 
+use super::saying::Beginning;
 use super::{Conversation, Instance, lock};
 use crate::api::{self, Caller};
 use crate::blanks::{self, Blank, Waiting};
@@ -17,6 +18,7 @@ use crate::launcher::Launch;
 use crate::metrics::count;
 use crate::protocol::{Extensions, Protocol};
 use crate::snapshots::{self, sandbox_spec};
+use crate::telemetry::Stream;
 
 /// Where a custom runtime's program is, and where it is looked for next.
 const BOOTSTRAPS: [&str; 2] = ["/var/task/bootstrap", "/opt/bootstrap"];
@@ -87,7 +89,7 @@ impl Session {
     fn begin(instance: &Arc<Instance>, launch: Launch, sandbox: Arc<dyn Sandbox>, purpose: Purpose) -> Self {
         let names = launch.extensions.iter().map(|path| file_name(path).to_owned()).collect();
         let protocol = Protocol::new(instance.spec.concurrency.hard, names);
-        Self::serve(instance, launch, sandbox, (protocol, purpose))
+        Self::serve(instance, launch, sandbox, (protocol, purpose), false)
     }
 
     /// Takes over a sandbox in which the init phase is over. Nothing if what runs in it is not what should.
@@ -101,8 +103,7 @@ impl Session {
         protocol.extensions = extensions;
         // They were started in this order, the runtime last.
         let names: Vec<_> = launch.extensions.iter().map(|path| Some(file_name(path).to_owned())).collect();
-        let mut session = Self::serve(instance, launch, Arc::from(sandbox), (protocol, Purpose::Serve));
-        session.restored = true;
+        let mut session = Self::serve(instance, launch, Arc::from(sandbox), (protocol, Purpose::Serve), true);
         for (process, name) in processes.into_iter().zip(names.into_iter().chain([None])) {
             session.follow(instance, process, name);
         }
@@ -116,10 +117,16 @@ impl Session {
         launch: Launch,
         sandbox: Arc<dyn Sandbox>,
         (protocol, purpose): (Conversation, Purpose),
+        restored: bool,
     ) -> Self {
         *lock(&instance.sandbox) = Some(Arc::clone(&sandbox));
         instance.connections.clear();
-        let generation = {
+        let telemetry = instance.output.telemetry();
+        telemetry.clear();
+        for (extension, subscription) in protocol.extensions.subscriptions() {
+            telemetry.add(extension, subscription.clone(), Arc::clone(&sandbox));
+        }
+        let (generation, beginning) = {
             let mut state = lock(&instance.state);
             state.generation += 1;
             state.failure = None;
@@ -128,18 +135,21 @@ impl Session {
             state.protocol = protocol;
             state.is_saved = purpose == Purpose::Save;
             state.until_restored = None;
+            let phase = if state.flights.is_empty() { "init" } else { "invoke" };
+            state.beginning = Beginning { at_ms: epoch_ms(), phase, restored, runtime_is_done: false };
             for place in 0..state.flights.len() {
                 let id = state.flights[place].id;
                 state.protocol.invoke(id);
             }
-            state.generation
+            (state.generation, state.beginning)
         };
+        instance.say(&instance.beginning(beginning));
         let environment =
             environment::for_runtime(&instance.spec, &launch, (instance.id, instance.reason), epoch_ms());
         let caller = Caller { instance: Arc::clone(instance), generation };
         let connections = tokio::spawn(accept(Arc::clone(&sandbox), caller));
         let processes = JoinSet::new();
-        Self { sandbox, launch, environment, connections, processes, waiting: None, restored: false }
+        Self { sandbox, launch, environment, connections, processes, waiting: None, restored }
     }
 
     pub(super) fn extensions(&self) -> Vec<String> {
@@ -220,6 +230,7 @@ impl Session {
 
     /// Reads what a process writes, and tells the instance of its end.
     fn follow(&mut self, instance: &Arc<Instance>, process: Process, extension: Option<String>) {
+        let stream = if extension.is_some() { Stream::Extension } else { Stream::Function };
         let (instance, generation) = (Arc::clone(instance), {
             let mut state = lock(&instance.state);
             if extension.is_some() {
@@ -238,13 +249,14 @@ impl Session {
                     instance.changed.notify_one();
                 }
             };
-            tokio::join!(exited, instance.output.follow(process.output));
+            tokio::join!(exited, instance.output.follow(process.output, stream));
         });
     }
 
     /// Ends the sandbox and all that served it.
     pub(super) async fn destroy(mut self, instance: &Instance) {
         self.connections.abort();
+        instance.output.telemetry().clear();
         instance.connections.clear();
         self.sandbox.destroy().await;
         // Their pipes have no writers any more: what is left in them is read, and then they end.

@@ -27,7 +27,10 @@ impl Instance {
     pub(crate) async fn hibernate(&self) {
         let _turn = self.sleeping.lock().await;
         self.until_it_waits().await;
+        // Extensions get what they are owed while they can take it; who does not take it gets it later, or never.
+        self.output.telemetry().flush(SETTLE).await;
         let Some(sandbox) = self.begin_sleep() else { return };
+        self.output.telemetry().awake(false);
         let before = sandbox.stats().memory_bytes;
         if let Err(error) = sandbox.pause().await {
             tracing::warn!(instance = %self.id, error = &error as &dyn std::error::Error, "cannot hibernate");
@@ -70,6 +73,8 @@ impl Instance {
                 && state.last_used.elapsed() >= REST_AFTER
                 && state.protocol.can_be_saved()
         };
+        // Whoever takes in telemetry does not stand still meanwhile.
+        let waits = waits && self.output.telemetry().is_settled();
         let sandbox = if waits { lock(&self.sandbox).clone() } else { None };
         if let Some(sandbox) = sandbox {
             sandbox.rest();
@@ -118,6 +123,7 @@ impl Instance {
     /// It is awake from now on, and gets what came meanwhile.
     fn awake(&self) {
         self.asleep.store(false, Ordering::SeqCst);
+        self.output.telemetry().awake(true);
         self.deliver(&mut lock(&self.state));
     }
 }

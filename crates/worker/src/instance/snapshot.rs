@@ -7,8 +7,10 @@ use hearth_sandbox::BoxFuture;
 use hearth_types::limits;
 use tokio::time::Instant;
 
+use super::life::LAST_TELEMETRY;
 use super::session::{Purpose, Session};
 use super::{Instance, Phase, Stop, lock};
+use crate::said::Said;
 use crate::snapshots::SnapshotError;
 
 impl Instance {
@@ -28,6 +30,11 @@ impl Instance {
         let saved = match self.initialize(&mut session, Instant::now() + limit, limit).await {
             Ok(()) => {
                 self.output.drain();
+                let duration = began.elapsed();
+                self.say(&Said::Init { init: self.init("init"), duration, failure: None });
+                // What is not sent before the machine stands still would be sent to nobody.
+                self.output.telemetry().flush(LAST_TELEMETRY).await;
+                self.output.telemetry().clear();
                 let note = lock(&self.state).protocol.extensions.note();
                 let saved = session.sandbox.snapshot(&key, &note).await;
                 saved.map_err(|error| SnapshotError::ours(&error))

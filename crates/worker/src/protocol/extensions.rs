@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Refusal, Waiter};
+use crate::telemetry::Subscription;
 
 /// As many as Lambda allows.
 const MAX_EXTENSIONS: usize = 10;
@@ -12,6 +13,16 @@ const MAX_EXTENSIONS: usize = 10;
 pub(crate) enum ExtensionEvent {
     Invoke,
     Shutdown,
+}
+
+impl ExtensionEvent {
+    /// Its name in documents.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Invoke => "INVOKE",
+            Self::Shutdown => "SHUTDOWN",
+        }
+    }
 }
 
 /// How an extension introduces itself.
@@ -36,6 +47,9 @@ struct Extension<E> {
     invoke: bool,
     shutdown: bool,
     external: bool,
+    /// Whether it has asked for an event, in this sandbox or before its snapshot.
+    ready: bool,
+    subscription: Option<Subscription>,
     state: State<E>,
 }
 
@@ -47,6 +61,8 @@ struct Known {
     invoke: bool,
     shutdown: bool,
     external: bool,
+    #[serde(default)]
+    subscription: Option<Subscription>,
 }
 
 /// All extensions of a sandbox.
@@ -57,6 +73,15 @@ pub(crate) struct Extensions<E> {
     known: Vec<Extension<E>>,
     /// Whether SHUTDOWN is what those who ask now are told.
     shutting_down: bool,
+}
+
+// === impl Extension ===
+
+impl<E> Extension<E> {
+    fn events(&self) -> Vec<ExtensionEvent> {
+        let both = [(self.invoke, ExtensionEvent::Invoke), (self.shutdown, ExtensionEvent::Shutdown)];
+        both.into_iter().filter(|(wanted, _)| *wanted).map(|(_, event)| event).collect()
+    }
 }
 
 // === impl Extensions ===
@@ -70,6 +95,7 @@ impl<E: Waiter> Extensions<E> {
             invoke: extension.invoke,
             shutdown: extension.shutdown,
             external: extension.external,
+            subscription: extension.subscription.clone(),
         });
         serde_json::to_string(&known.collect::<Vec<_>>()).unwrap_or_default()
     }
@@ -77,12 +103,14 @@ impl<E: Waiter> Extensions<E> {
     /// Those that are in a sandbox made from a snapshot: they ask again for what they had asked for.
     pub(crate) fn restored(note: &str) -> Option<Self> {
         let known: Vec<Known> = serde_json::from_str(note).ok()?;
-        let known = known.into_iter().map(|Known { id, name, invoke, shutdown, external }| Extension {
-            id,
-            name,
-            invoke,
-            shutdown,
-            external,
+        let known = known.into_iter().map(|known| Extension {
+            id: known.id,
+            name: known.name,
+            invoke: known.invoke,
+            shutdown: known.shutdown,
+            external: known.external,
+            ready: true,
+            subscription: known.subscription,
             state: State::Registered,
         });
         Some(Self { expected: Vec::new(), known: known.collect(), shutting_down: false })
@@ -117,7 +145,8 @@ impl<E: Waiter> Extensions<E> {
         }
         let invoke = events.contains(&ExtensionEvent::Invoke);
         let external = place.is_some();
-        self.known.push(Extension { id, name, invoke, shutdown, external, state: State::Registered });
+        let (ready, subscription, state) = (false, None, State::Registered);
+        self.known.push(Extension { id, name, invoke, shutdown, external, ready, subscription, state });
         Ok(())
     }
 
@@ -130,6 +159,7 @@ impl<E: Waiter> Extensions<E> {
             State::Parked(parked) if !parked.is_gone() => return Err(Refusal::InvalidExtensionState),
             State::Parked(_) | State::Registered | State::Working => {}
         }
+        extension.ready = true;
         if shutting_down && extension.shutdown {
             extension.state = State::Working;
             return Ok(Some(waiter));
@@ -138,8 +168,40 @@ impl<E: Waiter> Extensions<E> {
         Ok(None)
     }
 
-    /// An extension says that it failed, before (`in_init`) or after its first `next`. Returns its name.
-    pub(crate) fn failed(&mut self, id: &str, in_init: bool) -> Result<String, Refusal> {
+    /// Name and events of one that has not asked for its first event yet.
+    pub(crate) fn not_ready(&self, id: &str) -> Option<(String, Vec<ExtensionEvent>)> {
+        let extension = self.known.iter().find(|extension| extension.id == id && !extension.ready)?;
+        Some((extension.name.clone(), extension.events()))
+    }
+
+    /// The name of the one with that identifier.
+    pub(crate) fn name(&mut self, id: &str) -> Result<&str, Refusal> {
+        self.find(id).map(|extension| &*extension.name)
+    }
+
+    /// What one has subscribed to.
+    pub(crate) fn subscription(&self, id: &str) -> Option<&Subscription> {
+        self.known.iter().find(|extension| extension.id == id)?.subscription.as_ref()
+    }
+
+    /// One subscribes.
+    pub(crate) fn subscribe(&mut self, id: &str, subscription: Subscription) {
+        if let Ok(extension) = self.find(id) {
+            extension.subscription = Some(subscription);
+        }
+    }
+
+    /// All subscriptions, and whose they are.
+    pub(crate) fn subscriptions(&self) -> impl Iterator<Item = (&str, &Subscription)> {
+        self.known.iter().filter_map(|extension| Some((&*extension.name, extension.subscription.as_ref()?)))
+    }
+
+    /// An extension says that it failed, before (`in_init`) or after its first `next`. Returns its name and its events.
+    pub(crate) fn failed(
+        &mut self,
+        id: &str,
+        in_init: bool,
+    ) -> Result<(String, Vec<ExtensionEvent>), Refusal> {
         let extension = self.find(id)?;
         let fits = match extension.state {
             State::Registered => true,
@@ -150,7 +212,7 @@ impl<E: Waiter> Extensions<E> {
             return Err(Refusal::InvalidExtensionState);
         }
         extension.state = State::Failed;
-        Ok(extension.name.clone())
+        Ok((extension.name.clone(), extension.events()))
     }
 
     fn find(&mut self, id: &str) -> Result<&mut Extension<E>, Refusal> {
