@@ -38,6 +38,13 @@ def receiver():
 
 
 @pytest.fixture
+def dead_letters():
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture
 def quick(own, receiver, python):
     """A server whose retries are quick, and a function on it: its client and a function that makes others."""
     server = own(*QUICK, "--http-destination", f"records={receiver.url}")
@@ -238,27 +245,30 @@ def test_a_full_disk_is_said_with_503_and_keeps_no_event_in_part(own, tmp_path, 
     server.kill()
 
 
-def flood(server, accepted, stop, fail):
-    """Sends events until the server is gone; keeps the ids of those that were accepted."""
+def flood(server, accepted, stop):
+    """Sends events until the server is gone; keeps the ids of those that were accepted, and whether they are to fail."""
     client = server.client(connect_timeout=2, read_timeout=10)
     n = 0
     while not stop.is_set():
         n += 1
+        fail = n % 5 == 0
         try:
-            accepted.append(send(client, "f", {"n": n, "fail": fail and n % 5 == 0}))
+            accepted.append((send(client, "f", {"n": n, "fail": fail}), fail))
         except Exception:  # noqa: BLE001 the server was killed
             if server.process.poll() is not None or stop.is_set():
                 return
 
 
-def test_no_accepted_event_is_lost_by_kill_nine_at_random_moments(own, tmp_path, receiver, python):
+@pytest.mark.timeout(120 + 30 * KILLS)
+def test_no_accepted_event_is_lost_by_kill_nine_at_random_moments(own, tmp_path, receiver, dead_letters, python):
     seed = random.randrange(1 << 30)
     print("seed", seed)
     moments, data = random.Random(seed), tmp_path / "data"
-    arguments = [*QUICK, "--http-destination", f"records={receiver.url}"]
+    arguments = [*QUICK, "--http-destination", f"records={receiver.url}", "--http-destination", f"dead={dead_letters.url}"]
     server, accepted = own(*arguments, data=data), []
     client = server.client()
-    server.create(client, "f", archives.pack({"app.py": APP}), python)
+    dead = {"TargetArn": "arn:aws:hearth:::http/dead"}
+    server.create(client, "f", archives.pack({"app.py": APP}), python, DeadLetterConfig=dead)
     client.put_function_event_invoke_config(
         FunctionName="f",
         MaximumRetryAttempts=1,
@@ -266,7 +276,7 @@ def test_no_accepted_event_is_lost_by_kill_nine_at_random_moments(own, tmp_path,
     )
     for _ in range(KILLS):
         stop = threading.Event()
-        threads = [threading.Thread(target=flood, args=(server, accepted, stop, True)) for _ in range(4)]
+        threads = [threading.Thread(target=flood, args=(server, accepted, stop)) for _ in range(4)]
         before = len(accepted)
         [thread.start() for thread in threads]
         wait_for(lambda: len(accepted) >= before + 10, "events are accepted", 60)  # noqa: B023
@@ -275,6 +285,16 @@ def test_no_accepted_event_is_lost_by_kill_nine_at_random_moments(own, tmp_path,
         stop.set()
         [thread.join() for thread in threads]
         server = own(*arguments, data=data)
-    told = lambda: {r["requestContext"]["requestId"] for r in receiver.records()}  # noqa: E731
-    wait_for(lambda: set(accepted) <= told(), lambda: f"{len(set(accepted) - told())} of {len(accepted)} have not ended", 120, every=0.3)
+    good, bad = ({event for event, fails in accepted if fails == kind} for kind in (False, True))
+
+    def lost():
+        """Accepted events whose end was not told where it is to be."""
+        ends = [(r["requestContext"]["condition"], r["requestContext"]["requestId"]) for r in receiver.records()]
+        succeeded, failed = ({event for end, event in ends if end == kind} for kind in ("Success", "RetriesExhausted"))
+        buried = {{name.lower(): value for name, value in headers.items()}["x-hearth-requestid"] for headers, _ in list(dead_letters.posts)}
+        return (good - succeeded) | (bad - failed) | (bad - buried)
+
+    wait_for(lambda: not lost(), lambda: f"{len(lost())} of {len(accepted)} have not ended", 120 + 5 * KILLS, every=0.5)
     wait_for(lambda: events(server) == [], "nothing waits")
+    told = f"{len(receiver.posts)} records and {len(dead_letters.posts)} dead letters were told"
+    print(f"{KILLS} kills: {len(good)} events succeeded and {len(bad)} failed of {len(accepted)} that were accepted, 0 vanished; {told}")
