@@ -9,7 +9,8 @@
 //!
 //! What differs from Envoy, and why: any request that ran nearly alone counts towards the latency without load, so an
 //! instance that is not always full is never throttled in order to measure; that latency belongs to the revision, so a
-//! new instance begins where its siblings are; and the limit is of one instance, not of a cluster.
+//! new instance begins where its siblings are; the limit is of one instance, not of a cluster; and what is less than the noise of
+//! the kernel's scheduler is no trouble.
 
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ use crate::instance::InstanceKey;
 const FIRST_LIMIT: u32 = 8;
 /// Latency under load may be so many times that without before the limit falls.
 const TOLERANCE: u64 = 2;
+/// And it may always be so much longer: less than a turn of the kernel's scheduler on a busy core (`base_slice_ns`, 0.7 to 3 ms) says
+/// nothing of the function. Without this, one that answers in a tenth of that is throttled for having neighbours.
+const NOISE_NS: u64 = 1_000_000;
 /// Latencies that make a window, at least; and one window's worth is as many as the limit.
 const WINDOW: u32 = 10;
 /// Windows of trouble in a row before the limit falls: one alone is often chance.
@@ -110,6 +114,11 @@ impl Learned {
         self.measured = now;
     }
 
+    /// The longest mean latency under load that is no trouble.
+    fn bearable_ns(&self) -> u64 {
+        self.alone_ns.saturating_mul(TOLERANCE).max(self.alone_ns.saturating_add(NOISE_NS))
+    }
+
     fn is_stale(&self, now: Time) -> bool {
         self.answers < u64::from(MEASURING_ANSWERS) || now - self.measured > STALE
     }
@@ -146,7 +155,7 @@ impl Limiter {
         self.peak = self.peak.max(served.load);
         let window = self.limit.max(WINDOW);
         // So slow already that the rest of the window cannot make it bearable: not waited for.
-        let hopeless = learned.alone_ns.saturating_mul(2 * TOLERANCE).saturating_mul(u64::from(window));
+        let hopeless = learned.bearable_ns().saturating_mul(2).saturating_mul(u64::from(window));
         if self.answers >= window || learned.alone_ns > 0 && self.sum_ns > hopeless {
             self.close_window(key, now, learned, hard);
         }
@@ -168,7 +177,7 @@ impl Limiter {
             }
             return;
         }
-        let bearable_ns = learned.alone_ns.saturating_mul(TOLERANCE);
+        let bearable_ns = learned.bearable_ns();
         if mean_ns <= bearable_ns {
             self.strikes = 0;
             if full && self.limit < hard {

@@ -56,6 +56,13 @@ fn a_latency_that_grows_with_the_load_settles_where_it_has_doubled() {
 }
 
 #[test]
+fn less_than_a_turn_of_the_scheduler_is_no_trouble() {
+    let (good, limit) = ten_seconds(8, true, |load| 60 * u64::from(load) + 40);
+    assert_eq!(limit, 8);
+    assert!(good > 100_000, "{good}");
+}
+
+#[test]
 fn a_new_instance_begins_where_its_sibling_is() {
     let mut keys = SlotMap::<InstanceKey, ()>::with_key();
     let key = keys.insert(());
