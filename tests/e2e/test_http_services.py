@@ -8,11 +8,12 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 
 from harness import archives
-from harness.server import ACCOUNT
+from harness.server import ACCOUNT, settle
 from harness.wait import wait_for
 
 # What a Python server may take to listen; where machines are emulated it is no matter of speed.
@@ -122,6 +123,35 @@ def test_a_host_is_its_services_own_until_it_lets_go(service, shared, lambda_cli
     lambda_client.untag_resource(Resource=arn, TagKeys=["hearth:hosts"])
     assert b"UnknownOperation" not in lab.ask("/", headers={"Host": lab.host})[2]
     assert lab.ask("/", headers={"Host": host})[0] == 404
+
+
+def test_an_alias_of_a_service_shares_its_requests_out_by_its_weights(service, shared, lambda_client, name):
+    host = f"{name}.example.com"
+    lab = service(hosts=f"live@{host}", variables={"SAYS": "one"})
+    for number, said in enumerate(["one", "two", "three"], 1):
+        lambda_client.update_function_configuration(FunctionName=name, Environment={"Variables": {"SAYS": said}})
+        settle(lambda_client, name)
+        if said != "three":
+            assert lambda_client.publish_version(FunctionName=name)["Version"] == str(number)
+            settle(lambda_client, f"{name}:{number}")
+    weights = {"AdditionalVersionWeights": {"2": 0.5}}
+    lambda_client.create_alias(FunctionName=name, Name="live", FunctionVersion="1", RoutingConfig=weights)
+
+    def says(asked, path="/says", **headers):
+        return lab.ask(path, headers={"Host": asked, **headers})[2].decode()
+
+    local = f"{name}.{ACCOUNT}.localhost"
+    assert [says(asked) for asked in [local, f"1.{local}", f"2.{local}"]] == ["three", "one", "two"]
+    signed = {"Authorization": f"AWS4-HMAC-SHA256 Credential={ACCOUNT}/x, Signature=y"}
+    # Of forty requests at even odds, all go to one version once in 500,000,000,000 times.
+    assert {says(f"live.{local}") for _ in range(40)} == {"one", "two"}
+    assert {says("127.0.0.1", f"/_/{name}:live/says", **signed) for _ in range(40)} == {"one", "two"}
+    assert {says(host) for _ in range(40)} == {"one", "two"}
+    url = lambda_client.create_function_url_config(FunctionName=name, Qualifier="live", AuthType="NONE")["FunctionUrl"]
+    assert {says(urlsplit(url).netloc) for _ in range(40)} == {"one", "two"}
+    lambda_client.update_alias(FunctionName=name, Name="live", FunctionVersion="2", RoutingConfig={"AdditionalVersionWeights": {}})
+    assert {says(f"live.{local}") for _ in range(10)} == {"two"}
+    assert [lab.ask(headers={"Host": f"{none}.{local}"})[0] for none in ["nobody", "9"]] == [404, 404]
 
 
 def test_a_service_hears_who_asked_and_how(service):

@@ -1,13 +1,7 @@
 //! HTTP services: functions that are servers of their own, reached by their name in `Host` or in the path.
 //!
-//! ```text
-//! NAME.localhost            a service of the default account
-//! NAME.ACCOUNT.localhost    of another
-//! any host                  that a service's tag hearth:hosts says is its own
-//! /_/NAME/...               of the account that signed, or the default one
-//! ```
-//!
-//! A server that has keys asks for one, but at the hosts that a service's owner gave it.
+//! What names below `localhost` and paths mean is in `target`; any other host is a service's if its tag `hearth:hosts` says so. A server that has keys
+//! asks for one, but at the hosts that a service's owner gave it.
 //!
 //! A request is passed on as it comes and its response as it is made, in both directions at the pace of who takes it. A client
 //! that goes away ends its request: the slot is free, and the service sees its connection close.
@@ -15,6 +9,7 @@
 mod headers;
 mod hosts;
 mod passing;
+mod target;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -36,28 +31,14 @@ use crate::body::{Body, json as document};
 use crate::core::Core;
 use crate::error::ApiError;
 use crate::invoke::ATTEMPTS;
-use crate::names::Qualifier;
 use crate::tags::HOSTS;
 
 pub(crate) use hosts::{Hosts, read as read_hosts};
+pub(crate) use target::Target;
 
-/// What paths of services begin with.
-const PREFIX: &str = "/_/";
 /// Has browsers treat a page as of no origin: below a path it would have that of the API, and its scripts all that the API allows.
 const NO_ORIGIN: HeaderValue =
     HeaderValue::from_static("sandbox allow-downloads allow-forms allow-modals allow-popups allow-scripts");
-/// The domain whose names lead to the machine itself.
-const LOCAL: &str = ".localhost";
-
-/// Which service a request is for.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Target {
-    pub(crate) function: FunctionId,
-    /// Bytes of the path that are Hearth's: `/_/NAME`.
-    prefix: usize,
-    /// Whether its owner gave it the host that it is asked by, for all who reach it.
-    is_published: bool,
-}
 
 /// What is known of a request besides what it says.
 #[derive(Clone, Copy, Debug)]
@@ -74,25 +55,12 @@ impl Client {
     }
 }
 
-impl Target {
-    /// All of the path is the service's.
-    pub(crate) fn of(function: FunctionId) -> Self {
-        Self { function, prefix: 0, is_published: false }
-    }
-}
-
 impl<B: Backend> Core<B> {
     /// The service that a request is for; nothing if it is for Hearth itself.
     pub(crate) fn service(&self, host: Option<&str>, head: &Parts) -> Option<Target> {
-        if let Some(host) = host
-            && let Some((function, is_published)) = self.service_at(host)
-        {
-            return Some(Target { is_published, ..Target::of(function) });
-        }
-        let name = head.uri.path().strip_prefix(PREFIX)?.split('/').next()?;
-        // Whose it is depends on who asks.
-        let function = FunctionId { account: self.config.default_account.clone(), name: name.into() };
-        Some(Target { function, prefix: PREFIX.len() + name.len(), is_published: false })
+        // Whose it is where only the path says so depends on who asks.
+        host.and_then(|host| self.service_at(host))
+            .or_else(|| Target::in_path(head.uri.path(), &self.config.default_account))
     }
 
     /// Sees who asks for a service, and whether they may; answers what the body must be. Where keys are asked for, only a host that
@@ -115,26 +83,18 @@ impl<B: Backend> Core<B> {
         }
         let (caller, payload) = self.admit_head(pending)?;
         if self.gate.asks() {
-            self.may_ask(&caller, &target.function, &Qualifier::None).await?;
+            self.may_ask(&caller, &target.function, &target.qualifier).await?;
             hide_credentials(&mut head.headers);
         }
         Ok(payload)
     }
 
-    fn service_at(&self, host: &str) -> Option<(FunctionId, bool)> {
+    fn service_at(&self, host: &str) -> Option<Target> {
         let host = host.strip_suffix('.').unwrap_or(host);
-        let is_local = host.len() > LOCAL.len()
-            && host.get(host.len() - LOCAL.len()..).is_some_and(|end| end.eq_ignore_ascii_case(LOCAL));
-        if !is_local {
-            return self.hosts.get(host).map(|function| (function, true));
+        match target::local(host) {
+            Some(name) => Target::in_name(name, &self.config.default_account),
+            None => self.hosts.get(host),
         }
-        let name = host.get(..host.len() - LOCAL.len())?;
-        let (name, account) = match name.rsplit_once('.') {
-            // An account that is none leads to a service that is none.
-            Some((name, account)) => (name, account.parse().ok()?),
-            None => (name, self.config.default_account.clone()),
-        };
-        Some((FunctionId { account, name: name.into() }, false))
     }
 
     /// Whether a function may have the hosts that its tags are going to name. Who asks holds `reserving` until those are its own
@@ -150,7 +110,8 @@ impl<B: Backend> Core<B> {
     ) -> Result<(), ApiError> {
         let hosts = hosts::of(tags);
         let (domains, own) = (&self.config.service_domains, own_host(&self.config.public_endpoint));
-        if let Some(host) = hosts.iter().find(|host| !is_below(host, domains) || host.as_str() == own) {
+        let mut names = hosts.iter().map(|host| host.name.as_str());
+        if let Some(host) = names.find(|host| !is_below(host, domains) || *host == own) {
             let domains = if domains.is_empty() { "none".to_owned() } else { domains.join(", ") };
             let text = format!(
                 "The host {host:?} (tag {HOSTS}) is not below a domain that is for services here; those are: {domains}. \
@@ -185,7 +146,7 @@ impl<B: Backend> Core<B> {
         host: Option<String>,
         client: Client,
     ) -> Result<Response<Body>, ApiError> {
-        let spec = self.serving(&target.function, &Qualifier::None).await?;
+        let spec = self.serving(&target.function, &target.qualifier).await?;
         if spec.http.is_none() {
             let name = &target.function.name;
             return Err(ApiError::not_found(format!(

@@ -156,7 +156,10 @@ fn service(tags: &BTreeMap<String, String>) -> Result<Option<HttpService>, ApiEr
         return wrong("hearth:http-health", "a path such as /health");
     }
     if tags.get(HOSTS).is_some_and(|text| read_hosts(text).is_none()) {
-        return wrong(HOSTS, "one to 16 names of hosts, each in a domain, such as www.example.com");
+        return wrong(
+            HOSTS,
+            "one to 16 names of hosts, each in a domain, such as www.example.com, or live@www.example.com for an alias",
+        );
     }
     let Some(port) = port else {
         if let Some(key) = [HOSTS, "hearth:http-health"].into_iter().find(|key| tags.contains_key(*key)) {

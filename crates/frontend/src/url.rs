@@ -171,7 +171,7 @@ impl<B: Backend> Core<B> {
             Err(error) => return forbidden(&error),
         };
         if self.is_service(&url).await {
-            let target = Target::of(url.function.clone());
+            let target = Target::of(url.function.clone(), url.qualifier());
             let payload = match self.admitted_to_service(&url, &mut head, pending).await {
                 Ok(payload) => payload,
                 Err(error) => return forbidden(&error),

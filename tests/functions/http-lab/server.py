@@ -143,6 +143,10 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.say(413, b"too much")
 
+    def on_says(self, _):
+        """What tells versions apart."""
+        self.say(200, os.environ["SAYS"].encode())
+
     def on_slow(self, query):
         time.sleep(float(query["s"]))
         self.say(200, b"done")
