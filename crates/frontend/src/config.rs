@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::error::ApiError;
 use crate::image;
 use crate::request::{Members, text_map};
+use crate::tenancy;
 
 /// Settings that are kept and given back but do nothing here; of the first, the requests at once in an instance count, and the last
 /// is what it says.
@@ -16,14 +17,8 @@ const PASSIVE: [&str; 5] = [CAPACITY, "VpcConfig", "DeadLetterConfig", "KMSKeyAr
 const SNAP_START: &str = "SnapStart";
 const CAPACITY: &str = "CapacityProviderConfig";
 /// Settings without which a function would not do what its owner expects, so they are refused.
-const MISSING: [&str; 6] = [
-    "FileSystemConfigs",
-    "TenancyConfig",
-    "DurableConfig",
-    "RuntimeConfig",
-    "AcceleratorConfig",
-    "PublishTo",
-];
+const MISSING: [&str; 5] =
+    ["FileSystemConfigs", "DurableConfig", "RuntimeConfig", "AcceleratorConfig", "PublishTo"];
 /// Environment variables that only the platform sets.
 const RESERVED: [&str; 18] = [
     "_HANDLER",
@@ -92,6 +87,7 @@ pub(crate) fn create(name: &str, members: &Members) -> Result<FunctionConfig, Ap
         passive: BTreeMap::new(),
     };
     change_architecture(&mut config, members)?;
+    tenancy::create(&mut config, members);
     change(&mut config, members)?;
     Ok(config)
 }
@@ -143,6 +139,7 @@ pub(crate) fn change(config: &mut FunctionConfig, members: &Members) -> Result<(
             config.passive.insert(name.to_owned(), value.to_string());
         }
     }
+    tenancy::check(config, members)?;
     change_logging(&mut config.logging, members.given("LoggingConfig"))
 }
 

@@ -114,7 +114,10 @@ impl ApiError {
         match refusal {
             Refusal::AccountLimit { .. } => Self::throttled(CONCURRENT, "Rate Exceeded."),
             Refusal::FunctionLimit { .. } => Self::throttled(RESERVED, "Rate Exceeded."),
-            Refusal::QueueFull { .. } | Refusal::NoRoom { .. } | Refusal::TimedOut { .. } => {
+            Refusal::TenantLimit { .. }
+            | Refusal::QueueFull { .. }
+            | Refusal::NoRoom { .. }
+            | Refusal::TimedOut { .. } => {
                 Self::throttled(CONCURRENT, format!("Rate Exceeded. {}", sentence(refusal)))
             }
             Refusal::InitFailing { .. } => {
@@ -220,6 +223,7 @@ mod tests {
         for (refusal, status, expected) in [
             (Refusal::AccountLimit { limit: 1 }, 429, concurrent),
             (Refusal::FunctionLimit { limit: 1 }, 429, reserved),
+            (Refusal::TenantLimit { limit: 1 }, 429, concurrent),
             (Refusal::QueueFull { limit: 1 }, 429, concurrent),
             (Refusal::NoRoom { reason: reason.clone() }, 429, concurrent),
             (Refusal::StartFailed { reason }, 500, None),

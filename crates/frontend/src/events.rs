@@ -20,6 +20,7 @@ use crate::mappings::owns_queue;
 use crate::names::{Qualifier, Scope};
 use crate::request::Members;
 use crate::service::Call;
+use crate::tenancy;
 
 /// One attempt to run a function with an event.
 #[derive(Clone, Debug)]
@@ -96,7 +97,8 @@ impl<B: Backend> Core<B> {
         let (named, qualifier) = call.qualified_function()?;
         let wanted = Wanted::read(&call.headers)?;
         let payload = payload(call.body)?;
-        self.serving(&named.id, &qualifier).await?;
+        let spec = self.serving(&named.id, &qualifier).await?;
+        tenancy::match_up(&spec, wanted.tenant.as_ref())?;
         let event = New { id: named.id, qualifier: qualifier.text(), payload, wanted };
         self.accept_event(call.request_id, event).await
     }
@@ -121,6 +123,7 @@ impl<B: Backend> Core<B> {
             context: EventContext {
                 trace: Some(new.wanted.trace.unwrap_or_else(|| new_trace(request_id))),
                 client_context: new.wanted.client_context,
+                tenant: new.wanted.tenant,
                 ..EventContext::default()
             },
             payload: new.payload,
@@ -137,8 +140,8 @@ impl<B: Backend> Core<B> {
             Err(error) if error.status == StatusCode::NOT_FOUND => return EventRun::Gone,
             Err(error) => return EventRun::NotReady { reason: error.message },
         };
-        let EventContext { client_context, trace, .. } = call.context;
-        let wanted = Wanted { client_context, trace, ..Wanted::default() };
+        let EventContext { client_context, trace, tenant, .. } = call.context;
+        let wanted = Wanted { client_context, trace, tenant, ..Wanted::default() };
         let invocation = wanted.invocation(&spec, &qualifier, call.request_id, call.payload);
         let version = spec.revision.version.version;
         let ran = self.run(spec, invocation, Taken::Whole).await.and_then(|(reply, _)| whole(reply));

@@ -21,7 +21,7 @@ use crate::request::Members;
 use crate::service::{Call, mark};
 use crate::tags::{HOSTS, Settings};
 use crate::validate::Violations;
-use crate::{Backend, config, render, shapes, versions};
+use crate::{Backend, config, render, shapes, tenancy, versions};
 
 /// Functions on one page of ListFunctions.
 const PAGE: usize = 50;
@@ -47,7 +47,7 @@ impl<B: Backend> Core<B> {
         let mut config = config::create(&named.id.name, &members)?;
         self.check_dead_letter(scope, &members)?;
         let tags = members.texts("Tags").unwrap_or_default();
-        Settings::read(&tags)?;
+        tenancy::check_service(&config, &Settings::read(&tags)?)?;
         let found = self.store.function(&named.id).await.map_err(|error| ApiError::store(&error, &arn))?;
         if found.is_some() {
             return Err(ApiError::store(&StoreError::Exists(named.id), &arn));

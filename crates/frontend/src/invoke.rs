@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hearth_store::State;
 use hearth_types::{
     Answer, FunctionId, FunctionSpec, Invocation, InvokeError, Lease, LeaseOutcome, LeaseRequest, Reply,
-    RequestId, Version,
+    RequestId, TenantId, Version,
 };
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -26,6 +26,7 @@ use crate::names::Qualifier;
 use crate::render::state_word;
 use crate::service::Call;
 use crate::shapes;
+use crate::tenancy;
 use crate::validate::Violations;
 
 /// Bytes of a client context, in base64.
@@ -94,6 +95,7 @@ impl<B: Backend> Core<B> {
         let wanted = Wanted::read(&call.headers)?;
         let payload = payload(call.body)?;
         let spec = self.serving(&named.id, &qualifier).await?;
+        tenancy::match_up(&spec, wanted.tenant.as_ref())?;
         if wanted.dry_run {
             return Ok(("dry_run", Ok(empty(StatusCode::NO_CONTENT))));
         }
@@ -155,11 +157,12 @@ impl<B: Backend> Core<B> {
                 "The function is an HTTP service (tag hearth:http-port): it takes HTTP requests, not invocations",
             ));
         }
+        tenancy::match_up(&spec, invocation.tenant.as_ref())?;
         let span = tracing::Span::current();
         span.record("function", tracing::field::display(&spec.revision.version.function));
         let mut attempt = 1;
         loop {
-            let request = LeaseRequest { spec: Arc::clone(&spec) };
+            let request = LeaseRequest { spec: Arc::clone(&spec), tenant: invocation.tenant.clone() };
             let lease = self
                 .backend
                 .acquire(request)
@@ -224,6 +227,7 @@ pub(crate) struct Wanted {
     pub(crate) dry_run: bool,
     pub(crate) event: bool,
     pub(crate) log_tail: bool,
+    pub(crate) tenant: Option<TenantId>,
     pub(crate) client_context: Option<String>,
     pub(crate) trace: Option<String>,
 }
@@ -240,19 +244,16 @@ impl Wanted {
         if !log_type.is_empty() {
             violations.text(&log_type, "logType", &shapes::LOG_TYPE);
         }
+        let tenant = tenancy::named(headers, &mut violations);
         violations.finish()?;
-        for (header, what) in [
-            ("x-amz-durable-execution-name", "durable executions (DurableExecutionName)"),
-            ("x-amz-tenant-id", "tenant isolation (TenantId)"),
-        ] {
-            if headers.contains_key(header) {
-                return Err(ApiError::unsupported(what));
-            }
+        if headers.contains_key("x-amz-durable-execution-name") {
+            return Err(ApiError::unsupported("durable executions (DurableExecutionName)"));
         }
         Ok(Self {
             dry_run: invocation_type == "DryRun",
             event: invocation_type == "Event",
             log_tail: log_type == "Tail",
+            tenant,
             client_context: text("x-amz-client-context").map(|text| client_context(&text)).transpose()?,
             trace: given_trace(headers),
         })
@@ -272,6 +273,7 @@ impl Wanted {
             request_id,
             payload,
             invoked_arn: qualifier.behind(&spec.arn),
+            tenant: self.tenant,
             client_context: self.client_context,
             trace: Some(self.trace.unwrap_or_else(|| new_trace(request_id))),
             wants_log_tail: self.log_tail,

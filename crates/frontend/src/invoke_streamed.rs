@@ -27,6 +27,7 @@ use crate::core::Core;
 use crate::error::ApiError;
 use crate::invoke::{Held, Taken, Wanted, error_outcome, executed, payload};
 use crate::service::Call;
+use crate::tenancy;
 
 /// What frames add to their payload at most: prelude, the headers below, checksum.
 const FRAME_OVERHEAD: usize = 160;
@@ -49,6 +50,7 @@ impl<B: Backend> Core<B> {
         let wanted = Wanted::read(&call.headers)?;
         let payload = payload(call.body)?;
         let spec = self.serving(&named.id, &qualifier).await?;
+        tenancy::match_up(&spec, wanted.tenant.as_ref())?;
         if wanted.event {
             let text = "Streaming is not supported for the invocation type Event";
             return Err(ApiError::parameter(text));

@@ -49,6 +49,7 @@ mod settings;
 mod shapes;
 mod spec;
 mod tags;
+mod tenancy;
 mod tls;
 mod to_end;
 mod url;

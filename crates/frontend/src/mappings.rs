@@ -26,7 +26,7 @@ use crate::names::{Named, Qualifier, Scope, query_value};
 use crate::request::Members;
 use crate::service::{Call, mark};
 use crate::validate::Violations;
-use crate::{Backend, shapes};
+use crate::{Backend, shapes, tenancy};
 
 /// Mappings on one page.
 const PAGE: usize = 100;
@@ -208,10 +208,11 @@ impl<B: Backend> Core<B> {
         violations.finish()?;
         let Named { id, qualifier } = named;
         let read = qualifier.as_deref().map_or(Qualifier::None, Qualifier::read);
-        self.resolve(&id, &read).await.map_err(|error| match error.status {
+        let found = self.resolve(&id, &read).await.map_err(|error| match error.status {
             StatusCode::NOT_FOUND => ApiError::parameter("Function does not exist"),
             _ => error,
         })?;
+        tenancy::refuse(&found.0.config, "An event source mapping")?;
         mapping.function = id.name.to_string();
         mapping.qualifier = qualifier;
         Ok(())

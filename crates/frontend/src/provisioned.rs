@@ -21,7 +21,7 @@ use crate::request::Members;
 use crate::service::{Call, mark};
 use crate::spec::{self, Source};
 use crate::validate::Violations;
-use crate::{Backend, shapes};
+use crate::{Backend, shapes, tenancy};
 
 /// What is said of `$LATEST`, which can be had ready by no number of instances: it changes.
 pub(crate) const UNPUBLISHED: &str =
@@ -43,6 +43,7 @@ impl<B: Backend> Core<B> {
         let count = members.number("ProvisionedConcurrentExecutions").unwrap_or(1);
         let _one_at_a_time = self.reserving.lock().await;
         let record = self.record(id).await?;
+        tenancy::refuse(&record.config, "Provisioned concurrency")?;
         let kept =
             self.store.provisioned(id).await.map_err(|error| ApiError::store(&error, &self.arn(id)))?;
         self.check_target(id, &qualifier, &kept).await?;

@@ -32,6 +32,7 @@ use crate::core::Core;
 use crate::error::ApiError;
 use crate::invoke::ATTEMPTS;
 use crate::tags::HOSTS;
+use crate::tenancy;
 
 pub(crate) use hosts::{Hosts, read as read_hosts};
 pub(crate) use target::Target;
@@ -183,9 +184,11 @@ impl<B: Backend> Core<B> {
         spec: &Arc<FunctionSpec>,
         mut request: Request<Body>,
     ) -> Result<(Response<Body>, crate::invoke::Held<B>), ApiError> {
+        // A request over HTTP says nobody's tenant, and an instance of nobody's would serve all of them.
+        tenancy::match_up(spec, None)?;
         let mut attempt = 1;
         loop {
-            let acquired = self.backend.acquire(LeaseRequest { spec: Arc::clone(spec) }).await;
+            let acquired = self.backend.acquire(LeaseRequest { spec: Arc::clone(spec), tenant: None }).await;
             let lease = acquired.map_err(|refusal| ApiError::refused(&refusal, &spec.arn))?;
             let mut held = self.hold(lease);
             // Neither a client that goes away nor a response that breaks off says anything about what else is in the instance; if

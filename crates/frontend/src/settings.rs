@@ -17,6 +17,7 @@ use crate::request::Members;
 use crate::service::Call;
 use crate::shapes;
 use crate::tags::{HOSTS, Settings};
+use crate::tenancy;
 use crate::validate::Violations;
 
 /// Lambda's limit for all code of an account; told, not enforced.
@@ -91,7 +92,7 @@ impl<B: Backend> Core<B> {
             .modify(id, Change::Bookkeeping, |record| {
                 before = record.tags.get(HOSTS).cloned();
                 change(&mut record.tags);
-                Settings::read(&record.tags)?;
+                tenancy::check_service(&record.config, &Settings::read(&record.tags)?)?;
                 self.check_hosts(&record.id, &record.tags)
             })
             .await?;

@@ -354,6 +354,13 @@ pub(crate) static TAGGABLE_RESOURCE: Shape = Shape::Text {
 };
 /// `InvocationType`.
 pub(crate) static INVOCATION_TYPE: Shape = Shape::Enum(&["Event", "RequestResponse", "DryRun"]);
+/// `TenantId`.
+pub(crate) static TENANT_ID: Shape = Shape::Text {
+    min: 1,
+    max: hearth_types::TENANT_ID_LENGTH,
+    pattern: r"[a-zA-Z0-9\._:\/=+\-@ ]+",
+    secret: false,
+};
 /// `LogType`.
 pub(crate) static LOG_TYPE: Shape = Shape::Enum(&["None", "Tail"]);
 static DESTINATION_ARN: Shape = Shape::Text {

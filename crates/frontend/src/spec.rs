@@ -8,6 +8,7 @@ use hearth_types::{CodeDigest, Concurrency, FunctionSpec, RevisionId, Runtime, V
 
 use crate::config;
 use crate::tags::{self, Settings};
+use crate::tenancy;
 
 /// What differs from revision to revision; the rest is the function's.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +87,7 @@ pub(crate) fn of(
         egress: settings.egress,
         layers: config.layers.iter().filter_map(hearth_store::LayerRef::digest).collect(),
         snap_start,
+        per_tenant: tenancy::is_on(config),
         concurrency,
         idle_timeout: settings.idle_timeout,
         keep_alive: settings.keep_alive,

@@ -238,6 +238,7 @@ fn instance(now: Time, view: &InstanceView<'_>, report: Option<&InstanceReport>)
         "function": view.revision.version.function.name.as_ref(),
         "version": view.revision.version.version.to_string(),
         "revision": view.revision.number,
+        "tenant": view.tenant.map(hearth_types::TenantId::as_str),
         "state": view.state.as_str(),
         "leases": view.leases,
         "slots": view.slots,

@@ -50,10 +50,10 @@ impl Load {
             for copy in 0..instances {
                 let instance = InstanceId::new(1, number as u64 * instances + copy);
                 let worker = WorkerId::new("local");
-                let event = Event::InstanceFound { instance, worker, spec: Arc::clone(&spec) };
+                let event = Event::InstanceFound { instance, worker, spec: Arc::clone(&spec), tenant: None };
                 manager.handle(Time::ZERO, event, &mut actions);
             }
-            requests.push(LeaseRequest { spec });
+            requests.push(LeaseRequest { spec, tenant: None });
         }
         Self { manager, requests, held: [None; IN_FLIGHT], actions, count: 0 }
     }
@@ -96,6 +96,7 @@ fn spec(number: usize) -> Arc<FunctionSpec> {
         concurrency: Concurrency::default(),
         layers: Vec::new(),
         snap_start: false,
+        per_tenant: false,
         logging: hearth_types::Logging::default(),
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Learned,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::RandomState;
-use hearth_types::{AccountId, FunctionId, Refusal, Version};
+use hearth_types::{AccountId, FunctionId, Refusal, TenantId, Version};
 use slotmap::SlotMap;
 
 use crate::pool::PoolKey;
@@ -24,8 +24,8 @@ slotmap::new_key_type! {
 pub(crate) struct Function {
     pub(crate) id: FunctionId,
     account: AccountKey,
-    /// Its revisions that have instances, leases or waiting requests.
-    pub(crate) pools: BTreeMap<(Version, u64), PoolKey>,
+    /// Its revisions, and of those the tenants, that have instances, leases or waiting requests.
+    pub(crate) pools: BTreeMap<(Version, u64, Option<TenantId>), PoolKey>,
     /// The newest revision of each version that was replaced while the function was known.
     pub(crate) newest: BTreeMap<Version, u64>,
     reserved: Option<u32>,
@@ -176,6 +176,12 @@ impl Ledger {
     pub(crate) fn unreserved(&self, account: &Account) -> u32 {
         let left = u64::from(self.account_limit).saturating_sub(account.reserved);
         u32::try_from(left).unwrap_or(self.account_limit)
+    }
+
+    /// How many requests at once the function may have if nobody else has any.
+    pub(crate) fn most(&self, key: FunctionKey) -> u32 {
+        let function = &self.functions[key];
+        function.reserved.unwrap_or_else(|| self.unreserved(&self.accounts[function.account]))
     }
 
     /// How many requests at once the function may have, those that it has included.

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `messages` | the vocabulary: [`Config`], [`Acquired`], [`Event`], [`Action`] |
 //! | `instance` | one instance, and the chart of its life |
-//! | `pool` | the instances and waiting requests of one revision, and the choice among them |
+//! | `pool` | the instances and waiting requests of one revision or tenant, and the choice among them |
 //! | `ledger` | requests in flight by function and account, and who may have one more |
 //! | `limiter` | how many requests at once one instance bears |
 //! | `idle_times` | how long an instance is worth keeping, and when one will be needed |
@@ -21,12 +21,13 @@
 //! | `manager/lives` | the arrows of the chart: start, ready, idle, drain, end, gone |
 //! | `manager/warm` | instances before their request: provisioned, pre-warmed, ahead of a burst |
 //! | `manager/blanks` | the arrows of their chart |
+//! | `manager/tenants` | pools of their own for tenants that must not meet |
 //! | `manager/room` | who gets room on workers, who makes way |
 //! | `manager/waiting` | requests that wait: granted, refused, left |
 //! | `manager/timers` | deadlines |
 //! | `manager/view` | what `hearth ps` and the metrics see |
 //!
-//! Invariants, each held by a property test: no slot has two requests; no function and no account is over its limit;
+//! Invariants, each held by a property test: no slot has two requests; no instance ever serves two tenants; no function and no account is over its limit;
 //! every acquire ends in exactly one lease, refusal or leaving; every instance started is ended or reported gone
 //! exactly once; no request waits while its revision has a free slot; when all is over, nothing is remembered but, for a
 //! while, which functions were deleted.

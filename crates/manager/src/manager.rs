@@ -6,6 +6,7 @@ mod asked;
 mod blanks;
 mod lives;
 mod room;
+mod tenants;
 mod timers;
 pub(crate) mod view;
 mod waiting;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hearth_types::{
     EndReason, FunctionSpec, InstanceId, Lease, LeaseId, LeaseOutcome, LeaseRequest, Refusal, RevisionId,
-    Time, WorkerId,
+    TenantId, Time, WorkerId,
 };
 use slotmap::{Key, KeyData, SlotMap};
 
@@ -32,6 +33,7 @@ use crate::list::{List, Order};
 use crate::messages::{Acquired, Action, Config, Event, WaitId};
 use crate::pool::{Pool, PoolKey};
 
+use tenants::{PoolName, name};
 use timers::Timer;
 use view::Savings;
 use waiting::Wait;
@@ -51,9 +53,10 @@ pub struct Manager {
     instances: SlotMap<InstanceKey, Instance>,
     by_id: BTreeMap<InstanceId, InstanceKey>,
     pools: SlotMap<PoolKey, Pool>,
-    by_revision: HashMap<RevisionId, PoolKey, RandomState>,
+    by_name: HashMap<PoolName, PoolKey, RandomState>,
     /// The pool whose spec lies at an address: most requests bring the very spec that the one before brought, and are
-    /// spared the look at its names. A pool holds its spec, so no other can come to lie there.
+    /// spared the look at its names. A pool holds its spec, so no other can come to lie there. Pools of tenants are not
+    /// in it: one spec is that of many.
     by_spec: HashMap<usize, PoolKey, RandomState>,
     ledger: Ledger,
     leases: SlotMap<LeaseKey, Held>,
@@ -94,7 +97,7 @@ impl Manager {
             instances: SlotMap::with_key(),
             by_id: BTreeMap::new(),
             pools: SlotMap::with_key(),
-            by_revision: HashMap::default(),
+            by_name: HashMap::default(),
             by_spec: HashMap::default(),
             ledger: Ledger::new(config.account_concurrency),
             leases: SlotMap::with_key(),
@@ -117,10 +120,17 @@ impl Manager {
         if self.stopping {
             return Acquired::Refused(Refusal::Stopping);
         }
-        let pool = match self.by_spec.get(&address(&request.spec)) {
-            Some(&pool) => pool,
+        let known = match &request.tenant {
+            None => self.by_spec.get(&address(&request.spec)).copied(),
+            Some(tenant) => self.pool_of_tenant(&request.spec, tenant),
+        };
+        let pool = match known {
+            Some(pool) => pool,
             None => {
-                let pool = self.open_pool(&request.spec);
+                if let Err(refusal) = self.admit_tenant(request) {
+                    return Acquired::Refused(refusal);
+                }
+                let pool = self.open_pool(&request.spec, request.tenant.as_ref());
                 self.refresh(now, pool, &request.spec, actions);
                 pool
             }
@@ -162,8 +172,8 @@ impl Manager {
                 self.start_failed(now, instance, reason, actions);
             }
             Event::InstanceGone { instance } => self.instance_gone(now, instance, actions),
-            Event::InstanceFound { instance, worker, spec } => {
-                self.found(now, instance, worker, &spec, actions);
+            Event::InstanceFound { instance, worker, spec, tenant } => {
+                self.found(now, (instance, worker), &spec, tenant.as_ref(), actions);
             }
             Event::BlankReady { blank, worker } => self.blank_ready(now, blank, &worker, actions),
             Event::BlankTaken { blank } => self.blank_taken(blank),
@@ -240,9 +250,10 @@ impl Manager {
         (number >> 64 == u128::from(self.config.epoch)).then(|| KeyData::from_ffi(lower).into())
     }
 
-    /// The revision's pool, made if there is none.
-    fn open_pool(&mut self, spec: &Arc<FunctionSpec>) -> PoolKey {
-        if let Some(&key) = self.by_revision.get(&spec.revision) {
+    /// The pool of the revision, and of that the tenant's, made if there is none.
+    fn open_pool(&mut self, spec: &Arc<FunctionSpec>, tenant: Option<&TenantId>) -> PoolKey {
+        let name = name(spec, tenant);
+        if let Some(&key) = self.by_name.get(&name) {
             return key;
         }
         let RevisionId { version, number } = &spec.revision;
@@ -253,16 +264,19 @@ impl Manager {
             true => Some(EndReason::FunctionDeleted),
             false => outdated.then_some(EndReason::Replaced),
         };
-        let mut pool = Pool::new(function, Arc::clone(spec), retired);
+        let mut pool = Pool::new(function, Arc::clone(spec), tenant.cloned(), retired);
         // A revision goes on from what the one before it has learned.
-        let before = entry.pools.range((version.version, 0)..(version.version, *number)).next_back();
+        let older = (version.version, 0, None)..(version.version, *number, None);
+        let before = entry.pools.range(older).next_back().filter(|_| tenant.is_none());
         if let Some(before) = before.and_then(|(_, &key)| self.pools.get(key)) {
             pool.idle_times = before.idle_times.clone();
         }
         let key = self.pools.insert(pool);
-        self.by_spec.insert(address(spec), key);
-        entry.pools.insert((version.version, *number), key);
-        self.by_revision.insert(spec.revision.clone(), key);
+        if tenant.is_none() {
+            self.by_spec.insert(address(spec), key);
+        }
+        entry.pools.insert((version.version, *number, tenant.cloned()), key);
+        self.by_name.insert(name, key);
         key
     }
 
@@ -277,8 +291,10 @@ impl Manager {
             return;
         }
         let rearranged = entry.spec.concurrency != spec.concurrency;
-        self.by_spec.remove(&address(&entry.spec));
-        self.by_spec.insert(address(spec), pool);
+        if entry.tenant.is_none() {
+            self.by_spec.remove(&address(&entry.spec));
+            self.by_spec.insert(address(spec), pool);
+        }
         entry.spec = Arc::clone(spec);
         if rearranged {
             // Where an instance lies depends on its slots.
@@ -296,10 +312,12 @@ impl Manager {
         self.disarm_pool(key);
         let Some(pool) = self.pools.remove(key) else { return };
         let RevisionId { version, number } = &pool.spec.revision;
-        self.by_revision.remove(&pool.spec.revision);
-        self.by_spec.remove(&address(&pool.spec));
+        self.by_name.remove(&name(&pool.spec, pool.tenant.as_ref()));
+        if pool.tenant.is_none() {
+            self.by_spec.remove(&address(&pool.spec));
+        }
         if let Some(function) = self.ledger.functions.get_mut(pool.function) {
-            function.pools.remove(&(version.version, *number));
+            function.pools.remove(&(version.version, *number, pool.tenant));
         }
         self.ledger.close_if_empty(pool.function);
     }

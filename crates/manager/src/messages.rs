@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hearth_types::{
     BlankKind, EndReason, FunctionId, FunctionSpec, InstanceId, Lease, Refusal, RevisionId, StartReason,
-    WorkerId, limits,
+    TenantId, WorkerId, limits,
 };
 
 /// The settings of a manager.
@@ -129,6 +129,8 @@ pub enum Event {
         worker: WorkerId,
         /// What it runs.
         spec: Arc<FunctionSpec>,
+        /// Whom it serves, if its function keeps tenants apart.
+        tenant: Option<TenantId>,
     },
     /// An instance can be made of a blank.
     BlankReady {
@@ -231,6 +233,8 @@ pub enum Action {
         instance: InstanceId,
         /// What it runs.
         spec: Arc<FunctionSpec>,
+        /// Whom it serves and nobody else, if its function keeps tenants apart.
+        tenant: Option<TenantId>,
         /// What it is for.
         reason: StartReason,
     },

@@ -1,4 +1,4 @@
-//! The instances and the waiting requests of one revision, and the choice among them.
+//! The instances and the waiting requests of one revision, or of a tenant's of that, and the choice among them.
 //!
 //! Instances that take requests lie on shelves: one for each load, one for those that hibernate, one for those that
 //! have as many requests as they may. On a shelf the most recently used lies first. The choice is the first of the
@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hearth_types::{EndReason, FunctionSpec, Time};
+use hearth_types::{EndReason, FunctionSpec, TenantId, Time};
 use slotmap::SlotMap;
 
 use crate::burst::Burst;
@@ -42,7 +42,7 @@ pub(crate) enum Shelf {
     Closed,
 }
 
-/// All that the manager has of one revision. What a warm request touches lies together at the beginning.
+/// All that the manager has of one revision, or of a tenant's of that. What a warm request touches lies together at the beginning.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Pool {
@@ -84,10 +84,17 @@ pub(crate) struct Pool {
     pub(crate) learned: Learned,
     /// What is known of the times between its uses.
     pub(crate) idle_times: IdleTimes,
+    /// Whose it is, if its function keeps tenants apart.
+    pub(crate) tenant: Option<TenantId>,
 }
 
 impl Pool {
-    pub(crate) fn new(function: FunctionKey, spec: Arc<FunctionSpec>, retired: Option<EndReason>) -> Self {
+    pub(crate) fn new(
+        function: FunctionKey,
+        spec: Arc<FunctionSpec>,
+        tenant: Option<TenantId>,
+        retired: Option<EndReason>,
+    ) -> Self {
         Self {
             function,
             spec,
@@ -111,6 +118,7 @@ impl Pool {
             timer: None,
             learned: Learned::new(),
             idle_times: IdleTimes::new(),
+            tenant,
         }
     }
 

@@ -95,6 +95,7 @@ const fn word(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::AccountLimit { .. } => "account-limit",
         Refusal::FunctionLimit { .. } => "function-limit",
+        Refusal::TenantLimit { .. } => "tenant-limit",
         Refusal::QueueFull { .. } => "queue-full",
         Refusal::NoRoom { .. } => "no-room",
         Refusal::StartFailed { .. } => "start-failed",
@@ -134,6 +135,7 @@ fn spec(index: u32, function: &Function, policy: Policy) -> Option<FunctionSpec>
         concurrency: function.concurrency,
         layers: Vec::new(),
         snap_start: false,
+        per_tenant: false,
         logging: hearth_types::Logging::default(),
         idle_timeout: policy.idle_timeout,
         keep_alive: policy.keep_alive,
@@ -147,7 +149,7 @@ impl Control {
     /// State machines for a workload; the workers have not joined yet.
     pub(crate) fn new(workload: &Workload, cluster: &Cluster, policy: Policy, seed: u64) -> Self {
         let functions = (0..).zip(&workload.functions).filter_map(|(index, function)| {
-            spec(index, function, policy).map(|spec| LeaseRequest { spec: Arc::new(spec) })
+            spec(index, function, policy).map(|spec| LeaseRequest { spec: Arc::new(spec), tenant: None })
         });
         let workers: Vec<_> =
             (0..cluster.workers).map(|number| WorkerId::new(&format!("worker-{number:05}"))).collect();
@@ -258,7 +260,9 @@ impl Control {
         let mut actions = std::mem::take(&mut self.actions);
         for action in actions.drain(..) {
             wanted.push(match action {
-                Action::StartInstance { instance, spec, reason } => self.place(now, instance, &spec, reason),
+                Action::StartInstance { instance, spec, reason, .. } => {
+                    self.place(now, instance, &spec, reason)
+                }
                 Action::MakeBlank { blank, kind } => self.place_blank(now, blank, &kind),
                 Action::EndBlank { blank, .. } => {
                     self.placement.handle(now, placement::Event::BlankWithdrawn { blank });

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use hearth_types::{AccountId, FunctionId, RequestId};
+use hearth_types::{AccountId, FunctionId, RequestId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::{BoxFuture, StoreError};
@@ -38,6 +38,9 @@ pub struct EventContext {
     /// The client context, JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_context: Option<String>,
+    /// Whom it is for, at each attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
     /// Attributes of the message that is sent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,

@@ -215,6 +215,8 @@ pub struct FunctionSpec {
     pub queue: Queue,
     /// Whether instances are made from a snapshot that was taken after the init phase (`SnapStart`), where the driver can.
     pub snap_start: bool,
+    /// Whether each of its instances serves one tenant and no other (`TenancyConfig`).
+    pub per_tenant: bool,
     /// How its log is written.
     pub logging: Logging,
     /// Requests at once over all instances, if the function has a limit of its own; zero switches it off.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::RequestId;
+use crate::{RequestId, TenantId};
 
 /// One request for a function, on its way to an instance.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct Invocation {
     pub payload: Bytes,
     /// The ARN as the caller qualified it.
     pub invoked_arn: String,
+    /// Whom it is for, if the function keeps tenants apart.
+    pub tenant: Option<TenantId>,
     /// The client context: JSON, already out of its base64.
     pub client_context: Option<String>,
     /// The X-Ray trace header (`Root=...;Parent=...;Sampled=...`).

@@ -4,13 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{FunctionSpec, InstanceId, LeaseId, WorkerId};
+use crate::{FunctionSpec, InstanceId, LeaseId, TenantId, WorkerId};
 
 /// A request that needs a slot.
 #[derive(Clone, Debug)]
 pub struct LeaseRequest {
     /// The revision that is to serve it.
     pub spec: Arc<FunctionSpec>,
+    /// Whom it is for: no instance serves another tenant before or after.
+    pub tenant: Option<TenantId>,
 }
 
 /// The right to one slot of one instance, ended by release.
@@ -49,6 +51,12 @@ pub enum Refusal {
     FunctionLimit {
         /// The limit.
         limit: u32,
+    },
+    /// The function has instances of as many tenants as it may.
+    #[error("the function has instances of {limit} tenants, which is the most at once")]
+    TenantLimit {
+        /// The limit.
+        limit: usize,
     },
     /// As many requests of the function wait for a slot as may.
     #[error("{limit} requests of the function wait for a slot already, which is the most allowed")]

@@ -15,6 +15,7 @@ pub mod limits;
 mod logging;
 mod runtime;
 mod stream;
+mod tenant;
 mod time;
 mod trace;
 
@@ -32,5 +33,6 @@ pub use lease::{EndReason, InstanceState, Lease, LeaseOutcome, LeaseRequest, Ref
 pub use logging::{InvalidLogLevel, JsonLog, LogLevel, Logging};
 pub use runtime::{ParseRuntimeError, Runtime, RuntimeFamily};
 pub use stream::{Over, Piece, Pieces, Reply, StreamEnd, StreamError, StreamedAnswer};
+pub use tenant::{InvalidTenantId, TENANT_ID_LENGTH, TenantId};
 pub use time::Time;
 pub use trace::{traceparent_of, xray_of};

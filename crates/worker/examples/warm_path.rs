@@ -127,7 +127,7 @@ async fn measure() -> Result<(), Failure> {
     let launcher = Arc::new(ThisProgram { directory: code });
     let worker = Worker::new(config, Arc::clone(&driver) as Arc<dyn Driver>, launcher);
     for n in 0..instances {
-        worker.create(InstanceId::new(1, n), Arc::new(spec()?), StartReason::Request, None);
+        worker.create(InstanceId::new(1, n), (Arc::new(spec()?), None), StartReason::Request, None);
         match happened.recv().await {
             Some((_, WorkerEvent::InstanceReady { .. })) => {}
             other => return Err(format!("no instance: {other:?}").into()),
@@ -175,6 +175,7 @@ fn invocation() -> Invocation {
         payload: "{\"hello\":\"world\"}".into(),
         invoked_arn: "arn:aws:lambda:us-east-1:123456789012:function:echo".to_owned(),
         client_context: None,
+        tenant: None,
         trace: None,
         wants_log_tail: false,
     }
@@ -199,6 +200,7 @@ fn spec() -> Result<FunctionSpec, Failure> {
         concurrency: Concurrency::default(),
         layers: Vec::new(),
         snap_start: false,
+        per_tenant: false,
         logging: hearth_types::Logging::default(),
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,

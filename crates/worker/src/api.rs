@@ -108,6 +108,9 @@ fn deliver(event: NextEvent) -> Reply {
         }
         set("lambda-runtime-trace-id", trace);
     }
+    if let Some(tenant) = invocation.tenant {
+        set("lambda-runtime-aws-tenant-id", tenant.into());
+    }
     if let Some(context) = invocation.client_context {
         set("lambda-runtime-client-context", context);
     }

@@ -37,7 +37,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearth_sandbox::{Driver, Exit, Sandbox, Stats};
 use hearth_types::{
-    Answer, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, RequestId, StartReason,
+    Answer, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, RequestId, StartReason, TenantId,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -138,6 +138,8 @@ struct State {
 pub(crate) struct Instance {
     id: InstanceId,
     spec: Arc<FunctionSpec>,
+    /// Whom it serves, and nobody else.
+    tenant: Option<TenantId>,
     reason: StartReason,
     driver: Arc<dyn Driver>,
     launcher: Arc<dyn Launcher>,
@@ -172,6 +174,7 @@ struct Usage {
 pub(crate) struct Parts {
     pub(crate) id: InstanceId,
     pub(crate) spec: Arc<FunctionSpec>,
+    pub(crate) tenant: Option<TenantId>,
     pub(crate) reason: StartReason,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) launcher: Arc<dyn Launcher>,
@@ -214,6 +217,7 @@ impl Instance {
         Self {
             id: parts.id,
             spec: parts.spec,
+            tenant: parts.tenant,
             reason: parts.reason,
             driver: parts.driver,
             launcher: parts.launcher,

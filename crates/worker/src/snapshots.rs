@@ -156,6 +156,7 @@ impl Snapshots {
         let maker = Arc::new(Instance::new(Parts {
             id,
             spec: Arc::clone(spec),
+            tenant: None,
             reason: StartReason::Ahead,
             driver: Arc::clone(&self.driver),
             launcher: Arc::clone(&self.launcher),

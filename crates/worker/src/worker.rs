@@ -8,7 +8,7 @@ use std::time::Duration;
 use hearth_sandbox::{CreateError, Driver, Root};
 use hearth_types::{
     Answer, BlankKind, EndReason, FunctionSpec, InstanceId, Invocation, InvokeError, Reply, StartReason,
-    WorkerId,
+    TenantId, WorkerId,
 };
 use http::{Request, Response};
 use tokio::sync::{Notify, mpsc};
@@ -162,12 +162,12 @@ impl Worker {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Begins to make an instance, for a reason that it is told, of a blank if there is one by that id. The blank ends if the
+    /// Begins to make an instance for one tenant or for all, for a reason that it is told, of a blank if there is one by that id. The blank ends if the
     /// instance is not made of it. Returns at once; events follow. Must be called in an async runtime.
     pub fn create(
         &self,
         instance: InstanceId,
-        spec: Arc<FunctionSpec>,
+        (spec, tenant): (Arc<FunctionSpec>, Option<TenantId>),
         reason: StartReason,
         blank: Option<InstanceId>,
     ) {
@@ -190,6 +190,7 @@ impl Worker {
         let made = Arc::new(Instance::new(Parts {
             id: instance,
             spec,
+            tenant,
             reason,
             driver: Arc::clone(&shared.driver),
             launcher: Arc::clone(&shared.launcher),

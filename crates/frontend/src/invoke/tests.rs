@@ -27,6 +27,7 @@ fn headers_say_what_is_wanted() {
     let all = headers(&[
         ("x-amz-invocation-type", "RequestResponse"),
         ("x-amz-log-type", "Tail"),
+        ("x-amz-tenant-id", "Blue team"),
         ("x-amz-client-context", &context),
         ("x-amzn-trace-id", "Root=1-0-0"),
     ]);
@@ -34,6 +35,7 @@ fn headers_say_what_is_wanted() {
         dry_run: false,
         event: false,
         log_tail: true,
+        tenant: Some("Blue team".parse().unwrap()),
         client_context: Some(r#"{"custom":{}}"#.to_owned()),
         trace: Some("Root=1-0-0".to_owned()),
     };

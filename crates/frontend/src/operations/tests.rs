@@ -54,14 +54,13 @@ const NOTES: [(&str, &str); 25] = [
     ("GetFunction", "`Code.Location` downloads for ten minutes, until the server stops"),
     (
         "Invoke",
-        "no `TenantId` or `DurableExecutionName` yet; `Event` is [EVENTS.md](EVENTS.md); of an alias with weights \
+        "no `DurableExecutionName` yet; `TenantId` is [SCALING.md](SCALING.md#tenants); `Event` is [EVENTS.md](EVENTS.md); of an alias with weights \
          each version gets its part, evenly spread rather than drawn",
     ),
     (
         "InvokeWithResponseStream",
         "also of functions that do not stream: one `PayloadChunk`; `ErrorCode` is the type that the runtime says in mid-stream, \
-         `Unhandled` for an error before the first piece, or Hearth's own (`Sandbox.Timedout`, `Runtime.TruncatedResponse`, ...); \
-         no `TenantId` yet",
+         `Unhandled` for an error before the first piece, or Hearth's own (`Sandbox.Timedout`, `Runtime.TruncatedResponse`, ...)",
     ),
     ("ListFunctions", "at most 50 entries a page, as in Lambda; `MasterRegion` is ignored"),
     ("ListTags", "of functions"),

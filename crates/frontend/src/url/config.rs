@@ -14,7 +14,7 @@ use crate::render::universal;
 use crate::request::Members;
 use crate::service::{Call, mark};
 use crate::validate::Violations;
-use crate::{Backend, shapes};
+use crate::{Backend, shapes, tenancy};
 
 /// URLs on one page.
 const PAGE: usize = 50;
@@ -104,7 +104,7 @@ impl<B: Backend> Core<B> {
 
     /// Whether there is something that a URL can lead to.
     async fn check_url_target(&self, id: &FunctionId, qualifier: &str) -> Result<(), ApiError> {
-        self.record(id).await?;
+        tenancy::refuse(&self.record(id).await?.config, "A function URL")?;
         if !qualifier.is_empty() {
             self.alias(id, qualifier).await?;
         }

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
+use hearth_types::TenantId;
 use hearth_types::limits::SYNC_PAYLOAD_BYTES;
 use serde_json::Value;
 
@@ -28,6 +29,7 @@ Examples:
   echo '[1,2,3]' | hearth invoke sum -
   hearth invoke hello @event.json --log
   hearth invoke hello '{}' --event     does not wait; see `hearth events`
+  hearth invoke shop '{}' --tenant-id ada    in an instance that serves nobody but ada
 
 Exits with 1 when the function fails; its error document is on stdout all the same.")]
 pub(crate) struct InvokeArgs {
@@ -42,6 +44,9 @@ pub(crate) struct InvokeArgs {
     /// Only hand the event over, to be run later and again if it fails; prints its id
     #[arg(long)]
     event: bool,
+    /// Whom the event is for, if the function keeps tenants apart
+    #[arg(long, value_name = "TENANT")]
+    tenant_id: Option<TenantId>,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -55,6 +60,9 @@ pub(crate) fn invoke(args: &InvokeArgs) -> anyhow::Result<ExitCode> {
     }
     if args.event {
         headers.push(("x-amz-invocation-type", "Event"));
+    }
+    if let Some(tenant) = &args.tenant_id {
+        headers.push(("x-amz-tenant-id", tenant.as_str()));
     }
     let reply = args.server.client()?.post(&path, &headers, &payload)?.into_success("invoke the function")?;
     if args.event {
@@ -157,8 +165,8 @@ pub(crate) fn ps(args: &PsArgs) -> anyhow::Result<ExitCode> {
     let blanks = reply["blanks"].as_array().map(Vec::as_slice).unwrap_or_default();
     let rows: Vec<Vec<String>> = instances.iter().map(ps_row).chain(blanks.iter().map(blank_row)).collect();
     let header = [
-        "FUNCTION", "VERSION", "INSTANCE", "STATE", "SLOTS", "AGE", "IDLE", "MEMORY", "CPU", "REQUESTS",
-        "WORKER",
+        "FUNCTION", "VERSION", "TENANT", "INSTANCE", "STATE", "SLOTS", "AGE", "IDLE", "MEMORY", "CPU",
+        "REQUESTS", "WORKER",
     ];
     terminal::bytes(render(&header, &rows).as_bytes())?;
     Ok(ExitCode::SUCCESS)
@@ -174,6 +182,7 @@ fn ps_row(instance: &Value) -> Vec<String> {
     vec![
         text("function"),
         text("version"),
+        text("tenant"),
         // The first half is the same for a server's whole life.
         text("instance").chars().skip(20).collect(),
         text("state"),
@@ -190,7 +199,7 @@ fn ps_row(instance: &Value) -> Vec<String> {
 /// A sandbox made before its function is known: what it can be, in place of what it is.
 fn blank_row(blank: &Value) -> Vec<String> {
     let mut row = ps_row(blank);
-    if let [function, _, id, state, slots, ..] = row.as_mut_slice() {
+    if let [function, _, _, id, state, slots, ..] = row.as_mut_slice() {
         *function = format!("({})", printable(blank["runtime"].as_str().unwrap_or("-")));
         *id = printable(blank["blank"].as_str().unwrap_or("-")).chars().skip(20).collect();
         let ready = *state == "ready";

@@ -14,7 +14,7 @@ use hearth_placement::{
 };
 use hearth_types::{
     BlankKind, FunctionId, FunctionSpec, InstanceId, InstanceState, Lease, LeaseId, LeaseOutcome,
-    LeaseRequest, Refusal, RevisionId, StartReason, Time, WorkerId,
+    LeaseRequest, Refusal, RevisionId, StartReason, TenantId, Time, WorkerId,
 };
 use hearth_worker::WorkerEvent;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -335,8 +335,8 @@ impl ManagerShell {
 
     fn carry_out_one(&self, state: &mut State, action: Action) {
         match action {
-            Action::StartInstance { instance, spec, reason } => {
-                let (event, blank) = self.place(&mut state.placement, instance, spec, reason);
+            Action::StartInstance { instance, spec, tenant, reason } => {
+                let (event, blank) = self.place(&mut state.placement, instance, (spec, tenant), reason);
                 state.manager.handle(self.clock.now(), event, &mut state.actions);
                 if let Some(blank) = blank {
                     state.manager.handle(self.clock.now(), Event::BlankTaken { blank }, &mut state.actions);
@@ -399,7 +399,7 @@ impl ManagerShell {
         &self,
         placement: &mut Placement,
         instance: InstanceId,
-        spec: Arc<FunctionSpec>,
+        (spec, tenant): (Arc<FunctionSpec>, Option<TenantId>),
         reason: StartReason,
     ) -> (Event, Option<InstanceId>) {
         let request = PlaceRequest::new(instance, &spec);
@@ -410,7 +410,7 @@ impl ManagerShell {
         self.share_image(placement, &spec);
         match self.workers.get(&id) {
             Some(worker) => {
-                worker.create(instance, spec, reason, blank);
+                worker.create(instance, (spec, tenant), reason, blank);
                 (Event::Placed { instance, worker: id }, blank)
             }
             None => {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_types::{
-    EndReason, FunctionId, FunctionSpec, InstanceId, LeaseOutcome, Refusal, RevisionId, StartReason, Time,
-    WorkerId,
+    EndReason, FunctionId, FunctionSpec, InstanceId, LeaseOutcome, Refusal, RevisionId, StartReason,
+    TenantId, Time, WorkerId,
 };
 
 use super::{Held, Manager};
@@ -35,12 +35,12 @@ impl Manager {
         instance.started_for = Some(reason);
         let key = self.insert(instance);
         self.arm(key, now + self.config.start_deadline);
-        let spec = Arc::clone(&self.pools[pool].spec);
+        let (spec, tenant) = (Arc::clone(&self.pools[pool].spec), self.pools[pool].tenant.clone());
         // Nothing of an image is the same for another function.
         if self.config.blanks > 0 && spec.image.is_none() {
             self.blank_wanted(now, spec.blank_kind());
         }
-        actions.push(Action::StartInstance { instance: id, spec, reason });
+        actions.push(Action::StartInstance { instance: id, spec, tenant, reason });
         key
     }
 
@@ -128,9 +128,9 @@ impl Manager {
     pub(super) fn found(
         &mut self,
         now: Time,
-        id: InstanceId,
-        worker: WorkerId,
+        (id, worker): (InstanceId, WorkerId),
         spec: &Arc<FunctionSpec>,
+        tenant: Option<&TenantId>,
         actions: &mut Vec<Action>,
     ) {
         let first = InstanceId::new(self.config.epoch, 0);
@@ -138,7 +138,7 @@ impl Manager {
         if self.by_id.contains_key(&id) || (first..next).contains(&id) {
             return;
         }
-        let pool = self.open_pool(spec);
+        let pool = self.open_pool(spec, tenant);
         self.refresh(now, pool, spec, actions);
         let mut instance = Instance::new(id, pool, self.pools[pool].limiter(now), now);
         instance.worker = Some(worker);
@@ -329,7 +329,7 @@ impl Manager {
         let newest = entry.newest.entry(version).or_default();
         *newest = revision.number.max(*newest);
         let older: Vec<_> =
-            entry.pools.range((version, 0)..(version, *newest)).map(|(_, &pool)| pool).collect();
+            entry.pools.range((version, 0, None)..(version, *newest, None)).map(|(_, &pool)| pool).collect();
         for pool in older {
             self.retire(now, pool, EndReason::Replaced, None, actions);
         }

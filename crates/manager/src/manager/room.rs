@@ -3,7 +3,9 @@
 //! Starts that found no room wait; room goes to the function that holds least of those that have waited longest. Idle instances make way first, those
 //! not used for long before others; but a function takes from one that holds less than itself only what was idle for
 //! long, or its flood would cost the other a cold start at every pause. When nothing idle can be had, a function that
-//! holds more memory than the one that waits gives an instance up at the end of a request (max-min fairness).
+//! holds more memory than the one that waits gives an instance up at the end of a request (max-min fairness). Among the
+//! tenants of one function the same holds with their own instances, but that what is idle goes at once: it is of no use to
+//! another of them.
 
 use std::time::Duration;
 
@@ -88,7 +90,9 @@ impl Manager {
             if unused
                 && instance.is_idle()
                 && !self.pools[pool].needs_all()
-                && (idle_for_long || self.holds(pool) >= self.would_hold(wanting))
+                && (idle_for_long
+                    || self.are_tenants_of_one(pool, wanting)
+                    || self.holds(pool) >= self.would_hold(wanting))
             {
                 return Some(key);
             }
@@ -159,11 +163,13 @@ impl Manager {
             return false;
         }
         let (mine, theirs) = (&self.pools[instance.pool], &self.pools[waiting]);
-        if mine.needs_all() || mine.function == theirs.function {
-            return false;
-        }
         let given = u64::from(mine.spec.memory_mb);
-        if self.holds(instance.pool).saturating_sub(given) < self.would_hold(waiting) {
+        let holds_more = if self.are_tenants_of_one(instance.pool, waiting) {
+            mine.instances > theirs.instances + 1
+        } else {
+            self.holds(instance.pool).saturating_sub(given) >= self.would_hold(waiting)
+        };
+        if mine.needs_all() || !holds_more {
             return false;
         }
         self.drain(key, EndReason::Evicted, actions);

@@ -6,6 +6,7 @@ mod fairness;
 mod lives;
 mod properties;
 mod room;
+mod tenants;
 mod waiting;
 mod warm;
 mod warm_path;
@@ -16,8 +17,8 @@ use std::time::Duration;
 
 use hearth_types::{
     CodeDigest, Concurrency, EndReason, FunctionId, FunctionSpec, InstanceId, InstanceState, Isolation,
-    KeepAlive, Lease, LeaseId, LeaseOutcome, LeaseRequest, Queue, Refusal, RevisionId, StartReason, Time,
-    Version, VersionId, WorkerId,
+    KeepAlive, Lease, LeaseId, LeaseOutcome, LeaseRequest, Queue, Refusal, RevisionId, StartReason, TenantId,
+    Time, Version, VersionId, WorkerId,
 };
 
 use crate::{Acquired, Action, Config, Event, Manager, Provisioned, Relief, WaitId};
@@ -48,6 +49,7 @@ fn spec(name: &str, number: u64) -> FunctionSpec {
         concurrency: Concurrency::default(),
         layers: Vec::new(),
         snap_start: false,
+        per_tenant: false,
         logging: hearth_types::Logging::default(),
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,
@@ -55,6 +57,10 @@ fn spec(name: &str, number: u64) -> FunctionSpec {
         queue: Queue::default(),
         reserved_concurrency: None,
     }
+}
+
+fn tenant(name: &str) -> TenantId {
+    name.parse().unwrap()
 }
 
 fn local() -> WorkerId {
@@ -78,7 +84,11 @@ impl Story {
     }
 
     fn acquire(&mut self, spec: FunctionSpec) -> Acquired {
-        self.manager.acquire(self.now, &LeaseRequest { spec: Arc::new(spec) }, &mut self.actions)
+        self.ask(&LeaseRequest { spec: Arc::new(spec), tenant: None })
+    }
+
+    fn ask(&mut self, request: &LeaseRequest) -> Acquired {
+        self.manager.acquire(self.now, request, &mut self.actions)
     }
 
     fn waits(&mut self, spec: FunctionSpec) -> WaitId {
@@ -215,9 +225,13 @@ impl Story {
 impl Manager {
     /// Whether the revision is remembered as one of a deleted function: nothing that is late brings it back.
     pub(super) fn is_deleted(&self, revision: &RevisionId) -> bool {
-        let pool = self.by_revision.get(revision).map(|&pool| &self.pools[pool]);
-        self.deleted.has(revision)
-            || pool.is_some_and(|pool| pool.retired == Some(EndReason::FunctionDeleted))
+        let mut pools = self.pools.values().filter(|pool| pool.spec.revision == *revision);
+        self.deleted.has(revision) || pools.any(|pool| pool.retired == Some(EndReason::FunctionDeleted))
+    }
+
+    /// Pools of the function, of whichever revision and tenant.
+    pub(super) fn pools_of(&self, function: &FunctionId) -> usize {
+        self.ledger.find(function).map_or(0, |key| self.ledger.functions[key].pools.len())
     }
 
     /// Whoever waits has an instance that will serve it, or a start that waits for room.
@@ -234,7 +248,7 @@ impl Manager {
 
     pub(super) fn assert_forgotten(&self) {
         assert!(self.is_empty(), "{self:#?}");
-        assert_eq!(self.instances.len() + self.pools.len() + self.by_revision.len() + self.by_spec.len(), 0);
+        assert_eq!(self.instances.len() + self.pools.len() + self.by_name.len() + self.by_spec.len(), 0);
         assert_eq!(self.timers.len() + self.ending + self.room_wanted.len() + self.owed, 0, "{self:#?}");
         assert_eq!(self.ledger.functions.len() + self.accounts().count(), 0);
         assert_eq!(self.service.newest(), None);

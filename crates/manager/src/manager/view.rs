@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use hearth_types::{
-    AccountId, BlankKind, FunctionId, InstanceId, InstanceState, RevisionId, StartReason, Time, WorkerId,
+    AccountId, BlankKind, FunctionId, InstanceId, InstanceState, RevisionId, StartReason, TenantId, Time,
+    WorkerId,
 };
 
 use super::Manager;
@@ -16,6 +17,8 @@ pub struct InstanceView<'a> {
     pub id: InstanceId,
     /// Function, version and revision that it runs.
     pub revision: &'a RevisionId,
+    /// Whom it serves and nobody else, if its function keeps tenants apart.
+    pub tenant: Option<&'a TenantId>,
     /// Where it runs, once that is decided.
     pub worker: Option<&'a WorkerId>,
     /// Where in its life it is.
@@ -141,7 +144,7 @@ impl Manager {
     /// What has become of a revision's provisioned concurrency; all zeros if it has none.
     #[must_use]
     pub fn provisioned(&self, revision: &RevisionId) -> Provisioned {
-        let Some(pool) = self.by_revision.get(revision).map(|&key| &self.pools[key]) else {
+        let Some(pool) = self.by_name.get(&(revision.clone(), None)).map(|&key| &self.pools[key]) else {
             return Provisioned::default();
         };
         let (requested, slots) = (pool.provisioned, pool.soft());
@@ -170,6 +173,7 @@ impl Manager {
             InstanceView {
                 id: instance.id,
                 revision: &pool.spec.revision,
+                tenant: pool.tenant.as_ref(),
                 worker: instance.worker.as_ref(),
                 state: instance.state(),
                 leases: instance.load,

@@ -30,7 +30,7 @@ impl Manager {
         if self.stopping {
             return;
         }
-        let pool = self.open_pool(spec);
+        let pool = self.open_pool(spec, None);
         self.refresh(now, pool, spec, actions);
         let entry = &mut self.pools[pool];
         // Instances of a revision that was replaced or deleted are on their way out.
@@ -107,9 +107,15 @@ impl Manager {
 // === idle times ===
 
 impl Manager {
-    fn learns(&self, pool: PoolKey) -> bool {
+    /// Whether idle times are learned, unless its instances are to end anyway; never those of a tenant.
+    fn may_learn(&self, pool: PoolKey) -> bool {
         let entry = &self.pools[pool];
-        self.config.learn_idle_times && entry.spec.keep_alive == KeepAlive::Learned && entry.retired.is_none()
+        let learned = entry.spec.keep_alive == KeepAlive::Learned && entry.tenant.is_none();
+        self.config.learn_idle_times && learned
+    }
+
+    fn learns(&self, pool: PoolKey) -> bool {
+        self.may_learn(pool) && self.pools[pool].retired.is_none()
     }
 
     /// The windows that the pool's idle times say, if they say any.
@@ -196,14 +202,13 @@ impl Manager {
         let entry = &self.pools[pool];
         let passed_on = match entry.retired {
             None => false,
-            Some(EndReason::Replaced) => !self.is_newest(pool),
+            Some(EndReason::Replaced) => entry.tenant.is_some() || !self.is_newest(pool),
             Some(_) => true,
         };
         if self.stopping || passed_on {
             return false;
         }
-        let learns = self.config.learn_idle_times && entry.spec.keep_alive == KeepAlive::Learned;
-        let last_used = if learns { entry.idle_times.last_ghost() } else { None };
+        let last_used = if self.may_learn(pool) { entry.idle_times.last_ghost() } else { None };
         let learned = last_used.map(|last_used| last_used + IdleTimes::span());
         let Some(until) = learned.max(entry.health.memory()).filter(|until| *until > now) else {
             return false;
@@ -219,7 +224,8 @@ impl Manager {
         let entry = &self.pools[pool];
         let RevisionId { version, number } = &entry.spec.revision;
         let revisions = &self.ledger.functions[entry.function].pools;
-        revisions.range((version.version, *number)..=(version.version, u64::MAX)).count() <= 1
+        let from = revisions.range((version.version, *number, None)..);
+        from.take_while(|((of, _, _), _)| *of == version.version).take(2).count() <= 1
     }
 
     /// A pool's time has come: for provisioned instances, for one that is foreseen, or to be forgotten.

@@ -79,6 +79,11 @@ impl Instance {
             count(&self.counters.not_delivered);
             Err(InvokeError::NotDelivered { reason: reason.to_owned() })
         };
+        // Who gives out slots sees to it; what must never happen has two locks.
+        if invocation.tenant != self.tenant {
+            tracing::error!(instance = %self.id, "refused a request of another tenant");
+            return not_delivered("it serves another tenant");
+        }
         let mut state = lock(&self.state);
         match state.phase {
             Phase::Making | Phase::Initializing => return not_delivered("it is still starting"),

@@ -134,7 +134,7 @@ impl World {
     /// An instance of a blank.
     pub(crate) fn create_of(&self, blank: Option<InstanceId>, spec: FunctionSpec) -> InstanceId {
         let id = Self::number();
-        self.worker.create(id, Arc::new(spec), StartReason::Request, blank);
+        self.worker.create(id, (Arc::new(spec), None), StartReason::Request, blank);
         id
     }
 
@@ -248,6 +248,7 @@ pub(crate) fn invocation(event: &str) -> Invocation {
         payload: event.to_owned().into(),
         invoked_arn: "arn:aws:lambda:us-east-1:123456789012:function:probe".to_owned(),
         client_context: None,
+        tenant: None,
         trace: None,
         wants_log_tail: true,
     }
@@ -274,6 +275,7 @@ pub(crate) fn spec(code: &Path) -> FunctionSpec {
         concurrency: Concurrency::default(),
         layers: Vec::new(),
         snap_start: false,
+        per_tenant: false,
         logging: hearth_types::Logging::default(),
         idle_timeout: Duration::from_secs(300),
         keep_alive: KeepAlive::Fixed,

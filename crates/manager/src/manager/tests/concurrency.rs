@@ -88,7 +88,7 @@ fn the_least_loaded_instance_under_the_soft_limit_is_chosen() {
     story.leases(shared("f", 4, 4));
     let other = InstanceId::new(9, 9);
     let spec = Arc::new(shared("f", 4, 4));
-    story.event(Event::InstanceFound { instance: other, worker: local(), spec });
+    story.event(Event::InstanceFound { instance: other, worker: local(), spec, tenant: None });
     assert_eq!(story.leases(shared("f", 4, 4)).instance, other);
     assert_eq!(story.leases(shared("f", 4, 4)).instance, other);
     // Both have two now: the one used last is first among equals.

@@ -166,7 +166,8 @@ fn a_lost_worker_takes_its_instances_along_and_refuses_who_waited_for_them() {
 fn an_instance_found_on_a_worker_serves_like_any_other() {
     let mut story = Story::with(Config { epoch: 2, ..Config::default() });
     let instance = InstanceId::new(1, 7);
-    let found = Event::InstanceFound { instance, worker: local(), spec: Arc::new(spec("f", 1)) };
+    let found =
+        Event::InstanceFound { instance, worker: local(), spec: Arc::new(spec("f", 1)), tenant: None };
     story.event(found.clone());
     let lease = story.leases(spec("f", 1));
     story.event(found);
@@ -178,7 +179,12 @@ fn a_late_report_does_not_bring_an_own_instance_back() {
     let mut story = Story::new();
     let instance = story.idle(spec("f", 1));
     story.event(Event::InstanceGone { instance });
-    story.event(Event::InstanceFound { instance, worker: local(), spec: Arc::new(spec("f", 1)) });
+    story.event(Event::InstanceFound {
+        instance,
+        worker: local(),
+        spec: Arc::new(spec("f", 1)),
+        tenant: None,
+    });
     story.assert_nothing_left();
 }
 

@@ -11,12 +11,12 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::{revision, spec};
 use crate::{Event, Relief, WaitId};
-use world::{FUNCTIONS, Life, WORKERS, World, kind};
+use world::{FUNCTIONS, Life, TENANTS, WORKERS, World, kind, whose};
 
 /// What may happen. A number picks one of what there is at that moment, so that every step means something.
 #[derive(Clone, Debug)]
 enum Step {
-    Acquire { function: usize, age: u64 },
+    Acquire { function: usize, age: u64, tenant: usize },
     Release { pick: usize, lost: bool },
     Leave { pick: usize },
     Place { pick: usize, worker: usize },
@@ -26,7 +26,7 @@ enum Step {
     Die { pick: usize },
     Confirm { pick: usize },
     LoseWorker { worker: usize },
-    Find { function: usize, worker: usize },
+    Find { function: usize, worker: usize, tenant: usize },
     Replace { function: usize },
     Delete { function: usize },
     Reserve { function: usize, limit: Option<u32> },
@@ -44,9 +44,10 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let (function, worker, pick) = (0..FUNCTIONS, 0..WORKERS, any::<usize>());
+    let (function, worker, pick, tenant) = (0..FUNCTIONS, 0..WORKERS, any::<usize>(), 0..TENANTS);
     prop_oneof![
-        20 => (function.clone(), 0..10_u64).prop_map(|(function, age)| Step::Acquire { function, age: age / 9 }),
+        24 => (function.clone(), 0..10_u64, tenant.clone())
+            .prop_map(|(function, age, tenant)| Step::Acquire { function, age: age / 9, tenant }),
         14 => (pick, prop::bool::weighted(0.1)).prop_map(|(pick, lost)| Step::Release { pick, lost }),
         2 => pick.prop_map(|pick| Step::Leave { pick }),
         10 => (pick, worker.clone()).prop_map(|(pick, worker)| Step::Place { pick, worker }),
@@ -56,7 +57,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => pick.prop_map(|pick| Step::Die { pick }),
         6 => pick.prop_map(|pick| Step::Confirm { pick }),
         1 => worker.clone().prop_map(|worker| Step::LoseWorker { worker }),
-        1 => (function.clone(), worker.clone()).prop_map(|(function, worker)| Step::Find { function, worker }),
+        1 => (function.clone(), worker.clone(), tenant)
+            .prop_map(|(function, worker, tenant)| Step::Find { function, worker, tenant }),
         1 => function.clone().prop_map(|function| Step::Replace { function }),
         1 => function.clone().prop_map(|function| Step::Delete { function }),
         2 => (function.clone(), 0..4_u32).prop_map(|(function, count)| Step::Provision { function, count }),
@@ -84,9 +86,9 @@ fn current(world: &World, function: usize) -> RevisionId {
 
 fn apply(world: &mut World, step: &Step) {
     match *step {
-        Step::Acquire { function, age } => {
+        Step::Acquire { function, age, tenant } => {
             let number = world.revisions[function].saturating_sub(age).max(1);
-            world.acquire(&kind(function, number));
+            world.acquire(&kind(function, number), whose(function, tenant));
         }
         Step::Release { pick, lost } => {
             let outcome = if lost { LeaseOutcome::InstanceLost } else { LeaseOutcome::Reusable };
@@ -136,11 +138,12 @@ fn apply(world: &mut World, step: &Step) {
         }
         Step::Repeat { pick } => world.repeat(pick),
         Step::Nonsense { pick, kind } => nonsense(world, pick, kind),
-        Step::Find { function, worker: number } => {
+        Step::Find { function, worker: number, tenant } => {
             world.found += 1;
             let instance = InstanceId::new(1, world.found);
             let spec = kind(function, world.revisions[function]);
-            world.event(Event::InstanceFound { instance, worker: worker(number), spec });
+            let tenant = whose(function, tenant);
+            world.event(Event::InstanceFound { instance, worker: worker(number), spec, tenant });
         }
         Step::Place { .. }
         | Step::NoRoom { .. }

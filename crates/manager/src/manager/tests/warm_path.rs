@@ -26,11 +26,17 @@ fn go_round(manager: &mut Manager, requests: &[LeaseRequest], now: Time) {
 #[test]
 fn a_warm_acquire_and_release_do_not_allocate() {
     let mut manager = Manager::new(Config { epoch: 2, ..Config::default() });
-    let requests: Vec<_> = (0..50).map(|number| LeaseRequest { spec: Arc::new(shared(number)) }).collect();
+    // Of tenants, too: a few whose functions are the same.
+    let tenant = |number: usize| (number % 5 == 4).then(|| tenant(&number.to_string()));
+    let specs: Vec<_> = (0..40).map(|number| Arc::new(shared(number))).collect();
+    let request =
+        |number: usize| LeaseRequest { spec: Arc::clone(&specs[number % 40]), tenant: tenant(number) };
+    let requests: Vec<_> = (0..50).map(request).collect();
     for (number, request) in (0..).zip(&requests) {
         for copy in 0..4 {
-            let (instance, spec) = (InstanceId::new(1, number * 4 + copy), Arc::clone(&request.spec));
-            let event = Event::InstanceFound { instance, worker: local(), spec };
+            let LeaseRequest { spec, tenant } = request.clone();
+            let instance = InstanceId::new(1, number * 4 + copy);
+            let event = Event::InstanceFound { instance, worker: local(), spec, tenant };
             manager.handle(Time::ZERO, event, &mut Vec::new());
         }
     }

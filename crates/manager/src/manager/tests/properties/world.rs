@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use hearth_types::{
     Concurrency, FunctionId, FunctionSpec, InstanceId, InstanceState, KeepAlive, Lease, LeaseId,
-    LeaseOutcome, LeaseRequest, Queue, Refusal, RevisionId, StartReason, Time, WorkerId,
+    LeaseOutcome, LeaseRequest, Queue, Refusal, RevisionId, StartReason, TenantId, Time, WorkerId,
 };
 
-use super::super::spec;
+use super::super::{spec, tenant};
 use crate::deleted::KEEP;
 use crate::{Acquired, Action, Config, Event, Manager, WaitId};
 
-pub(super) const FUNCTIONS: usize = 5;
+pub(super) const FUNCTIONS: usize = 7;
+pub(super) const TENANTS: usize = 4;
 pub(super) const WORKERS: usize = 2;
 const ACCOUNT_LIMIT: u32 = 12;
 const MAX_WAITING: u32 = 5;
@@ -40,11 +41,20 @@ pub(super) fn kind(number: usize, revision: u64) -> Arc<FunctionSpec> {
             spec.idle_timeout = Duration::ZERO;
             spec.runtime = "nodejs22.x".parse().unwrap();
         }
-        4 => spec.keep_alive = KeepAlive::Learned,
+        4 | 6 => spec.keep_alive = KeepAlive::Learned,
         _ => {}
     }
     Arc::new(spec)
 }
+
+/// Whom a request of the function of this number is for: the last ones keep tenants apart, the very last sometimes.
+pub(super) fn whose(number: usize, of: usize) -> Option<TenantId> {
+    let has_tenants = number == FUNCTIONS - 2 || number == FUNCTIONS - 1 && of > 0;
+    has_tenants.then(|| tenant(&format!("t{of}")))
+}
+
+/// A revision, and whom of its tenants something of it is for.
+type Whose = (RevisionId, Option<TenantId>);
 
 /// Where in its life an instance is, as its worker knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +68,7 @@ pub(super) enum Life {
 #[derive(Debug)]
 struct Running {
     spec: Arc<FunctionSpec>,
+    tenant: Option<TenantId>,
     life: Life,
     worker: Option<WorkerId>,
     load: u32,
@@ -68,7 +79,7 @@ struct Running {
 #[derive(Debug)]
 struct Held {
     lease: Lease,
-    revision: RevisionId,
+    whose: Whose,
     /// Of its instance.
     birth: usize,
 }
@@ -86,7 +97,7 @@ pub(super) struct World {
     blanks: BTreeMap<InstanceId, blanks::Blank>,
     ever_started: BTreeSet<InstanceId>,
     leases: BTreeMap<LeaseId, Held>,
-    waits: BTreeMap<WaitId, RevisionId>,
+    waits: BTreeMap<WaitId, Whose>,
     reserved: BTreeMap<FunctionId, u32>,
     pub(super) provisioned: BTreeMap<RevisionId, u32>,
     births: usize,
@@ -127,13 +138,16 @@ impl World {
 
     // === steps ===
 
-    pub(super) fn acquire(&mut self, spec: &Arc<FunctionSpec>) {
+    pub(super) fn acquire(&mut self, spec: &Arc<FunctionSpec>, tenant: Option<TenantId>) {
+        let whose = (spec.revision.clone(), tenant.clone());
         let id = spec.revision.version.function.clone();
         let before = self.in_flight();
-        let request = LeaseRequest { spec: Arc::clone(spec) };
+        let request = LeaseRequest { spec: Arc::clone(spec), tenant };
         let mut actions = Vec::new();
         let acquired = self.manager.acquire(self.now, &request, &mut actions);
-        if !self.stopping && acquired != Acquired::Refused(Refusal::FunctionDeleted) {
+        let is_read =
+            !matches!(acquired, Acquired::Refused(Refusal::FunctionDeleted | Refusal::TenantLimit { .. }));
+        if !self.stopping && is_read {
             self.reserve(&id, spec.reserved_concurrency);
         }
         let late = self
@@ -144,18 +158,24 @@ impl World {
         match acquired {
             Acquired::Leased(lease) => {
                 assert!(self.admits(&id, &before), "over a limit: {lease:?}");
-                self.take_lease(lease, &spec.revision);
+                self.take_lease(lease, &whose);
             }
             Acquired::Waiting(wait) => {
                 assert!(self.admits(&id, &before), "over a limit: {wait:?}");
-                assert_eq!(self.waits.insert(wait, spec.revision.clone()), None, "a number given twice");
+                assert_eq!(self.waits.insert(wait, whose), None, "a number given twice");
             }
             Acquired::Refused(Refusal::AccountLimit { .. } | Refusal::FunctionLimit { .. }) => {
                 assert!(!self.admits(&id, &before), "refused below every limit");
             }
             Acquired::Refused(Refusal::QueueFull { .. }) => {
-                let waiting = self.waits.values().filter(|waits| **waits == spec.revision).count();
+                let waiting = self.waits.values().filter(|waits| **waits == whose).count();
                 assert!(waiting >= MAX_WAITING as usize);
+            }
+            Acquired::Refused(Refusal::TenantLimit { limit }) => {
+                assert!(
+                    whose.1.is_some() && self.manager.pools_of(&id) >= limit,
+                    "refused below {limit} tenants"
+                );
             }
             Acquired::Refused(Refusal::InitFailing { failures, .. }) => assert!(failures >= 3),
             Acquired::Refused(Refusal::FunctionDeleted) => {}
@@ -270,12 +290,14 @@ impl World {
             Event::InstanceGone { instance } => {
                 self.instances.remove(instance);
             }
-            Event::InstanceFound { instance, worker, spec } => {
+            Event::InstanceFound { instance, worker, spec, tenant } => {
                 if !self.instances.contains_key(instance) && !self.manager.is_deleted(&spec.revision) {
                     self.reserve(&spec.revision.version.function, spec.reserved_concurrency);
                 }
                 let (spec, worker) = (Arc::clone(spec), Some(worker.clone()));
-                let running = Running { spec, life: Life::Ready, worker, load: 0, birth: self.births };
+                let tenant = tenant.clone();
+                let running =
+                    Running { spec, tenant, life: Life::Ready, worker, load: 0, birth: self.births };
                 self.births += 1;
                 self.instances.entry(*instance).or_insert(running);
             }
@@ -329,7 +351,9 @@ impl World {
     fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::StartInstance { instance, spec, reason } => self.start(instance, spec, reason),
+                Action::StartInstance { instance, spec, tenant, reason } => {
+                    self.start(instance, spec, tenant, reason);
+                }
                 Action::MakeBlank { blank, kind } => self.make_blank(blank, kind),
                 Action::EndBlank { blank, worker } => self.end_blank(blank, &worker),
                 Action::HibernateInstance { instance, worker }
@@ -346,11 +370,11 @@ impl World {
                     running.life = Life::Ended;
                 }
                 Action::Grant { wait, lease } => {
-                    let revision = self.waits.get(&wait).expect("a slot for nobody").clone();
-                    let first = self.waits.iter().find(|(_, waits)| **waits == revision);
+                    let whose = self.waits.get(&wait).expect("a slot for nobody").clone();
+                    let first = self.waits.iter().find(|(_, waits)| **waits == whose);
                     assert_eq!(first.map(|(first, _)| *first), Some(wait), "out of order");
                     self.waits.remove(&wait);
-                    self.take_lease(lease, &revision);
+                    self.take_lease(lease, &whose);
                 }
                 Action::Refuse { wait, .. } => {
                     assert!(self.waits.remove(&wait).is_some(), "a refusal for nobody");
@@ -359,49 +383,58 @@ impl World {
         }
     }
 
-    fn start(&mut self, instance: InstanceId, spec: Arc<FunctionSpec>, reason: StartReason) {
+    fn start(
+        &mut self,
+        instance: InstanceId,
+        spec: Arc<FunctionSpec>,
+        tenant: Option<TenantId>,
+        reason: StartReason,
+    ) {
+        let whose = (spec.revision.clone(), tenant.clone());
         assert!(self.ever_started.insert(instance), "an id used twice");
         let views = self.manager.instances();
-        let of_revision = views.filter(|view| *view.revision == spec.revision);
-        let states: Vec<_> = of_revision.map(|view| view.state).collect();
+        let alike = views.filter(|view| (view.revision, view.tenant) == (&whose.0, whose.1.as_ref()));
+        let states: Vec<_> = alike.map(|view| view.state).collect();
         let starting = states.iter().filter(|state| **state == InstanceState::Starting).count();
         let live = states.iter().filter(|state| **state != InstanceState::Draining).count();
-        let waiting = self.waits.values().filter(|waits| **waits == spec.revision).count();
+        let waiting = self.waits.values().filter(|waits| **waits == whose).count();
         let others = starting.saturating_sub(1);
-        let provisioned = self.provisioned.get(&spec.revision).copied().unwrap_or(0) as usize;
+        let provisioned = self.provisioned.get(&spec.revision).filter(|_| tenant.is_none());
+        let provisioned = provisioned.copied().unwrap_or(0) as usize;
         match reason {
             // Several starts of one event are all in the manager's books when the first is looked at here.
             StartReason::Request => {
                 assert!(others.saturating_sub(provisioned) * spec.concurrency.soft as usize <= 2 * waiting);
             }
             StartReason::Provisioned => assert!(live <= provisioned, "{live} of {provisioned}"),
-            StartReason::Prewarmed => assert_eq!((live, waiting), (1, 0)),
+            StartReason::Prewarmed => assert_eq!((live, waiting, &tenant), (1, 0, &None)),
             StartReason::Ahead => {
                 let grows = spec.concurrency.soft < spec.concurrency.hard && others == 0;
                 assert!(grows || starting <= 2 * waiting + provisioned, "{starting} for {waiting}");
             }
         }
-        let running = Running { spec, life: Life::Asked, worker: None, load: 0, birth: self.births };
+        let running = Running { spec, tenant, life: Life::Asked, worker: None, load: 0, birth: self.births };
         self.births += 1;
         self.instances.insert(instance, running);
     }
 
-    fn take_lease(&mut self, lease: Lease, revision: &RevisionId) {
+    fn take_lease(&mut self, lease: Lease, whose: &Whose) {
         let running = self.instances.get_mut(&lease.instance).expect("a lease of an unknown instance");
         assert_eq!(running.life, Life::Ready);
         assert_eq!(running.worker.as_ref(), Some(&lease.worker));
-        assert_eq!(running.spec.revision, *revision);
+        assert_eq!(running.spec.revision, whose.0);
+        assert_eq!(running.tenant, whose.1, "an instance that serves two tenants");
         running.load += 1;
         assert!(running.load <= running.spec.concurrency.hard, "two requests in a slot");
-        let held = Held { birth: running.birth, revision: revision.clone(), lease };
+        let held = Held { birth: running.birth, whose: whose.clone(), lease };
         assert!(self.leases.insert(held.lease.id, held).is_none(), "a lease given twice");
     }
 
     /// Requests in flight by function.
     fn in_flight(&self) -> BTreeMap<FunctionId, u32> {
         let mut in_flight = BTreeMap::new();
-        let leased = self.leases.values().map(|held| &held.revision);
-        for revision in leased.chain(self.waits.values()) {
+        let leased = self.leases.values().map(|held| &held.whose);
+        for (revision, _) in leased.chain(self.waits.values()) {
             *in_flight.entry(revision.version.function.clone()).or_default() += 1;
         }
         in_flight

@@ -16,6 +16,7 @@ impl World {
         for view in &views {
             let running = self.instances.get(&view.id).expect("an instance that is not there");
             assert_eq!((view.leases, view.worker), (running.load, running.worker.as_ref()));
+            assert_eq!(view.tenant, running.tenant.as_ref());
             let free = view.leases < view.slots;
             match view.state {
                 InstanceState::Starting => {
@@ -26,7 +27,9 @@ impl World {
                     assert_eq!(running.life, Life::Ready);
                     assert_eq!(view.state != InstanceState::Busy, view.leases == 0);
                     assert!(view.leases <= view.hard && (1..=view.hard).contains(&view.slots));
-                    let wanted = self.waits.values().any(|waits| waits == view.revision);
+                    let wanted = self.waits.values().any(|(revision, tenant)| {
+                        (revision, tenant.as_ref()) == (view.revision, view.tenant)
+                    });
                     assert!(!(free && wanted), "a request waits while a slot is free");
                     *match view.state {
                         InstanceState::Hibernating => &mut counts.hibernating,
@@ -77,7 +80,7 @@ impl World {
             }
             Event::FunctionDeleted { function, .. } => {
                 assert!(!idle.any(|view| view.revision.version.function == *function), "idle though deleted");
-                assert!(!self.waits.values().any(|waits| waits.version.function == *function));
+                assert!(!self.waits.values().any(|(waits, _)| waits.version.function == *function));
             }
             Event::Stopping => assert!(idle.next().is_none() && self.waits.is_empty()),
             Event::Placed { .. }
