@@ -81,6 +81,11 @@ impl Connection {
         Self { good, ..self }
     }
 
+    /// The status that is good.
+    pub(crate) const fn good(&self) -> u16 {
+        self.good
+    }
+
     /// The same, whose requests have these lines in their heads; each ends with CRLF.
     pub(crate) fn saying(self, more: &str) -> Self {
         Self { more: more.to_owned(), ..self }
@@ -128,7 +133,9 @@ impl Connection {
             if line.is_empty() {
                 return Ok(head);
             }
-            let Some((name, value)) = line.split_once(':') else { return Err(HttpError::Malformed(line.to_owned())) };
+            let Some((name, value)) = line.split_once(':') else {
+                return Err(HttpError::Malformed(line.to_owned()));
+            };
             let value = value.trim();
             if name.eq_ignore_ascii_case("content-length") {
                 head.length = value.parse().ok();
@@ -143,7 +150,8 @@ impl Connection {
     fn read_body(&mut self, head: &Head) -> Result<(), HttpError> {
         self.body.clear();
         if !head.chunked {
-            let length = head.length.ok_or_else(|| HttpError::Malformed("an answer without length".to_owned()))?;
+            let length =
+                head.length.ok_or_else(|| HttpError::Malformed("an answer without length".to_owned()))?;
             return self.read_more(length);
         }
         loop {

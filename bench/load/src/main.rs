@@ -23,6 +23,9 @@ usage: load requests ADDRESS PATH CONNECTIONS SECONDS   post for a while over ke
        load each ADDRESS PATH FIRST COUNT               post once to each PATH, its {n} counting from FIRST
        load command COUNT PROGRAM [ARGUMENT]...         run to the end, an argument's {n} counting from 0";
 
+/// The status of an event that is on disk; there is no answer to it yet.
+const ACCEPTED: u16 = 202;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -41,24 +44,44 @@ fn main() -> ExitCode {
 fn run(words: &[&str]) -> Result<String, Box<dyn Error>> {
     match words {
         ["requests", address, path, connections, seconds] => {
-            let time = Duration::from_secs_f64(seconds.parse()?);
-            requests(address, path, connections.parse()?, Loop::For(time))
+            posts(&burden(address, path, connections, Loop::For(time(seconds)?))?, numbered)
         }
         ["same", address, path, connections, seconds, body, headers @ ..] => {
-            let time = Duration::from_secs_f64(seconds.parse()?);
-            same((address, path), connections.parse()?, time, (body, headers))
+            let headers = headers.iter().map(|header| format!("{header}\r\n")).collect();
+            let (burden, body) =
+                (burden(address, path, connections, Loop::For(time(seconds)?))?, (*body).to_owned());
+            posts(&Burden { headers, ..burden }, move |_, _| body.clone())
         }
         ["events", address, path, connections, seconds, bytes] => {
-            let time = Duration::from_secs_f64(seconds.parse()?);
-            events(address, path, connections.parse()?, time, bytes.parse()?)
+            let burden = burden(address, path, connections, Loop::For(time(seconds)?))?;
+            let body = format!("\"{}\"", "x".repeat(bytes.parse::<usize>()?.saturating_sub(2)));
+            posts(&Burden { good: ACCEPTED, ..burden }, move |_, _| body.clone())
         }
         ["burst", address, path, connections] => {
-            requests(address, path, connections.parse()?, Loop::Once)
+            posts(&burden(address, path, connections, Loop::Once)?, numbered)
         }
         ["each", address, path, first, count] => each(address, path, first.parse()?, count.parse()?),
         ["command", count, command @ ..] if !command.is_empty() => commands(count.parse()?, command),
         _ => Err(USAGE.into()),
     }
+}
+
+fn time(seconds: &str) -> Result<Duration, Box<dyn Error>> {
+    Ok(Duration::from_secs_f64(seconds.parse()?))
+}
+
+fn burden<'a>(
+    address: &'a str,
+    path: &'a str,
+    connections: &str,
+    how: Loop,
+) -> Result<Burden<'a>, Box<dyn Error>> {
+    Ok(Burden { address, path, connections: connections.parse()?, how, headers: String::new(), good: 200 })
+}
+
+/// A request that no other is.
+fn numbered(connection: usize, sequence: u64) -> String {
+    format!("{{\"connection\":{connection},\"sequence\":{sequence}}}")
 }
 
 /// How often each connection posts.
@@ -68,16 +91,33 @@ enum Loop {
     For(Duration),
 }
 
-/// Posts over `connections` connections that are open before the first request.
-fn requests(address: &str, path: &str, connections: usize, how: Loop) -> Result<String, Box<dyn Error>> {
-    let start = Arc::new(Barrier::new(connections + 1));
-    let threads: Vec<_> = (0..connections)
+/// What the connections do: how many there are, where they are to, how often each posts, lines of every request's head, the good status.
+struct Burden<'a> {
+    address: &'a str,
+    path: &'a str,
+    connections: usize,
+    how: Loop,
+    headers: String,
+    good: u16,
+}
+
+/// Posts over connections that are open before the first request, and takes the times. `body` makes what is posted of the numbers of
+/// the connection and of the request; the answer must be the same.
+fn posts(
+    burden: &Burden<'_>,
+    body: impl Fn(usize, u64) -> String + Send + Clone + 'static,
+) -> Result<String, Box<dyn Error>> {
+    let start = Arc::new(Barrier::new(burden.connections + 1));
+    let threads: Vec<_> = (0..burden.connections)
         .map(|number| {
-            let (start, address, path) = (Arc::clone(&start), address.to_owned(), path.to_owned());
+            let (start, address, path) =
+                (Arc::clone(&start), burden.address.to_owned(), burden.path.to_owned());
+            let (headers, good, how, body) = (burden.headers.clone(), burden.good, burden.how, body.clone());
             thread::spawn(move || {
                 let connection = Connection::open(&address);
                 start.wait();
-                post_all(&mut connection?, &path, number, how)
+                let mut connection = connection?.saying(&headers).expecting(good);
+                post_all(&mut connection, &path, how, |sequence| body(number, sequence))
             })
         })
         .collect();
@@ -93,8 +133,8 @@ fn requests(address: &str, path: &str, connections: usize, how: Loop) -> Result<
 fn post_all(
     connection: &mut Connection,
     path: &str,
-    number: usize,
     how: Loop,
+    body: impl Fn(u64) -> String,
 ) -> Result<Vec<Duration>, http::HttpError> {
     let start = Instant::now();
     let mut times = Vec::with_capacity(1 << 16);
@@ -107,79 +147,10 @@ fn post_all(
         if !goes_on {
             break;
         }
-        post(connection, path, &format!("{{\"connection\":{number},\"sequence\":{sequence}}}"))?;
+        post(connection, path, &body(sequence))?;
         times.push(began.elapsed());
     }
     Ok(times)
-}
-
-/// Posts one and the same request over `connections` connections, and has it back.
-fn same(
-    (address, path): (&str, &str),
-    connections: usize,
-    time: Duration,
-    (body, headers): (&str, &[&str]),
-) -> Result<String, Box<dyn Error>> {
-    let more: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-    let start = Arc::new(Barrier::new(connections + 1));
-    let threads: Vec<_> = (0..connections)
-        .map(|_| {
-            let (start, address, path) = (Arc::clone(&start), address.to_owned(), path.to_owned());
-            let (body, more) = (body.to_owned(), more.clone());
-            thread::spawn(move || {
-                let connection = Connection::open(&address);
-                start.wait();
-                let mut connection = connection?.saying(&more);
-                let began = Instant::now();
-                let mut times = Vec::with_capacity(1 << 16);
-                while began.elapsed() < time {
-                    let sent = Instant::now();
-                    post(&mut connection, &path, &body)?;
-                    times.push(sent.elapsed());
-                }
-                Ok::<_, http::HttpError>(times)
-            })
-        })
-        .collect();
-    start.wait();
-    let began = Instant::now();
-    let mut times = Vec::new();
-    for thread in threads {
-        times.extend(thread.join().map_err(|_| "a thread panicked")??);
-    }
-    Ok(report(times, began.elapsed()))
-}
-
-/// Posts events over `connections` connections; each must be accepted.
-fn events(
-    address: &str,
-    path: &str,
-    connections: usize,
-    time: Duration,
-    bytes: usize,
-) -> Result<String, Box<dyn Error>> {
-    let body = format!("\"{}\"", "x".repeat(bytes.saturating_sub(2)));
-    let began = Instant::now();
-    let threads: Vec<_> = (0..connections)
-        .map(|_| {
-            let (address, path, body) = (address.to_owned(), path.to_owned(), body.clone());
-            thread::spawn(move || {
-                let mut connection = Connection::open(&address)?.expecting(202);
-                let mut times = Vec::with_capacity(1 << 16);
-                while began.elapsed() < time {
-                    let sent = Instant::now();
-                    connection.post(&path, body.as_bytes())?;
-                    times.push(sent.elapsed());
-                }
-                Ok::<_, http::HttpError>(times)
-            })
-        })
-        .collect();
-    let mut times = Vec::new();
-    for thread in threads {
-        times.extend(thread.join().map_err(|_| "a thread panicked")??);
-    }
-    Ok(report(times, began.elapsed()))
 }
 
 /// Posts once to each of `count` paths, one after the other.
@@ -196,10 +167,15 @@ fn each(address: &str, path: &str, first: u64, count: u64) -> Result<String, Box
     Ok(report(times, began.elapsed()))
 }
 
-/// One request whose answer must be the request.
+/// One request whose answer must be the request, unless it is only accepted.
 fn post(connection: &mut Connection, path: &str, body: &str) -> Result<(), http::HttpError> {
+    let only_accepted = connection.good() == ACCEPTED;
     let answer = connection.post(path, body.as_bytes())?;
-    if answer == body.as_bytes() { Ok(()) } else { Err(http::HttpError::WrongBody(shortened(answer))) }
+    if only_accepted || answer == body.as_bytes() {
+        Ok(())
+    } else {
+        Err(http::HttpError::WrongBody(shortened(answer)))
+    }
 }
 
 fn shortened(body: &[u8]) -> String {
@@ -211,7 +187,8 @@ fn commands(count: u64, command: &[&str]) -> Result<String, Box<dyn Error>> {
     let mut times = Vec::new();
     let began = Instant::now();
     for number in 0..count {
-        let words: Vec<String> = command.iter().map(|word| word.replace("{n}", &number.to_string())).collect();
+        let words: Vec<String> =
+            command.iter().map(|word| word.replace("{n}", &number.to_string())).collect();
         let started = Instant::now();
         let status = Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).status()?;
         times.push(started.elapsed());
