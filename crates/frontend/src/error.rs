@@ -18,6 +18,8 @@ pub(crate) struct ApiError {
     pub(crate) code: &'static str,
     pub(crate) message: String,
     reason: Option<&'static str>,
+    /// Whether a limit of one tenant says it, which says nothing of the function's others.
+    of_one_tenant: bool,
     close: bool,
 }
 
@@ -31,7 +33,7 @@ const CAPITAL: [&str; 4] = [
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), reason: None, close: false }
+        Self { status, code, message: message.into(), reason: None, of_one_tenant: false, close: false }
     }
 
     pub(crate) fn validation(message: impl Into<String>) -> Self {
@@ -114,10 +116,12 @@ impl ApiError {
         match refusal {
             Refusal::AccountLimit { .. } => Self::throttled(CONCURRENT, "Rate Exceeded."),
             Refusal::FunctionLimit { .. } => Self::throttled(RESERVED, "Rate Exceeded."),
-            Refusal::TenantLimit { .. }
-            | Refusal::QueueFull { .. }
-            | Refusal::NoRoom { .. }
-            | Refusal::TimedOut { .. } => {
+            // Each tenant has a queue of its own.
+            Refusal::TenantLimit { .. } | Refusal::QueueFull { .. } => Self {
+                of_one_tenant: true,
+                ..Self::throttled(CONCURRENT, format!("Rate Exceeded. {}", sentence(refusal)))
+            },
+            Refusal::NoRoom { .. } | Refusal::TimedOut { .. } => {
                 Self::throttled(CONCURRENT, format!("Rate Exceeded. {}", sentence(refusal)))
             }
             Refusal::InitFailing { .. } => {
@@ -167,6 +171,11 @@ impl ApiError {
     /// `Reason`, of throttled requests.
     pub(crate) const fn reason(&self) -> Option<&'static str> {
         self.reason
+    }
+
+    /// Whether, of a function whose tenants are apart, it says nothing of the others.
+    pub(crate) const fn is_of_one_tenant(&self) -> bool {
+        self.of_one_tenant
     }
 
     /// The answer that says it.

@@ -52,7 +52,7 @@ pub enum EventRun {
         /// Why.
         reason: String,
     },
-    /// What was named of it cannot run now, which says nothing of its other versions.
+    /// What was named of it cannot run now, which says nothing of its other versions and tenants.
     NotReady {
         /// Why.
         reason: String,
@@ -141,22 +141,14 @@ impl<B: Backend> Core<B> {
             Err(error) => return EventRun::NotReady { reason: error.message },
         };
         let EventContext { client_context, trace, tenant, .. } = call.context;
+        let has_tenant = tenant.is_some();
         let wanted = Wanted { client_context, trace, tenant, ..Wanted::default() };
         let invocation = wanted.invocation(&spec, &qualifier, call.request_id, call.payload);
         let version = spec.revision.version.version;
         let ran = self.run(spec, invocation, Taken::Whole).await.and_then(|(reply, _)| whole(reply));
         match ran {
             Ok(answer) => EventRun::Answered { answer, version },
-            Err(error) => match error.status {
-                StatusCode::NOT_FOUND => EventRun::Gone,
-                StatusCode::INTERNAL_SERVER_ERROR => EventRun::Lost { reason: error.message },
-                StatusCode::SERVICE_UNAVAILABLE => EventRun::Refused { reason: error.message },
-                // A limit has a name; an init phase that fails is the version's own.
-                StatusCode::TOO_MANY_REQUESTS if error.reason().is_some() => {
-                    EventRun::Refused { reason: error.message }
-                }
-                _ => EventRun::NotReady { reason: error.message },
-            },
+            Err(error) => failed(error, has_tenant),
         }
     }
 
@@ -221,5 +213,46 @@ impl<B: Backend> Core<B> {
             Some(why) => Err(wrong(&why)),
             None => Ok(()),
         }
+    }
+}
+
+/// What it means for the function's other events that one got no answer.
+fn failed(error: ApiError, has_tenant: bool) -> EventRun {
+    let is_alone = has_tenant && error.is_of_one_tenant();
+    match error.status {
+        StatusCode::NOT_FOUND => EventRun::Gone,
+        StatusCode::INTERNAL_SERVER_ERROR => EventRun::Lost { reason: error.message },
+        StatusCode::SERVICE_UNAVAILABLE => EventRun::Refused { reason: error.message },
+        // A limit has a name; an init phase that fails is the version's own, some limits are the tenant's.
+        StatusCode::TOO_MANY_REQUESTS if error.reason().is_some() && !is_alone => {
+            EventRun::Refused { reason: error.message }
+        }
+        _ => EventRun::NotReady { reason: error.message },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hearth_types::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_that_one_tenant_meets_stops_no_other_tenants_events() {
+        let all = [
+            (Refusal::TenantLimit { limit: 1 }, true),
+            (Refusal::QueueFull { limit: 1 }, true),
+            (Refusal::FunctionLimit { limit: 1 }, false),
+            (Refusal::AccountLimit { limit: 1 }, false),
+            (Refusal::NoRoom { reason: String::new() }, false),
+        ];
+        for (refusal, waits_alone) in all {
+            let run = failed(ApiError::refused(&refusal, "arn"), true);
+            assert_eq!(matches!(run, EventRun::NotReady { .. }), waits_alone, "{refusal}");
+            assert_eq!(matches!(run, EventRun::Refused { .. }), !waits_alone, "{refusal}");
+        }
+        // Without tenants the one queue is everybody's.
+        let run = failed(ApiError::refused(&Refusal::QueueFull { limit: 1 }, "arn"), false);
+        assert!(matches!(run, EventRun::Refused { .. }));
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Function {
     account: AccountKey,
     /// Its revisions, and of those the tenants, that have instances, leases or waiting requests.
     pub(crate) pools: BTreeMap<(Version, u64, Option<TenantId>), PoolKey>,
+    /// The tenants that those are of, with how many pools each has.
+    tenants: BTreeMap<TenantId, usize>,
     /// The newest revision of each version that was replaced while the function was known.
     pub(crate) newest: BTreeMap<Version, u64>,
     reserved: Option<u32>,
@@ -50,6 +52,31 @@ pub(crate) struct Account {
 }
 
 impl Function {
+    /// Takes note of a pool, which is not there yet.
+    pub(crate) fn add_pool(&mut self, name: (Version, u64, Option<TenantId>), pool: PoolKey) {
+        if let Some(tenant) = &name.2 {
+            *self.tenants.entry(tenant.clone()).or_default() += 1;
+        }
+        self.pools.insert(name, pool);
+    }
+
+    /// Forgets a pool, and its tenant with the last of them.
+    pub(crate) fn remove_pool(&mut self, name: &(Version, u64, Option<TenantId>)) {
+        self.pools.remove(name);
+        let Some(tenant) = &name.2 else { return };
+        if let Some(pools) = self.tenants.get_mut(tenant) {
+            *pools -= 1;
+            if *pools == 0 {
+                self.tenants.remove(tenant);
+            }
+        }
+    }
+
+    /// Whether it is one of its tenants, and how many it has.
+    pub(crate) fn tenants(&self, tenant: &TenantId) -> (bool, usize) {
+        (self.tenants.contains_key(tenant), self.tenants.len())
+    }
+
     /// What it takes of the account's unreserved concurrency when it has no reservation.
     fn in_use(&self) -> u64 {
         u64::from(self.in_flight).max(self.provisioned)
@@ -105,6 +132,7 @@ impl Ledger {
             id: id.clone(),
             account,
             pools: BTreeMap::new(),
+            tenants: BTreeMap::new(),
             newest: BTreeMap::new(),
             reserved: None,
             in_flight: 0,

@@ -15,6 +15,7 @@
 //! | `burst` | how many more requests are coming |
 //! | `start_health` | whether starts are worth trying |
 //! | `deleted` | which functions were deleted lately |
+//! | `room_queue` | who waits for room on workers |
 //! | `blanks` | how many sandboxes are made ahead for each runtime, and which there are |
 //! | `list` | a linked list through the instances: order of use without allocation |
 //! | `manager` | the machine: acquire, release, events |
@@ -52,6 +53,7 @@ mod list;
 mod manager;
 mod messages;
 mod pool;
+mod room_queue;
 mod start_health;
 
 pub use blanks::BlankState;

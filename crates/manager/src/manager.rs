@@ -15,7 +15,7 @@ mod warm;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -32,6 +32,7 @@ use crate::ledger::Ledger;
 use crate::list::{List, Order};
 use crate::messages::{Acquired, Action, Config, Event, WaitId};
 use crate::pool::{Pool, PoolKey};
+use crate::room_queue::RoomQueue;
 
 use tenants::{PoolName, name};
 use timers::Timer;
@@ -67,8 +68,8 @@ pub struct Manager {
     by_worker: HashMap<WorkerId, List, RandomState>,
     /// Instances in `Phase::Ending`, and blanks that end: the room that will be free soon.
     ending: usize,
-    /// Pools with starts that wait for room, each once, those first that have waited longest; and all those starts.
-    room_wanted: VecDeque<PoolKey>,
+    /// Pools with starts that wait for room; and all those starts.
+    room_wanted: RoomQueue,
     owed: usize,
     timers: BTreeSet<(Time, Timer)>,
     blanks: Blanks,
@@ -105,7 +106,7 @@ impl Manager {
             service: List::new(Order::Service),
             by_worker: HashMap::default(),
             ending: 0,
-            room_wanted: VecDeque::new(),
+            room_wanted: RoomQueue::default(),
             owed: 0,
             timers: BTreeSet::new(),
             blanks: Blanks::new(config.blanks),
@@ -275,7 +276,7 @@ impl Manager {
         if tenant.is_none() {
             self.by_spec.insert(address(spec), key);
         }
-        entry.pools.insert((version.version, *number, tenant.cloned()), key);
+        entry.add_pool((version.version, *number, tenant.cloned()), key);
         self.by_name.insert(name, key);
         key
     }
@@ -317,7 +318,7 @@ impl Manager {
             self.by_spec.remove(&address(&pool.spec));
         }
         if let Some(function) = self.ledger.functions.get_mut(pool.function) {
-            function.pools.remove(&(version.version, *number, pool.tenant));
+            function.remove_pool(&(version.version, *number, pool.tenant));
         }
         self.ledger.close_if_empty(pool.function);
     }

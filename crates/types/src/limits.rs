@@ -41,7 +41,8 @@ pub const RESTORE_PHASE: Duration = Duration::from_secs(10);
 pub const ACCOUNT_CONCURRENCY: u32 = 1_000;
 /// Part of an account's concurrency that cannot be reserved for single functions.
 pub const UNRESERVED_CONCURRENCY: u32 = 100;
-/// Tenants that a function may have instances of at once, for each thousand requests that it may have in flight.
+/// Tenants that a function may have instances of at once, for each thousand requests that it may have in flight. Lambda has
+/// so many execution environments, active or idle, of all of a function's tenants together.
 pub const TENANTS_PER_THOUSAND: usize = 2_500;
 /// Processes and threads in an instance.
 pub const PROCESSES: u32 = 1_024;

@@ -129,6 +129,7 @@ fn refusals() -> String {
     let all = [
         Refusal::AccountLimit { limit: 1_000 },
         Refusal::FunctionLimit { limit: 10 },
+        Refusal::TenantLimit { limit: 2_500 },
         Refusal::QueueFull { limit: 100 },
         Refusal::NoRoom { reason: reason() },
         Refusal::StartFailed { reason: reason() },

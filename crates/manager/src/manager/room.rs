@@ -13,6 +13,7 @@ use hearth_types::{EndReason, InstanceId, Refusal, StartReason, Time, WorkerId};
 
 use super::{Manager, PoolKey};
 use crate::instance::{InstanceKey, Phase};
+use crate::ledger::FunctionKey;
 use crate::messages::{Action, Relief};
 
 /// What was idle for longer may go for whoever needs the room.
@@ -67,7 +68,7 @@ impl Manager {
         self.owed += 1;
         entry.no_room = Some(reason);
         if entry.owed == 1 {
-            self.room_wanted.push_back(pool);
+            self.room_wanted.push(entry.function, pool);
         }
         if self.ending < self.owed
             && !self.blank_makes_room(now, actions)
@@ -114,15 +115,17 @@ impl Manager {
         self.holds(pool) + u64::from(self.pools[pool].spec.memory_mb)
     }
 
-    /// Where in the queue for room the pool is whose function holds least, of those that have waited longest.
-    fn poorest(&self) -> Option<usize> {
-        let compared = self.room_wanted.iter().take(COMPARED).enumerate();
-        compared.min_by_key(|(_, pool)| self.holds(**pool)).map(|(place, _)| place)
+    /// The function that holds least, of those that have waited for room longest.
+    fn poorest(&self) -> Option<FunctionKey> {
+        let compared = self.room_wanted.functions().take(COMPARED);
+        compared.min_by_key(|&function| self.ledger.functions[function].memory_mb)
     }
 
     /// Starts one instance for those who wait for room.
     pub(super) fn room_freed(&mut self, now: Time, actions: &mut Vec<Action>) {
-        while let Some(pool) = self.poorest().and_then(|place| self.room_wanted.remove(place)) {
+        while let Some(function) = self.poorest()
+            && let Some(pool) = self.room_wanted.pop(function)
+        {
             let entry = &mut self.pools[pool];
             // Some who waited may have been served by others, or have left; those who still wait are owed theirs.
             let owed = entry.owed.min(entry.starts_missing(now));
@@ -134,8 +137,9 @@ impl Manager {
             entry.owed -= 1;
             self.owed -= 1;
             if entry.owed > 0 {
-                self.room_wanted.push_back(pool);
+                self.room_wanted.push(function, pool);
             }
+            self.room_wanted.had_a_turn(function);
             let key = self.start(now, pool, StartReason::Request, actions);
             self.instances[key].tries_room = true;
             return;
@@ -148,14 +152,14 @@ impl Manager {
             && entry.owed > 0
         {
             self.owed -= std::mem::take(&mut entry.owed);
-            self.room_wanted.retain(|&waiting| waiting != pool);
+            self.room_wanted.remove(entry.function, pool);
         }
     }
 
     /// Gives up an instance that just ended a request, for a function with less memory that waits for room. True if it
     /// was given up.
     pub(super) fn make_way(&mut self, key: InstanceKey, actions: &mut Vec<Action>) -> bool {
-        let Some(&waiting) = self.poorest().and_then(|place| self.room_wanted.get(place)) else {
+        let Some(waiting) = self.poorest().and_then(|function| self.room_wanted.first(function)) else {
             return false;
         };
         let instance = &self.instances[key];
@@ -165,7 +169,7 @@ impl Manager {
         let (mine, theirs) = (&self.pools[instance.pool], &self.pools[waiting]);
         let given = u64::from(mine.spec.memory_mb);
         let holds_more = if self.are_tenants_of_one(instance.pool, waiting) {
-            mine.instances > theirs.instances + 1
+            mine.live() > theirs.live() + 1
         } else {
             self.holds(instance.pool).saturating_sub(given) >= self.would_hold(waiting)
         };

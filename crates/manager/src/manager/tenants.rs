@@ -6,8 +6,8 @@
 //! instance of one tenant makes way for another's.
 //!
 //! A tenant's pool learns no idle times and goes with its last instance: tenant ids are the callers' to choose, and what
-//! is remembered of each would be theirs to fill. For the same reason a function has no more of them at once than
-//! Lambda allows. What is made ahead of its function (a blank) has nothing of anybody's in it, and becomes one tenant's.
+//! is remembered of each would be theirs to fill. For the same reason a function has pools of no
+//! more tenants at once than Lambda has environments of all of them together. What is made ahead of its function (a blank) has nothing of anybody's in it, and becomes one tenant's.
 
 use std::sync::Arc;
 
@@ -31,19 +31,27 @@ impl Manager {
         Arc::ptr_eq(&self.pools[pool].spec, spec).then_some(pool)
     }
 
-    /// Whether the function may have a pool for the request's tenant.
-    pub(super) fn admit_tenant(&self, request: &LeaseRequest) -> Result<(), Refusal> {
-        let LeaseRequest { spec, tenant } = request;
+    /// Whether the function may have a pool for the request's tenant: one that has any has as many as there are versions
+    /// and revisions at work. One that it may not have is told first whatever else keeps the request from a slot.
+    pub(super) fn admit_tenant(&mut self, request: &LeaseRequest) -> Result<(), Refusal> {
+        let LeaseRequest { spec, tenant: Some(tenant) } = request else { return Ok(()) };
         let Some(function) = self.ledger.find(&spec.revision.version.function) else { return Ok(()) };
-        if tenant.is_none() || self.by_name.contains_key(&name(spec, tenant.as_ref())) {
+        let (is_known, tenants) = self.ledger.functions[function].tenants(tenant);
+        if is_known || tenants == 0 {
             return Ok(());
         }
+        if self.deleted.has(&spec.revision) {
+            return Err(Refusal::FunctionDeleted);
+        }
+        // As when its pool is opened.
+        self.ledger.reserve(function, spec.reserved_concurrency);
         let concurrency = self.ledger.most(function) as usize;
         let limit = (concurrency.saturating_mul(limits::TENANTS_PER_THOUSAND) / 1_000).max(1);
-        match self.ledger.functions[function].pools.len() < limit {
-            true => Ok(()),
-            false => Err(Refusal::TenantLimit { limit }),
+        if tenants < limit {
+            return Ok(());
         }
+        self.ledger.admit(function)?;
+        Err(Refusal::TenantLimit { limit })
     }
 
     /// Whether both are pools of one function whose tenants are apart.

@@ -11,7 +11,7 @@ mod waiting;
 mod warm;
 mod warm_path;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use hearth_types::{
     Time, Version, VersionId, WorkerId,
 };
 
+use crate::pool::PoolKey;
 use crate::{Acquired, Action, Config, Event, Manager, Provisioned, Relief, WaitId};
 
 fn function(name: &str) -> FunctionId {
@@ -229,19 +230,18 @@ impl Manager {
         self.deleted.has(revision) || pools.any(|pool| pool.retired == Some(EndReason::FunctionDeleted))
     }
 
-    /// Pools of the function, of whichever revision and tenant.
-    pub(super) fn pools_of(&self, function: &FunctionId) -> usize {
-        self.ledger.find(function).map_or(0, |key| self.ledger.functions[key].pools.len())
+    /// Tenants that the function has pools of, counted in those.
+    pub(super) fn tenants_of(&self, function: &FunctionId) -> BTreeSet<TenantId> {
+        let Some(key) = self.ledger.find(function) else { return BTreeSet::new() };
+        self.ledger.functions[key].pools.keys().filter_map(|(_, _, tenant)| tenant.clone()).collect()
     }
 
     /// Whoever waits has an instance that will serve it, or a start that waits for room.
     pub(super) fn assert_nobody_waits_in_vain(&self) {
         for pool in self.pools.values() {
             assert!(pool.waiting.is_empty() || pool.live() + pool.owed > 0, "{pool:#?}");
-            let turns = self
-                .room_wanted
-                .iter()
-                .filter(|turn| self.pools.get(**turn).is_some_and(|p| std::ptr::eq(p, pool)));
+            let is_it = |turn: &PoolKey| self.pools.get(*turn).is_some_and(|p| std::ptr::eq(p, pool));
+            let turns = self.room_wanted.pools().filter(is_it);
             assert_eq!(turns.count(), usize::from(pool.owed > 0), "{pool:#?}");
         }
     }
@@ -249,7 +249,11 @@ impl Manager {
     pub(super) fn assert_forgotten(&self) {
         assert!(self.is_empty(), "{self:#?}");
         assert_eq!(self.instances.len() + self.pools.len() + self.by_name.len() + self.by_spec.len(), 0);
-        assert_eq!(self.timers.len() + self.ending + self.room_wanted.len() + self.owed, 0, "{self:#?}");
+        assert_eq!(
+            self.timers.len() + self.ending + self.room_wanted.pools().count() + self.owed,
+            0,
+            "{self:#?}"
+        );
         assert_eq!(self.ledger.functions.len() + self.accounts().count(), 0);
         assert_eq!(self.service.newest(), None);
         assert!(self.by_worker.is_empty());

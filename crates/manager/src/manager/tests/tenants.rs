@@ -36,6 +36,14 @@ impl Shop {
         lease.clone()
     }
 
+    /// None of the instances that were asked for has room.
+    fn no_room(&mut self) {
+        for instance in self.story.started() {
+            let reason = "full".to_owned();
+            self.story.event(Event::PlacementFailed { instance, reason, room_may_come: true });
+        }
+    }
+
     fn tenant_of(&self, instance: InstanceId) -> Option<String> {
         let mut views = self.story.manager.instances();
         views.find(|view| view.id == instance)?.tenant.map(ToString::to_string)
@@ -113,7 +121,7 @@ fn tenants_share_their_functions_concurrency() {
 }
 
 #[test]
-fn a_function_has_no_more_tenants_at_once_than_lambda_allows() {
+fn a_function_has_instances_of_no_more_tenants_at_once_than_may_be() {
     let most = 4 * TENANTS_PER_THOUSAND / 1_000;
     let mut shop =
         Shop::new(FunctionSpec { reserved_concurrency: Some(4), ..spec("f", 1) }, Config::default());
@@ -175,9 +183,7 @@ fn where_room_is_short_an_idle_tenant_makes_way_for_one_who_waits() {
     let blue = shop.cold("blue");
     shop.story.give_back(&blue);
     let green = shop.waits("green");
-    let [start] = shop.story.started()[..] else { panic!("expected one start") };
-    let reason = "full".to_owned();
-    shop.story.event(Event::PlacementFailed { instance: start, reason, room_may_come: true });
+    shop.no_room();
     assert_eq!(shop.story.ended(), [(blue.instance, EndReason::Evicted)]);
     shop.story.event(Event::InstanceGone { instance: blue.instance });
     let [again] = shop.story.started()[..] else { panic!("expected one start") };
@@ -191,11 +197,113 @@ fn a_tenant_with_several_instances_gives_one_up_for_a_tenant_with_none() {
     let mut shop = shop();
     let [one, two] = [(); 2].map(|()| shop.cold("blue"));
     shop.waits("green");
-    let [start] = shop.story.started()[..] else { panic!("expected one start") };
-    let reason = "full".to_owned();
-    shop.story.event(Event::PlacementFailed { instance: start, reason, room_may_come: true });
+    shop.no_room();
     shop.story.give_back(&one);
     assert_eq!(shop.story.ended(), [(one.instance, EndReason::Evicted)]);
     shop.story.give_back(&two);
     assert_eq!(shop.story.ended(), [], "the last one stays");
+}
+
+#[test]
+fn a_tenant_whose_instances_are_leaving_keeps_the_last_one() {
+    let mut shop = shop();
+    let [one, two] = [(); 2].map(|()| shop.cold("blue"));
+    shop.waits("green");
+    shop.waits("green");
+    shop.no_room();
+    shop.story.give_back(&one);
+    assert_eq!(shop.story.ended(), [(one.instance, EndReason::Evicted)]);
+    // Two are owed, and one is on its way out.
+    shop.story.give_back(&two);
+    assert_eq!(shop.story.ended(), []);
+}
+
+#[test]
+fn tenants_that_are_there_are_served_by_other_versions_and_after_a_deploy() {
+    let most = 4 * TENANTS_PER_THOUSAND / 1_000;
+    let limited = FunctionSpec { reserved_concurrency: Some(4), ..spec("f", 1) };
+    let mut shop = Shop::new(limited, Config::default());
+    for number in 1..most {
+        let lease = shop.cold(&number.to_string());
+        shop.story.give_back(&lease);
+    }
+    let _busy = shop.cold("0");
+    let mut version = (*shop.spec).clone();
+    version.revision.version.version = Version::Published(1);
+    let old = std::mem::replace(&mut shop.spec, Arc::new(version));
+    shop.waits("0");
+    let mut next = (*old).clone();
+    next.revision.number = 2;
+    shop.story.event(Event::RevisionReplaced { revision: next.revision.clone() });
+    shop.spec = Arc::new(next);
+    shop.waits("0");
+    assert_eq!(shop.ask("another"), Acquired::Refused(Refusal::TenantLimit { limit: most }));
+    for (instance, _) in shop.story.ended() {
+        shop.story.event(Event::InstanceGone { instance });
+    }
+    assert!(matches!(shop.ask("another"), Acquired::Waiting(_)), "the old ones are gone");
+}
+
+#[test]
+fn what_refuses_all_tenants_is_said_before_that_there_are_too_many() {
+    let limited =
+        |reserved| FunctionSpec { reserved_concurrency: Some(reserved), per_tenant: true, ..spec("f", 1) };
+    let mut shop = Shop::new(limited(1), Config::default());
+    let lease = shop.cold("0");
+    shop.story.give_back(&lease);
+    let _busy = shop.cold("1");
+    assert_eq!(shop.ask("another"), Acquired::Refused(Refusal::FunctionLimit { limit: 1 }));
+    shop.spec = Arc::new(limited(0));
+    assert_eq!(shop.ask("another"), Acquired::Refused(Refusal::FunctionLimit { limit: 0 }));
+    shop.story.event(Event::FunctionDeleted { function: function("f"), newest: 1 });
+    assert_eq!(shop.ask("another"), Acquired::Refused(Refusal::FunctionDeleted));
+}
+
+/// A function of which so many tenants wait for room, behind two that one of them has.
+fn flooded(tenants: usize) -> (Shop, [Lease; 2]) {
+    let mut shop = shop();
+    let busy = [(); 2].map(|()| shop.cold("busy"));
+    for number in 0..tenants {
+        shop.waits(&number.to_string());
+        shop.no_room();
+    }
+    (shop, busy)
+}
+
+#[test]
+fn room_goes_to_another_function_however_many_tenants_wait() {
+    for tenants in [1, 63, 64, 100, 400] {
+        let (mut shop, [lease, _]) = flooded(tenants);
+        let modest = shop.story.waits(spec("g", 1));
+        shop.no_room();
+        shop.story.event(Event::InstanceGone { instance: lease.instance });
+        let [start] = shop.story.started()[..] else { panic!("expected one start") };
+        shop.story.ready(start);
+        assert!(matches!(shop.story.granted()[..], [(granted, _)] if granted == modest), "{tenants} tenants");
+    }
+}
+
+#[test]
+fn a_function_makes_way_for_another_however_many_of_its_tenants_wait() {
+    for tenants in [1, 100] {
+        let (mut shop, [lease, _]) = flooded(tenants);
+        let modest = shop.story.waits(spec("g", 1));
+        shop.no_room();
+        shop.story.give_back(&lease);
+        assert_eq!(shop.story.ended(), [(lease.instance, EndReason::Evicted)]);
+        shop.story.event(Event::InstanceGone { instance: lease.instance });
+        let [start] = shop.story.started()[..] else { panic!("expected one start") };
+        shop.story.ready(start);
+        assert!(matches!(shop.story.granted()[..], [(granted, _)] if granted == modest), "{tenants} tenants");
+    }
+}
+
+#[test]
+fn tenants_that_wait_for_room_have_it_in_the_order_they_came() {
+    let (mut shop, busy) = flooded(3);
+    for (number, lease) in busy.iter().enumerate() {
+        shop.story.event(Event::InstanceGone { instance: lease.instance });
+        let [start] = shop.story.started()[..] else { panic!("expected one start") };
+        assert_eq!(shop.tenant_of(start), Some(number.to_string()));
+    }
 }

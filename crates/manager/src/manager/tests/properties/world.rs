@@ -145,8 +145,7 @@ impl World {
         let request = LeaseRequest { spec: Arc::clone(spec), tenant };
         let mut actions = Vec::new();
         let acquired = self.manager.acquire(self.now, &request, &mut actions);
-        let is_read =
-            !matches!(acquired, Acquired::Refused(Refusal::FunctionDeleted | Refusal::TenantLimit { .. }));
+        let is_read = !matches!(acquired, Acquired::Refused(Refusal::FunctionDeleted));
         if !self.stopping && is_read {
             self.reserve(&id, spec.reserved_concurrency);
         }
@@ -172,10 +171,10 @@ impl World {
                 assert!(waiting >= MAX_WAITING as usize);
             }
             Acquired::Refused(Refusal::TenantLimit { limit }) => {
-                assert!(
-                    whose.1.is_some() && self.manager.pools_of(&id) >= limit,
-                    "refused below {limit} tenants"
-                );
+                let tenants = self.manager.tenants_of(&id);
+                assert!(tenants.len() >= limit, "refused below {limit} tenants");
+                assert!(whose.1.is_some_and(|tenant| !tenants.contains(&tenant)), "one that is there");
+                assert!(self.admits(&id, &before), "a limit of requests hidden");
             }
             Acquired::Refused(Refusal::InitFailing { failures, .. }) => assert!(failures >= 3),
             Acquired::Refused(Refusal::FunctionDeleted) => {}
