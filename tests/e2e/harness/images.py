@@ -252,4 +252,8 @@ class Docker:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
+        # What it keeps of the host's network, for containers that were in it, it leaves mounted.
+        for left in self.directory.glob("exec/netns/*"):
+            subprocess.run(["umount", left], capture_output=True, check=False)
         shutil.rmtree(self.directory / "data", ignore_errors=True)
