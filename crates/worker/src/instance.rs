@@ -213,7 +213,11 @@ impl Instance {
             visits: 0,
             last_used: now,
         };
-        let telemetry = Telemetry::new(&parts.spec, Arc::clone(&parts.counters));
+        let telemetry = Telemetry::new(
+            parts.spec.memory_mb,
+            parts.spec.logging.json.is_some(),
+            Arc::clone(&parts.counters),
+        );
         Self {
             id: parts.id,
             spec: parts.spec,

@@ -11,9 +11,12 @@
 //! for each subscriber sends what is due. Those tasks end with the sandbox.
 
 mod buffer;
+mod connection;
 mod delivery;
 mod event;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +24,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_sandbox::Sandbox;
-use hearth_types::FunctionSpec;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -29,7 +31,8 @@ use tokio::time::{Instant, timeout};
 use crate::clock::epoch_ms;
 use crate::metrics::{Counters, count, count_many};
 use crate::said::Said;
-use buffer::{Buffer, Dropped, Room};
+use buffer::{Buffer, Dropped, Lines, Room};
+use connection::Kept;
 pub(crate) use subscription::{Api, Stream, Subscription};
 
 /// The part of its memory that an instance's subscribers may have in the worker's: one of so many.
@@ -63,6 +66,8 @@ struct Subscriber {
     bell: Notify,
     /// Rung when a batch is over.
     settled: Notify,
+    /// Locked for as long as it is used.
+    connection: tokio::sync::Mutex<Kept>,
     counters: Arc<Counters>,
 }
 
@@ -73,12 +78,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 // === impl Telemetry ===
 
 impl Telemetry {
-    pub(crate) fn new(spec: &FunctionSpec, counters: Arc<Counters>) -> Self {
-        let memory = usize::try_from(spec.memory_mb).unwrap_or(usize::MAX).saturating_mul(1 << 20);
+    /// For an instance of so much memory, and whether its log is of documents.
+    pub(crate) fn new(memory_mb: u32, json: bool, counters: Arc<Counters>) -> Self {
+        let memory = usize::try_from(memory_mb).unwrap_or(usize::MAX).saturating_mul(1 << 20);
         Self {
             wanted: AtomicU8::new(0),
             room: Arc::new(Room::new(memory / SHARE)),
-            json: spec.logging.json.is_some(),
+            json,
             counters,
             awake: watch::Sender::new(true),
             audience: Mutex::default(),
@@ -99,6 +105,7 @@ impl Telemetry {
             subscription,
             bell: Notify::new(),
             settled: Notify::new(),
+            connection: tokio::sync::Mutex::default(),
             counters: Arc::clone(&self.counters),
         });
         let delivery = delivery::deliver(Arc::clone(&subscriber), sandbox, self.awake.subscribe());
@@ -109,25 +116,31 @@ impl Telemetry {
 
     /// Forgets all subscribers, and what they have not been sent.
     pub(crate) fn clear(&self) {
+        drop(self.dismiss());
+    }
+
+    /// The same; afterwards there is no connection into the sandbox.
+    pub(crate) async fn end(&self) {
+        self.dismiss().deliveries.shutdown().await;
+    }
+
+    fn dismiss(&self) -> Audience {
         let mut audience = lock(&self.audience);
         self.wanted.store(0, Ordering::Relaxed);
-        *audience = Audience::default();
         self.awake.send_replace(true);
+        std::mem::take(&mut audience)
     }
 
     /// Lines that a process wrote.
     pub(crate) fn lines(&self, stream: Stream, lines: &[u8]) {
         let (now, now_ms) = (Instant::now(), epoch_ms());
         let audience = lock(&self.audience);
-        for line in lines.strip_suffix(b"\n").unwrap_or(lines).split(|byte| *byte == b'\n') {
-            let mut event: Option<Bytes> = None;
-            for subscriber in audience.of(stream) {
-                let made =
-                    || event.get_or_insert_with(|| event::line(now_ms, stream, line, self.json)).clone();
-                subscriber.offer(now, line.len(), made);
-            }
+        let mut lines = Lines::new(lines, |line| event::line(now_ms, stream, line, self.json));
+        for subscriber in audience.of(stream) {
+            let dropped = lock(&subscriber.buffer).offer_lines(now, &mut lines);
+            count_many(&self.counters.telemetry_dropped, dropped);
+            subscriber.bell.notify_one();
         }
-        audience.of(stream).for_each(|subscriber| subscriber.bell.notify_one());
     }
 
     /// Something that the platform says; to one extension only if that is given.
@@ -139,7 +152,7 @@ impl Telemetry {
                 continue;
             }
             for event in event::platform(now_ms, said, subscriber.subscription.schema) {
-                subscriber.offer(now, event.len(), || event);
+                subscriber.offer(now, event);
             }
             subscriber.bell.notify_one();
         }
@@ -178,9 +191,18 @@ impl Telemetry {
         }
     }
 
-    /// The sandbox is about to stand still, or goes on: then nothing, or again what is due, is sent.
-    pub(crate) fn awake(&self, is_awake: bool) {
-        self.awake.send_if_modified(|awake| std::mem::replace(awake, is_awake) != is_awake);
+    /// The sandbox is about to stand still: nothing is sent any more. Afterwards there is no connection into it.
+    pub(crate) async fn sleep(&self) {
+        self.awake.send_replace(false);
+        let subscribers = lock(&self.audience).subscribers.clone();
+        for subscriber in subscribers {
+            *subscriber.connection.lock().await = Kept::None;
+        }
+    }
+
+    /// It goes on, and what is due is sent again.
+    pub(crate) fn wake(&self) {
+        self.awake.send_if_modified(|awake| !std::mem::replace(awake, true));
     }
 }
 
@@ -201,8 +223,8 @@ impl Audience {
 // === impl Subscriber ===
 
 impl Subscriber {
-    fn offer(&self, now: Instant, about: usize, event: impl FnOnce() -> Bytes) {
-        if !lock(&self.buffer).offer(now, about, event) {
+    fn offer(&self, now: Instant, event: Bytes) {
+        if !lock(&self.buffer).offer(now, event) {
             count(&self.counters.telemetry_dropped);
         }
     }

@@ -256,7 +256,7 @@ impl Session {
     /// Ends the sandbox and all that served it.
     pub(super) async fn destroy(mut self, instance: &Instance) {
         self.connections.abort();
-        instance.output.telemetry().clear();
+        instance.output.telemetry().end().await;
         instance.connections.clear();
         self.sandbox.destroy().await;
         // Their pipes have no writers any more: what is left in them is read, and then they end.

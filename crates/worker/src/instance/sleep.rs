@@ -26,11 +26,11 @@ impl Instance {
     /// Stops the instance if it has nothing to do.
     pub(crate) async fn hibernate(&self) {
         let _turn = self.sleeping.lock().await;
-        self.until_it_waits().await;
         // Extensions get what they are owed while they can take it; who does not take it gets it later, or never.
         self.output.telemetry().flush(SETTLE).await;
+        self.until_it_waits().await;
         let Some(sandbox) = self.begin_sleep() else { return };
-        self.output.telemetry().awake(false);
+        self.output.telemetry().sleep().await;
         let before = sandbox.stats().memory_bytes;
         if let Err(error) = sandbox.pause().await {
             tracing::warn!(instance = %self.id, error = &error as &dyn std::error::Error, "cannot hibernate");
@@ -123,7 +123,7 @@ impl Instance {
     /// It is awake from now on, and gets what came meanwhile.
     fn awake(&self) {
         self.asleep.store(false, Ordering::SeqCst);
-        self.output.telemetry().awake(true);
+        self.output.telemetry().wake();
         self.deliver(&mut lock(&self.state));
     }
 }

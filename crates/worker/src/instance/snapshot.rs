@@ -34,7 +34,7 @@ impl Instance {
                 self.say(&Said::Init { init: self.init("init"), duration, failure: None });
                 // What is not sent before the machine stands still would be sent to nobody.
                 self.output.telemetry().flush(LAST_TELEMETRY).await;
-                self.output.telemetry().clear();
+                self.output.telemetry().end().await;
                 let note = lock(&self.state).protocol.extensions.note();
                 let saved = session.sandbox.snapshot(&key, &note).await;
                 saved.map_err(|error| SnapshotError::ours(&error))

@@ -48,6 +48,17 @@ pub(super) struct Batch {
     pub(super) dropped: Dropped,
 }
 
+/// Lines that were written at once, of which events are made for whoever has room for them first.
+pub(super) struct Lines<'a, F> {
+    /// Those that nobody had room for so far.
+    rest: Option<&'a [u8]>,
+    all: usize,
+    bytes: usize,
+    /// Of those before, with the lengths of the lines.
+    events: Vec<(usize, Bytes)>,
+    make: F,
+}
+
 #[derive(Debug)]
 pub(super) struct Buffer {
     limits: Buffering,
@@ -93,6 +104,43 @@ impl Dropped {
     }
 }
 
+// === impl Lines ===
+
+impl<'a, F: Fn(&[u8]) -> Bytes> Lines<'a, F> {
+    pub(super) fn new(written: &'a [u8], make: F) -> Self {
+        let written = written.strip_suffix(b"\n").unwrap_or(written);
+        let ends = written.iter().filter(|byte| **byte == b'\n').count();
+        Self { rest: Some(written), all: ends + 1, bytes: written.len() - ends, events: Vec::new(), make }
+    }
+
+    fn total(&self) -> (usize, usize) {
+        (self.all, self.bytes)
+    }
+
+    /// Of a line that was made an event, or is the next to be.
+    fn length(&self, place: usize) -> Option<usize> {
+        let made = self.events.get(place).map(|(length, _)| *length);
+        made.or_else(|| self.next().map(|(line, _)| line.len()))
+    }
+
+    fn event(&mut self, place: usize) -> Option<Bytes> {
+        if self.events.len() <= place {
+            let (line, rest) = self.next()?;
+            self.events.push((line.len(), (self.make)(line)));
+            self.rest = rest;
+        }
+        self.events.get(place).map(|(_, event)| event.clone())
+    }
+
+    fn next(&self) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+        let rest = self.rest?;
+        Some(match rest.iter().position(|byte| *byte == b'\n') {
+            Some(end) => (rest.get(..end).unwrap_or_default(), rest.get(end + 1..)),
+            None => (rest, None),
+        })
+    }
+}
+
 // === impl Buffer ===
 
 impl Buffer {
@@ -110,13 +158,8 @@ impl Buffer {
         }
     }
 
-    /// An event of about that many bytes, made only if there is room. Whether it found any.
-    pub(super) fn offer(&mut self, now: Instant, about: usize, event: impl FnOnce() -> Bytes) -> bool {
-        if !self.fits(about) {
-            self.dropped.add(1, about);
-            return false;
-        }
-        let event = event();
+    /// An event; whether there was room for it.
+    pub(super) fn offer(&mut self, now: Instant, event: Bytes) -> bool {
         let bytes = event.len();
         if !self.fits(bytes) || !self.room.take(bytes) {
             self.dropped.add(1, bytes);
@@ -126,6 +169,31 @@ impl Buffer {
         self.waiting.push_back(event);
         self.since.get_or_insert(now);
         true
+    }
+
+    /// An event for each line, until one finds no room: those behind it are lost with it, all in one step, because what writes
+    /// them may write nothing but ends of lines. How many are.
+    pub(super) fn offer_lines<F: Fn(&[u8]) -> Bytes>(
+        &mut self,
+        now: Instant,
+        lines: &mut Lines<'_, F>,
+    ) -> u64 {
+        let (mut taken, mut bytes) = (0, 0);
+        while let Some(line) = lines.length(taken) {
+            let Some(event) = self.fits(line).then(|| lines.event(taken)).flatten() else { break };
+            let event_bytes = event.len();
+            if !self.fits(event_bytes) || !self.room.take(event_bytes) {
+                break;
+            }
+            self.waiting_bytes += event_bytes;
+            self.waiting.push_back(event);
+            self.since.get_or_insert(now);
+            taken += 1;
+            bytes += line;
+        }
+        let (all, all_bytes) = lines.total();
+        self.dropped.add(all - taken, all_bytes - bytes);
+        (all - taken) as u64
     }
 
     fn fits(&self, bytes: usize) -> bool {
@@ -208,7 +276,7 @@ mod tests {
     }
 
     fn put(buffer: &mut Buffer, now: Instant, bytes: usize) -> bool {
-        buffer.offer(now, bytes, || vec![b'x'; bytes].into())
+        buffer.offer(now, vec![b'x'; bytes].into())
     }
 
     #[test]
@@ -232,7 +300,13 @@ mod tests {
         for _ in 0..6 {
             assert!(put(&mut full, now, 10));
         }
-        assert!(!full.offer(now, 10, || unreachable!("it is not made where there is no room")));
+        let made = std::cell::Cell::new(0);
+        let make = |line: &[u8]| {
+            made.set(made.get() + 1);
+            Bytes::copy_from_slice(line)
+        };
+        assert_eq!(full.offer_lines(now, &mut Lines::new(b"0123456789\n", make)), 1);
+        assert_eq!(made.get(), 0, "it is not made where there is no room");
         assert!(!put(&mut full, now, 7));
         let batch = full.take();
         assert_eq!((batch.events.len(), batch.dropped), (6, Dropped { records: 2, bytes: 17 }));
@@ -240,6 +314,28 @@ mod tests {
         full.sent();
         assert!(put(&mut full, now, 1));
         assert_eq!(full.take().dropped, Dropped { records: 1, bytes: 1 });
+    }
+
+    #[test]
+    fn lines_that_find_no_room_are_counted_in_one_step_and_made_events_once_for_all() {
+        let ((mut first, now), (mut second, _)) = (buffer(1_000), buffer(1_000));
+        assert!(put(&mut second, now, 10) && put(&mut second, now, 10));
+        let made = std::cell::Cell::new(0);
+        let make = |line: &[u8]| {
+            made.set(made.get() + 1);
+            Bytes::copy_from_slice(line)
+        };
+        let mut lines = Lines::new(b"a\n\nbcd\n\n\ne\n\nfgh\n", make);
+        assert_eq!(second.offer_lines(now, &mut lines), 4);
+        assert_eq!((made.get(), first.offer_lines(now, &mut lines)), (4, 2));
+        assert_eq!(made.get(), 6);
+        let (first, second) = (first.take(), second.take());
+        assert_eq!(first.events, ["a", "", "bcd", "", "", "e"]);
+        assert_eq!(
+            (first.dropped, second.dropped),
+            (Dropped { records: 2, bytes: 3 }, Dropped { records: 4, bytes: 4 })
+        );
+        assert_eq!(second.events[2..], ["a", "", "bcd", ""]);
     }
 
     #[test]

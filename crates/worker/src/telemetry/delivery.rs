@@ -7,18 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_sandbox::{Io, Sandbox};
-use http::{Method, Request, header};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use hearth_sandbox::Sandbox;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Subscriber;
 use super::buffer::{Batch, Due};
+use super::connection::Kept;
 use super::event;
 use super::lock;
 use super::subscription::Destination;
@@ -36,23 +31,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Between batches: whoever reads fast does not have the worker write without end.
 const BREATH: Duration = Duration::from_millis(10);
-/// Most bytes of an answer's head, and of its body, that are read for the sake of the next request.
-const MAX_ANSWER: usize = 16 << 10;
-
-/// A connection that was good for the batch before.
-enum Kept {
-    None,
-    Http { sender: SendRequest<Full<Bytes>>, _connection: JoinSet<hyper::Result<()>> },
-    Tcp(Box<dyn Io>),
-}
-
 /// Sends what a subscriber is to be told, for as long as this is not dropped. What sleeps is not spoken to.
 pub(super) async fn deliver(
     subscriber: Arc<Subscriber>,
     sandbox: Arc<dyn Sandbox>,
     mut awake: watch::Receiver<bool>,
 ) {
-    let mut kept = Kept::None;
     let mut attempts = ATTEMPTS;
     loop {
         let due = lock(&subscriber.buffer).due(Instant::now());
@@ -76,7 +60,7 @@ pub(super) async fn deliver(
         let batch = lock(&subscriber.buffer).take();
         let lost = batch.dropped;
         let body = body(batch, &subscriber.subscription.destination);
-        let arrived = send(&subscriber, &*sandbox, &mut awake, (&mut kept, body), attempts).await;
+        let arrived = send(&subscriber, &*sandbox, &mut awake, body, attempts).await;
         if arrived {
             attempts = ATTEMPTS;
             lock(&subscriber.buffer).sent();
@@ -117,81 +101,73 @@ async fn send(
     subscriber: &Subscriber,
     sandbox: &dyn Sandbox,
     awake: &mut watch::Receiver<bool>,
-    (kept, body): (&mut Kept, Bytes),
+    body: Bytes,
     attempts: u32,
 ) -> bool {
-    let destination = &subscriber.subscription.destination;
     let mut pause = FIRST_PAUSE;
-    for attempt in 1..=attempts {
-        let used = std::mem::replace(kept, Kept::None);
-        let was_kept = !matches!(used, Kept::None);
-        let tried = timeout(ATTEMPT, try_once(used, sandbox, destination, body.clone())).await;
-        if let Ok(Some(good)) = tried {
-            *kept = good;
-            return true;
-        }
-        // A connection that was closed since says nothing of who listens.
-        if attempt < attempts && !was_kept {
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
+    let mut attempt = 1;
+    while attempt <= attempts {
         if awake.wait_for(|awake| *awake).await.is_err() {
             return false;
         }
+        match try_once(subscriber, sandbox, awake, body.clone()).await {
+            Tried::Arrived => return true,
+            Tried::Interrupted => continue,
+            // A connection that was closed since says nothing of who listens.
+            Tried::Failed { was_kept: true } => {}
+            Tried::Failed { was_kept: false } => {
+                if attempt < attempts {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+        attempt += 1;
     }
     tracing::debug!(extension = subscriber.extension, "telemetry that nobody takes is given up");
     false
 }
 
-/// The connection, if the batch arrived over it.
-async fn try_once(kept: Kept, sandbox: &dyn Sandbox, destination: &Destination, body: Bytes) -> Option<Kept> {
-    match destination {
-        Destination::Http { port, authority, path, put } => {
-            let (mut sender, connection) = match kept {
-                Kept::Http { sender, _connection } if sender.is_ready() => (sender, _connection),
-                Kept::Http { .. } | Kept::Tcp(_) | Kept::None => {
-                    let io = sandbox.connect(*port).await.ok()?;
-                    let handshake =
-                        http1::Builder::new().max_buf_size(MAX_ANSWER).handshake(TokioIo::new(io));
-                    let (sender, connection) = handshake.await.ok()?;
-                    (sender, JoinSet::from_iter([connection]))
-                }
-            };
-            let request = Request::builder()
-                .method(if *put { Method::PUT } else { Method::POST })
-                .uri(path)
-                .header(header::HOST, authority)
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(Full::new(body))
-                .ok()?;
-            let answer = sender.send_request(request).await.ok()?;
-            if !answer.status().is_success() {
-                return None;
-            }
-            let is_whole = read_away(answer.into_body()).await;
-            Some(if is_whole { Kept::Http { sender, _connection: connection } } else { Kept::None })
+/// What became of an attempt.
+enum Tried {
+    Arrived,
+    Failed {
+        was_kept: bool,
+    },
+    /// The sandbox is about to stand still: the connection is gone, and whether the batch arrived is not known.
+    Interrupted,
+}
+
+async fn try_once(
+    subscriber: &Subscriber,
+    sandbox: &dyn Sandbox,
+    awake: &mut watch::Receiver<bool>,
+    body: Bytes,
+) -> Tried {
+    // Held for as long as there is a connection: whoever has it after the news of the sleep knows that there is none.
+    let mut kept = subscriber.connection.lock().await;
+    let until_asleep = async {
+        if awake.wait_for(|awake| !*awake).await.is_err() {
+            std::future::pending::<()>().await;
         }
-        Destination::Tcp { port } => {
-            let mut io = match kept {
-                Kept::Tcp(io) => io,
-                Kept::Http { .. } | Kept::None => sandbox.connect(*port).await.ok()?,
-            };
-            io.write_all(&body).await.ok()?;
-            io.flush().await.ok()?;
-            Some(Kept::Tcp(io))
-        }
+    };
+    tokio::select! {
+        biased;
+        () = until_asleep => Tried::Interrupted,
+        tried = over(&mut kept, subscriber, sandbox, body) => tried,
     }
 }
 
-/// Whether an answer's body ended within its bound.
-async fn read_away(mut body: hyper::body::Incoming) -> bool {
-    let mut read = 0;
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return false };
-        read += frame.data_ref().map_or(0, Bytes::len);
-        if read > MAX_ANSWER {
-            return false;
+/// Sends it over a connection, and keeps that if it is good for the next one.
+async fn over(kept: &mut Kept, subscriber: &Subscriber, sandbox: &dyn Sandbox, body: Bytes) -> Tried {
+    let used = std::mem::take(kept).if_open().await;
+    let was_kept = !matches!(used, Kept::None);
+    let carried = used.carry(sandbox, &subscriber.subscription.destination, body);
+    match timeout(ATTEMPT, carried).await {
+        Ok(Some(good)) => {
+            *kept = good;
+            Tried::Arrived
         }
+        Ok(None) | Err(_) => Tried::Failed { was_kept },
     }
-    true
 }
