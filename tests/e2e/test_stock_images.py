@@ -40,15 +40,12 @@ def lambda_client(shared):
 
 
 @pytest.fixture
-def deploy(request, shared, tmp_path, name):
+def deploy(shared, tmp_path, name):
     """Deploys an image as a service."""
-
-    # In machines by an answer, in containers by an accepted connection: both ways of being ready.
-    health = ["--tag", "hearth:http-health=/"] if request.node.callspec.params["shared"] == "machines" else []
 
     def make(image, port, timeout=100):
         layout = image.write_layout(tmp_path / "layout")
-        deployed = shared.command("deploy", f"oci:{layout}", "--name", name, "--memory", "256", "--timeout", str(timeout), "--http-port", str(port), *health)
+        deployed = shared.command("deploy", f"oci:{layout}", "--name", name, "--memory", "256", "--timeout", str(timeout), "--http-port", str(port))
         assert deployed.returncode == 0, deployed.stderr
         assert f"{name}" in deployed.stderr and "curl" in deployed.stderr
         return Service(shared, name)
