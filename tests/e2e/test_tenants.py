@@ -188,6 +188,31 @@ def test_an_events_tenant_outlives_failures_and_a_kill(own, python, tmp_path):
     assert {i["tenant"] for i in server.instances("f")} == {"blue"}
 
 
+def test_events_of_one_tenant_too_many_hold_up_nobody_elses(own, python):
+    server = own("--event-refused-ms", "100")
+    client = server.client()
+    server.create(client, "f", archives.function("python-lab"), python, Timeout=20, **PER_TENANT)
+    # One request at once: instances of two tenants.
+    client.put_function_concurrency(FunctionName="f", ReservedConcurrentExecutions=1)
+    for tenant in ("blue", "green"):
+        assert look(client, "f", tenant)["seen"] == [tenant]
+
+    def send(tenant):
+        client.invoke(FunctionName="f", InvocationType="Event", TenantId=tenant, Payload=json.dumps({"code": LOOK}))
+
+    def attempts(outcome):
+        return server.metrics()[f'hearth_events_attempts_total{{outcome="{outcome}"}}']
+
+    send("red")
+    wait_for(lambda: attempts("no-slot") >= 2, "the event of a third waits", 60)
+    for _ in range(5):
+        send("blue")
+        send("green")
+    wait_for(lambda: attempts("success") >= 10, "the others' events are run", 60)
+    client.put_function_concurrency(FunctionName="f", ReservedConcurrentExecutions=2)
+    wait_for(lambda: attempts("success") == 11, "the third has its turn", 60)
+
+
 def test_the_command_line_names_a_tenant(shared, shop):
     done = shared.command("invoke", shop, json.dumps({"code": LOOK}), "--tenant-id", "ada")
     assert done.returncode == 0 and json.loads(done.stdout)["seen"] == ["ada"], done.stderr
