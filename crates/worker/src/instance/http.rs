@@ -29,10 +29,12 @@ pub type HttpBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// Most bytes of a response's head, and of what is read of a body at once.
 const MAX_BUFFER: usize = 64 << 10;
-/// A service's port is tried this often at first, and then ever less often.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-/// See [`FIRST_PAUSE`].
+/// A service's port is tried this often at first, and then ever less often: see [`pause`].
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+/// See [`SHORTEST_PAUSE`].
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// A service is found ready late by no more than this part of what it took.
+const LATENESS: u32 = 16;
 /// A connection that takes longer to be made, to a service that listens, is not made.
 const CONNECT: Duration = Duration::from_secs(5);
 /// An answer to a health check that takes longer is none.
@@ -262,10 +264,9 @@ impl Instance {
     /// Waits until the service is ready, or something says that it will not be.
     pub(super) async fn until_ready(&self, session: &Session, service: &HttpService) -> Result<(), Stop> {
         let ready = async {
-            let mut pause = FIRST_PAUSE;
+            let began = Instant::now();
             while !self.is_ready(&*session.sandbox, service).await {
-                sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                sleep(pause(began.elapsed())).await;
             }
         };
         tokio::select! {
@@ -291,5 +292,28 @@ impl Instance {
             }
         };
         matches!(timeout(HEALTH, asked).await, Ok(Ok(status)) if status.is_success() || status.is_redirection())
+    }
+}
+
+/// How long to wait until a service is asked again that was not ready after `waited`. Who starts quickly is asked often, who starts slowly
+/// rarely, and neither waits much longer than it has to.
+fn pause(waited: Duration) -> Duration {
+    (waited / LATENESS).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_found_ready_soon_and_one_that_never_is_is_asked_a_few_hundred_times() {
+        let (mut waited, mut asked) = (Duration::ZERO, 0);
+        while waited < Duration::from_secs(10) {
+            let pause = pause(waited);
+            assert!(pause <= SHORTEST_PAUSE.max(waited / LATENESS) && pause <= LONGEST_PAUSE);
+            waited += pause;
+            asked += 1;
+        }
+        assert!((200..300).contains(&asked), "{asked} times within its ten seconds");
     }
 }
