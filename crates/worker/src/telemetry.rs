@@ -114,14 +114,25 @@ impl Telemetry {
         self.wanted.store(audience.wanted(), Ordering::Relaxed);
     }
 
-    /// Forgets all subscribers, and what they have not been sent.
+    /// Forgets all subscribers, and what they have not been sent, which is counted.
     pub(crate) fn clear(&self) {
-        drop(self.dismiss());
+        let Audience { subscribers, deliveries } = self.dismiss();
+        drop(deliveries);
+        self.discard(&subscribers);
     }
 
     /// The same; afterwards there is no connection into the sandbox.
     pub(crate) async fn end(&self) {
-        self.dismiss().deliveries.shutdown().await;
+        let Audience { subscribers, mut deliveries } = self.dismiss();
+        deliveries.shutdown().await;
+        self.discard(&subscribers);
+    }
+
+    fn discard(&self, subscribers: &[Arc<Subscriber>]) {
+        for subscriber in subscribers {
+            let lost = lock(&subscriber.buffer).discard();
+            count_many(&self.counters.telemetry_dropped, lost as u64);
+        }
     }
 
     fn dismiss(&self) -> Audience {
@@ -183,8 +194,13 @@ impl Telemetry {
         subscribers
     }
 
-    /// From now on nothing waits for more to come.
-    pub(crate) fn close(&self) {
+    /// Sends what is left, and does not wait for more to come from now on; for so long at most.
+    pub(crate) async fn finish(&self, patience: Duration) {
+        self.close();
+        self.flush(patience).await;
+    }
+
+    fn close(&self) {
         for subscriber in &lock(&self.audience).subscribers {
             lock(&subscriber.buffer).close();
             subscriber.bell.notify_one();

@@ -56,18 +56,17 @@ impl Instance {
         let init = began.elapsed();
         let cold = if session.restored { Cold::Restore(init) } else { Cold::Init(init) };
         let session = match initialized {
-            Ok(()) => Some(session),
+            Ok(()) => Ok(session),
             Err(Stop::Ended(reason)) => {
                 session.destroy(&self).await;
                 return self.not_made(format!("it was ended while it started: {reason}"));
             }
             Err(Stop::Failed(failure)) => {
                 self.start_failed(&failure, cold);
-                session.destroy(&self).await;
-                None
+                Err(session)
             }
         };
-        let initialized = session.is_some();
+        let initialized = session.is_ok();
         if let Cold::Init(duration) = cold
             && initialized
         {
@@ -79,6 +78,8 @@ impl Instance {
                 state.phase = Phase::Serving;
                 state.unreported = Some(cold);
             } else {
+                // What is left of the attempt has no say in the next.
+                state.generation += 1;
                 state.phase = Phase::Waiting;
                 state.failure = None;
             }
@@ -93,8 +94,11 @@ impl Instance {
         // Nobody listens when the worker's owner is gone; the instance ends with it.
         let _ = events.send((worker.clone(), ready)).await;
         let reason = match session {
-            Some(session) => self.serve_and_end(session).await,
-            None => self.wait_and_serve().await,
+            Ok(session) => self.serve_and_end(session).await,
+            Err(failed) => {
+                self.let_go(failed).await;
+                self.wait_and_serve().await
+            }
         };
         WorkerEvent::InstanceGone { instance, reason }
     }
@@ -193,6 +197,15 @@ impl Instance {
         }
     }
 
+    /// Ends a sandbox whose init phase failed. Who subscribed in it gets what is left, unless somebody waits for the next.
+    async fn let_go(&self, failed: Session) {
+        tokio::select! {
+            () = self.output.telemetry().finish(LAST_TELEMETRY) => {}
+            _ = self.until(|state| !state.flights.is_empty()) => {}
+        }
+        failed.destroy(self).await;
+    }
+
     /// After a failed init: the first invocation does it again, in its own time.
     async fn wait_and_serve(self: &Arc<Self>) -> EndReason {
         if let Err(stop) = self.until(|state| !state.flights.is_empty()).await {
@@ -228,6 +241,9 @@ impl Instance {
                 Stop::Ended(_) => {}
             }
             self.abandon(&stop);
+            if matches!(stop, Stop::Failed(_)) {
+                self.output.telemetry().finish(LAST_TELEMETRY).await;
+            }
             session.destroy(self).await;
             return reason_of(&stop);
         }
@@ -335,8 +351,7 @@ impl Instance {
         };
         // What is left comes before the news of the end, which many take for a sign to leave.
         let began = Instant::now();
-        self.output.telemetry().close();
-        self.output.telemetry().flush(LAST_TELEMETRY).await;
+        self.output.telemetry().finish(LAST_TELEMETRY).await;
         if external {
             let left = EXTENSIONS_SHUTDOWN.saturating_sub(began.elapsed());
             let event = shutdown_event(reason, epoch_ms() + millis(left + AFTER_SIGTERM));

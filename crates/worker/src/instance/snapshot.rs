@@ -41,6 +41,7 @@ impl Instance {
             }
             Err(Stop::Failed(failure)) => {
                 self.init_failed(&failure, "init", began.elapsed());
+                self.output.telemetry().finish(LAST_TELEMETRY).await;
                 Err(SnapshotError::of(&failure))
             }
             Err(Stop::Ended(reason)) => {

@@ -9,6 +9,9 @@
 //! Lambda lets a subscriber expect twice its `maxBytes` at once. So a batch is due when that many bytes or `maxItems` wait, and what
 //! waits and is under way together has twice that at most.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +20,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::subscription::Buffering;
+
+/// What an event takes beside its bytes.
+const OVERHEAD: usize = 128;
 
 /// What the subscribers of one instance may have together, bytes: what each may have is theirs to choose.
 #[derive(Debug)]
@@ -70,10 +76,24 @@ pub(super) struct Buffer {
     /// When the oldest of those that wait came.
     since: Option<Instant>,
     dropped: Dropped,
+    /// A batch is, if only to say what was lost.
+    sending: bool,
+    /// Nobody took the news of the loss, which was all there was left.
+    hopeless: bool,
     /// All that waits now is due.
     hurry: bool,
     /// So is all that comes.
     closing: bool,
+}
+
+/// So many events of so many bytes, as a subscriber's buffer counts them.
+fn weight(events: usize, bytes: usize) -> usize {
+    bytes + events * OVERHEAD
+}
+
+/// The same, as they are counted for an instance: when they are sent, there are they and the batch made of them.
+fn share(events: usize, bytes: usize) -> usize {
+    weight(events, bytes) + bytes
 }
 
 // === impl Room ===
@@ -152,6 +172,8 @@ impl Buffer {
             waiting_bytes: 0,
             under_way: (0, 0),
             since: None,
+            sending: false,
+            hopeless: false,
             dropped: Dropped::default(),
             hurry: false,
             closing: false,
@@ -161,7 +183,7 @@ impl Buffer {
     /// An event; whether there was room for it.
     pub(super) fn offer(&mut self, now: Instant, event: Bytes) -> bool {
         let bytes = event.len();
-        if !self.fits(bytes) || !self.room.take(bytes) {
+        if !self.fits(bytes) || !self.room.take(share(1, bytes)) {
             self.dropped.add(1, bytes);
             return false;
         }
@@ -182,7 +204,7 @@ impl Buffer {
         while let Some(line) = lines.length(taken) {
             let Some(event) = self.fits(line).then(|| lines.event(taken)).flatten() else { break };
             let event_bytes = event.len();
-            if !self.fits(event_bytes) || !self.room.take(event_bytes) {
+            if !self.fits(event_bytes) || !self.room.take(share(1, event_bytes)) {
                 break;
             }
             self.waiting_bytes += event_bytes;
@@ -199,23 +221,30 @@ impl Buffer {
     fn fits(&self, bytes: usize) -> bool {
         let (events, under_way) = self.under_way;
         self.waiting.len() + events < 2 * self.limits.items
-            && self.waiting_bytes + under_way + bytes <= 2 * self.limits.bytes
+            && weight(self.waiting.len() + events + 1, self.waiting_bytes + under_way + bytes)
+                <= 2 * self.limits.bytes
     }
 
     /// When the next batch is to be sent, none being under way.
     pub(super) fn due(&self, now: Instant) -> Due {
         let Some(since) = self.since else {
             // That something was lost is no reason to knock at a door that nobody opens, but for the last time.
-            return if self.closing && self.dropped.records > 0 { Due::Now } else { Due::Never };
+            return if self.has_last_words() { Due::Now } else { Due::Never };
         };
         let at = since + self.limits.time;
-        let is_full = self.waiting_bytes >= self.limits.bytes || self.waiting.len() >= self.limits.items;
+        let is_full = weight(self.waiting.len(), self.waiting_bytes) >= self.limits.bytes
+            || self.waiting.len() >= self.limits.items;
         if is_full || self.hurry || self.closing || at <= now { Due::Now } else { Due::At(at) }
+    }
+
+    fn has_last_words(&self) -> bool {
+        self.closing && !self.hopeless && self.dropped.records > 0
     }
 
     /// All that waits, to be sent.
     pub(super) fn take(&mut self) -> Batch {
         self.under_way = (self.waiting.len(), self.waiting_bytes);
+        self.sending = true;
         self.waiting_bytes = 0;
         self.since = None;
         self.hurry = false;
@@ -223,20 +252,35 @@ impl Buffer {
         Batch { events: std::mem::take(&mut self.waiting).into(), dropped }
     }
 
-    /// The batch has arrived.
+    /// The batch has arrived, and is no more.
     pub(super) fn sent(&mut self) {
-        let (_, bytes) = std::mem::take(&mut self.under_way);
-        self.room.give_back(bytes);
+        self.over();
+    }
+
+    fn over(&mut self) -> (usize, usize) {
+        self.sending = false;
+        let (events, bytes) = std::mem::take(&mut self.under_way);
+        self.room.give_back(share(events, bytes));
+        (events, bytes)
     }
 
     /// The batch never will: how many events that were, and what it was to say of those before.
     pub(super) fn given_up(&mut self, before: Dropped) -> usize {
-        let (events, bytes) = std::mem::take(&mut self.under_way);
-        self.room.give_back(bytes);
+        let (events, bytes) = self.over();
         self.dropped.add(events, bytes);
         self.dropped.records += before.records;
         self.dropped.bytes += before.bytes;
+        self.hopeless = self.closing && events == 0;
         events
+    }
+
+    /// Nothing of it will be sent: how many events are lost with it.
+    pub(super) fn discard(&mut self) -> usize {
+        let (under_way, _) = self.over();
+        let waiting = std::mem::take(&mut self.waiting).len();
+        self.room.give_back(share(waiting, std::mem::take(&mut self.waiting_bytes)));
+        self.since = None;
+        waiting + under_way
     }
 
     /// What waits now is not to wait.
@@ -251,172 +295,12 @@ impl Buffer {
 
     /// Whether all of it has been sent, or given up.
     pub(super) fn is_settled(&self) -> bool {
-        self.waiting.is_empty() && self.under_way.0 == 0
+        self.waiting.is_empty() && !self.sending && !self.has_last_words()
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.room.give_back(self.waiting_bytes + self.under_way.1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::time::Duration;
-
-    const LIMITS: Buffering = Buffering { items: 3, bytes: 100, time: Duration::from_millis(50) };
-
-    const ROOM: usize = 150;
-
-    fn buffer(room: usize) -> (Buffer, Instant) {
-        (Buffer::new(LIMITS, Arc::new(Room::new(room))), Instant::now())
-    }
-
-    fn put(buffer: &mut Buffer, now: Instant, bytes: usize) -> bool {
-        buffer.offer(now, vec![b'x'; bytes].into())
-    }
-
-    #[test]
-    fn a_batch_is_due_when_its_oldest_is_old_enough_or_there_is_enough_of_it() {
-        let (mut few, now) = buffer(1_000);
-        assert_eq!(few.due(now), Due::Never);
-        assert!(put(&mut few, now, 10));
-        assert!(put(&mut few, now + LIMITS.time / 2, 10));
-        assert_eq!(few.due(now), Due::At(now + LIMITS.time));
-        assert_eq!(few.due(now + LIMITS.time), Due::Now);
-        assert!(put(&mut few, now, 10));
-        assert_eq!(few.due(now), Due::Now, "three are enough");
-        let (mut large, now) = buffer(1_000);
-        assert!(put(&mut large, now, 100));
-        assert_eq!(large.due(now), Due::Now, "a hundred bytes are enough");
-    }
-
-    #[test]
-    fn what_does_not_fit_is_counted_and_said_with_the_next_batch() {
-        let (mut full, now) = buffer(1_000);
-        for _ in 0..6 {
-            assert!(put(&mut full, now, 10));
-        }
-        let made = std::cell::Cell::new(0);
-        let make = |line: &[u8]| {
-            made.set(made.get() + 1);
-            Bytes::copy_from_slice(line)
-        };
-        assert_eq!(full.offer_lines(now, &mut Lines::new(b"0123456789\n", make)), 1);
-        assert_eq!(made.get(), 0, "it is not made where there is no room");
-        assert!(!put(&mut full, now, 7));
-        let batch = full.take();
-        assert_eq!((batch.events.len(), batch.dropped), (6, Dropped { records: 2, bytes: 17 }));
-        assert!(!put(&mut full, now, 1), "what is under way still counts");
-        full.sent();
-        assert!(put(&mut full, now, 1));
-        assert_eq!(full.take().dropped, Dropped { records: 1, bytes: 1 });
-    }
-
-    #[test]
-    fn lines_that_find_no_room_are_counted_in_one_step_and_made_events_once_for_all() {
-        let ((mut first, now), (mut second, _)) = (buffer(1_000), buffer(1_000));
-        assert!(put(&mut second, now, 10) && put(&mut second, now, 10));
-        let made = std::cell::Cell::new(0);
-        let make = |line: &[u8]| {
-            made.set(made.get() + 1);
-            Bytes::copy_from_slice(line)
-        };
-        let mut lines = Lines::new(b"a\n\nbcd\n\n\ne\n\nfgh\n", make);
-        assert_eq!(second.offer_lines(now, &mut lines), 4);
-        assert_eq!((made.get(), first.offer_lines(now, &mut lines)), (4, 2));
-        assert_eq!(made.get(), 6);
-        let (first, second) = (first.take(), second.take());
-        assert_eq!(first.events, ["a", "", "bcd", "", "", "e"]);
-        assert_eq!(
-            (first.dropped, second.dropped),
-            (Dropped { records: 2, bytes: 3 }, Dropped { records: 4, bytes: 4 })
-        );
-        assert_eq!(second.events[2..], ["a", "", "bcd", ""]);
-    }
-
-    #[test]
-    fn a_batch_that_is_given_up_is_counted_with_what_it_was_to_say() {
-        let (mut lossy, now) = buffer(1_000);
-        assert!(put(&mut lossy, now, 10) && !put(&mut lossy, now, 500));
-        let batch = lossy.take();
-        lossy.given_up(batch.dropped);
-        assert!(lossy.is_settled());
-        assert_eq!(lossy.due(now), Due::Never);
-        lossy.close();
-        assert_eq!(lossy.due(now), Due::Now, "the loss itself is news in the end");
-        assert_eq!(lossy.take().dropped, Dropped { records: 2, bytes: 510 });
-    }
-
-    #[test]
-    fn who_is_in_a_hurry_waits_for_nothing() {
-        let (mut one, now) = buffer(1_000);
-        one.hurry();
-        assert!(put(&mut one, now, 10));
-        assert_ne!(one.due(now), Due::Now, "there was nothing to hurry with");
-        one.hurry();
-        assert_eq!(one.due(now), Due::Now);
-        one.take();
-        one.sent();
-        one.close();
-        assert!(one.is_settled() && put(&mut one, now, 10));
-        assert_eq!(one.due(now), Due::Now);
-    }
-
-    #[test]
-    fn subscribers_of_an_instance_share_its_room() {
-        let room = Arc::new(Room::new(100));
-        let now = Instant::now();
-        let mut first = Buffer::new(LIMITS, Arc::clone(&room));
-        let mut second = Buffer::new(LIMITS, Arc::clone(&room));
-        assert!(put(&mut first, now, 80) && !put(&mut second, now, 30) && put(&mut second, now, 20));
-        drop(first);
-        assert!(put(&mut second, now, 80));
-        second.take();
-        second.given_up(Dropped::default());
-        drop(second);
-        assert_eq!(room.used.load(Ordering::Relaxed), 0);
-    }
-
-    proptest! {
-        #[test]
-        fn no_event_is_lost_without_being_counted_and_no_bound_is_passed(
-            steps in prop::collection::vec((0_u8..5, 0_usize..120), 0..200),
-        ) {
-            let (mut buffer, now) = buffer(ROOM);
-            let (mut offered, mut arrived, mut said) = (0_u64, 0_u64, 0_u64);
-            let mut under_way: Option<Batch> = None;
-            for (step, bytes) in steps {
-                match (step, under_way.take()) {
-                    (0 | 1, batch) => {
-                        offered += 1;
-                        put(&mut buffer, now, bytes);
-                        under_way = batch;
-                    }
-                    (2, None) => under_way = Some(buffer.take()),
-                    (3, Some(batch)) => {
-                        arrived += batch.events.len() as u64;
-                        said += batch.dropped.records;
-                        buffer.sent();
-                    }
-                    (_, Some(batch)) => drop(buffer.given_up(batch.dropped)),
-                    (_, None) => buffer.hurry(),
-                }
-                let held = buffer.waiting_bytes + buffer.under_way.1;
-                prop_assert!(held <= (2 * LIMITS.bytes).min(ROOM));
-                prop_assert!(buffer.waiting.len() + buffer.under_way.0 <= 2 * LIMITS.items);
-                prop_assert_eq!(buffer.room.used.load(Ordering::Relaxed), held);
-            }
-            if let Some(batch) = under_way.take() {
-                arrived += batch.events.len() as u64;
-                said += batch.dropped.records;
-                buffer.sent();
-            }
-            let last = buffer.take();
-            prop_assert_eq!(offered, arrived + said + last.events.len() as u64 + last.dropped.records);
-        }
+        self.discard();
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! No task of its own reads or writes it: who drops it knows that nothing is said over it any more.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -11,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearth_sandbox::{Io, Sandbox};
 use http::{Method, Request, header};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
@@ -25,10 +26,15 @@ use super::subscription::Destination;
 const MAX_ANSWER: usize = 16 << 10;
 /// Read of it at once.
 const CHUNK: usize = 1 << 10;
+/// Written at once.
+const PIECE: usize = 16 << 10;
 /// For what is left to be written when the answer is there already.
 const REST: Duration = Duration::from_millis(200);
 
-type Connection = Pin<Box<http1::Connection<TokioIo<Box<dyn Io>>, Full<Bytes>>>>;
+type Connection = Pin<Box<http1::Connection<TokioIo<Box<dyn Io>>, Pieces>>>;
+
+/// A batch piece by piece: what is written at once may be copied, and its copy be kept as long as the connection.
+pub(super) struct Pieces(Bytes);
 
 /// A connection that was good for the batch before.
 #[derive(Default)]
@@ -36,7 +42,7 @@ pub(super) enum Kept {
     #[default]
     None,
     Http {
-        sender: SendRequest<Full<Bytes>>,
+        sender: SendRequest<Pieces>,
         connection: Connection,
     },
     Tcp(Box<dyn Io>),
@@ -49,6 +55,29 @@ impl fmt::Debug for Kept {
             Self::Http { .. } => "Http",
             Self::Tcp(_) => "Tcp",
         })
+    }
+}
+
+// === impl Pieces ===
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let most = self.0.len().min(PIECE);
+        Poll::Ready((most > 0).then(|| Ok(Frame::data(self.0.split_to(most)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
     }
 }
 
@@ -83,7 +112,7 @@ impl Kept {
                     .uri(path)
                     .header(header::HOST, authority)
                     .header(header::CONTENT_TYPE, "application/json")
-                    .body(Full::new(body))
+                    .body(Pieces(body))
                     .ok()?;
                 let (mut sender, mut connection) = match self {
                     Self::Http { sender, connection } => (sender, connection),
@@ -136,7 +165,7 @@ async fn driven<T>(connection: &mut Connection, exchange: impl Future<Output = T
 }
 
 /// Whether the connection is good for another, if the request was answered well.
-async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Option<bool> {
+async fn exchange(sender: &mut SendRequest<Pieces>, request: Request<Pieces>) -> Option<bool> {
     let answer = sender.send_request(request).await.ok()?;
     if !answer.status().is_success() {
         return None;

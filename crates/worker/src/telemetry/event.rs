@@ -19,7 +19,12 @@ pub(super) fn line(now_ms: u64, stream: Stream, line: &[u8], json: bool) -> Byte
     // Writing text as JSON cannot fail.
     let record =
         if is_object { trimmed.to_owned() } else { serde_json::to_string(&*text).unwrap_or_default() };
-    format!(r#"{{"time":"{}","type":"{}","record":{record}}}"#, timestamp(now_ms), stream.name()).into()
+    exact(format!(r#"{{"time":"{}","type":"{}","record":{record}}}"#, timestamp(now_ms), stream.name()))
+}
+
+/// In no more memory than its bytes take.
+fn exact(text: String) -> Bytes {
+    text.into_bytes().into_boxed_slice().into()
 }
 
 /// What the platform says, to a subscriber of that schema; nothing if its schema knows of no such thing.
@@ -39,7 +44,7 @@ pub(super) fn dropped(now_ms: u64, dropped: Dropped) -> Bytes {
 }
 
 fn event(now_ms: u64, kind: &str, record: &Value) -> Bytes {
-    json!({"time": timestamp(now_ms), "type": kind, "record": record}).to_string().into()
+    exact(json!({"time": timestamp(now_ms), "type": kind, "record": record}).to_string())
 }
 
 fn telemetry(said: &Said<'_>, schema: Schema) -> Vec<(&'static str, Value)> {

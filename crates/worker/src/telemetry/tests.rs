@@ -55,8 +55,12 @@ const HTTP: &str = r#"{"protocol": "HTTP", "URI": "http://sandbox.localdomain:80
 const TCP: &str = r#"{"protocol": "TCP", "port": 8080}"#;
 
 /// Somebody who is told what the function writes, and the connections to them.
-fn told(destination: &str, room: usize) -> (Telemetry, mpsc::UnboundedReceiver<DuplexStream>) {
-    let telemetry = Telemetry::new(128, false, Arc::default());
+fn told(
+    destination: &str,
+    room: usize,
+    counters: Arc<Counters>,
+) -> (Telemetry, mpsc::UnboundedReceiver<DuplexStream>) {
+    let telemetry = Telemetry::new(128, false, counters);
     let document = format!(
         r#"{{"types": ["function"], "buffering": {{"timeoutMs": 25}}, "destination": {destination}}}"#
     );
@@ -75,7 +79,7 @@ async fn rest(mut end: DuplexStream) -> String {
 #[tokio::test]
 async fn no_connection_is_left_when_a_sandbox_stands_still_and_the_batch_comes_after_it() {
     for destination in [HTTP, TCP] {
-        let (telemetry, mut ends) = told(destination, 16);
+        let (telemetry, mut ends) = told(destination, 16, Arc::default());
         telemetry.lines(Stream::Function, b"one\n");
         let stuck = ends.recv().await.unwrap();
         tokio::task::yield_now().await;
@@ -98,7 +102,7 @@ async fn no_connection_is_left_when_a_sandbox_stands_still_and_the_batch_comes_a
 
 #[tokio::test]
 async fn a_kept_connection_that_was_closed_carries_no_batch() {
-    let (telemetry, mut ends) = told(TCP, 4096);
+    let (telemetry, mut ends) = told(TCP, 4096, Arc::default());
     telemetry.lines(Stream::Function, b"one\n");
     let mut first = ends.recv().await.unwrap();
     assert!(telemetry.flush(Duration::from_secs(60)).await);
@@ -113,4 +117,23 @@ async fn a_kept_connection_that_was_closed_carries_no_batch() {
     let mut second = ends.recv().await.unwrap();
     let count = second.read(&mut read).await.unwrap();
     assert!(String::from_utf8_lossy(&read[..count]).contains("three"));
+}
+
+#[tokio::test]
+async fn what_is_left_in_the_end_is_sent_at_once_or_counted() {
+    let counters = Arc::new(Counters::default());
+    let dropped = || counters.telemetry_dropped.load(Ordering::Relaxed);
+    let (telemetry, mut ends) = told(TCP, 4096, Arc::clone(&counters));
+    telemetry.lines(Stream::Function, b"one\ntwo\n");
+    telemetry.finish(Duration::from_secs(60)).await;
+    let end = ends.recv().await.unwrap();
+    telemetry.end().await;
+    let read = rest(end).await;
+    assert!(read.contains("one") && read.contains("two") && dropped() == 0, "{read}");
+    let (telemetry, mut ends) = told(HTTP, 4096, Arc::clone(&counters));
+    telemetry.lines(Stream::Function, b"one\ntwo\n");
+    let _deaf = ends.recv().await.unwrap();
+    telemetry.lines(Stream::Function, b"three\n");
+    telemetry.end().await;
+    assert_eq!(dropped(), 3);
 }

@@ -1,11 +1,13 @@
 //! Telemetry: what extensions that subscribe are sent, and what it costs others when they do not take it.
 
+use std::time::Duration;
+
 use hearth_types::EndReason;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use super::extensions::with_extension;
-use crate::world::{World, python, trial, write};
+use crate::world::{World, document, python, trial, write};
 
 /// Registers, listens, subscribes, and says what it is sent; `answer` is what its server does with a request.
 const SUBSCRIBER: &str = r"
@@ -138,6 +140,30 @@ pub(crate) fn trials() -> Vec<Trial> {
                 world
             },
         ),
+        trial("a_subscriber_is_sent_what_made_the_init_phase_fail", |mut world| async move {
+            let spec = subscribed(&world, TAKES);
+            let code = std::path::PathBuf::from(&spec.environment["TEST_CODE"]);
+            write(&code.join("bootstrap"), &python("os._exit(4)"), 0o755);
+            let id = world.ready(spec).await;
+            let told = |log: Vec<String>, phase: &str| {
+                after(&log, "got").iter().any(|event| {
+                    event["type"] == "platform.initReport"
+                        && event["record"]["phase"] == phase
+                        && event["record"]["errorType"] == "Runtime.ExitError"
+                })
+            };
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+            while !told(world.log().await, "init") {
+                assert!(tokio::time::Instant::now() < deadline, "{:#?}", world.log().await);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let answer = world.invoke(id, "1").await.unwrap();
+            assert_eq!(document(&answer)["errorType"], "Runtime.ExitError");
+            assert_eq!(world.gone(id).await, EndReason::Failed);
+            let log = world.log().await;
+            assert!(told(log.clone(), "invoke"), "{log:#?}");
+            world
+        }),
         trial("a_subscriber_that_answers_without_end_or_with_errors_is_harmless", |mut world| async move {
             for answer in [
                 "self.send_response(500); self.send_header('Content-Length', '0'); self.end_headers()",
