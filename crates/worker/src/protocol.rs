@@ -220,10 +220,9 @@ impl<N: Waiter, E: Waiter> Protocol<N, E> {
         self.greeted && self.extensions.all_greeted()
     }
 
-    /// No more work: what is parked stays so, as a runtime that is refused would only complain. Returns the extensions that are to be told.
-    pub(crate) fn close(&mut self) -> Vec<E> {
+    /// No more work: what is parked stays so, as a runtime that is refused would only complain.
+    pub(crate) fn close(&mut self) {
         self.closing = true;
         self.queued.clear();
-        self.extensions.take_for_shutdown()
     }
 }

@@ -332,9 +332,10 @@ impl Instance {
 
     /// The shutdown phase: extensions hear of it and get their time.
     async fn shut_down(&self, session: &Session, stop: &Stop) {
-        let ((any, external), waiting) = {
+        let (any, external) = {
             let mut state = lock(&self.state);
-            (state.protocol.extensions.kinds(), state.protocol.close())
+            state.protocol.close();
+            state.protocol.extensions.kinds()
         };
         if self.spec.http.is_some() && !any {
             // What a service does not finish in this time it does not.
@@ -349,9 +350,10 @@ impl Instance {
             Stop::Failed(_) => "failure",
             Stop::Ended(_) => "spindown",
         };
-        // What is left comes before the news of the end, which many take for a sign to leave.
+        // What is left comes before the news of the end, which many take for a sign to leave: who asks meanwhile waits for it, too.
         let began = Instant::now();
         self.output.telemetry().finish(LAST_TELEMETRY).await;
+        let waiting = lock(&self.state).protocol.extensions.take_for_shutdown();
         if external {
             let left = EXTENSIONS_SHUTDOWN.saturating_sub(began.elapsed());
             let event = shutdown_event(reason, epoch_ms() + millis(left + AFTER_SIGTERM));

@@ -245,7 +245,8 @@ impl<E: Waiter> Extensions<E> {
         self.take_parked(|extension| extension.invoke)
     }
 
-    pub(super) fn take_for_shutdown(&mut self) -> Vec<E> {
+    /// Those that wait and are to be told of the end; who asks from now on is told at once.
+    pub(crate) fn take_for_shutdown(&mut self) -> Vec<E> {
         self.shutting_down = true;
         self.take_parked(|extension| extension.shutdown)
     }

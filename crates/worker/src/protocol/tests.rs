@@ -105,7 +105,8 @@ fn external_extensions_come_first_and_internal_ones_hear_of_no_shutdown() {
     );
     protocol.extensions.next("outer-id", Call::new()).unwrap();
     protocol.extensions.next("inner-id", Call::new()).unwrap();
-    assert_eq!(protocol.close().len(), 1, "only the external one is told");
+    protocol.close();
+    assert_eq!(protocol.extensions.take_for_shutdown().len(), 1, "only the external one is told");
 }
 
 #[derive(Clone, Debug)]
@@ -185,7 +186,7 @@ proptest! {
                 },
                 Step::ExtensionNext => { let _ = protocol.extensions.next("e", Call::new()); }
                 Step::InitError => { let _ = protocol.init_error(); }
-                Step::Close => { protocol.close(); closed = true; }
+                Step::Close => { protocol.close(); protocol.extensions.take_for_shutdown(); closed = true; }
             }
             while let Some(delivery) = protocol.deliver() {
                 prop_assert!(!closed && !delivery.runtime.is_gone());

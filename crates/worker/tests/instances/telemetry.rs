@@ -34,6 +34,7 @@ def subscribe(path, document, headers=own):
 said = [subscribe('/2022-07-01/telemetry', wanted, {}), subscribe('/2022-07-01/telemetry', {**wanted, 'types': []}), subscribe('/2020-08-15/logs', {})]
 said += [subscribe('/2022-07-01/telemetry', wanted), subscribe('/2022-07-01/telemetry', wanted), subscribe('/2020-08-15/logs', {'types': ['function'], 'destination': wanted['destination']})]
 say('said', said)
+open('/tmp/subscribed', 'w').close()
 connection = http.client.HTTPConnection(API)
 late = False
 while True:
@@ -143,7 +144,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_subscriber_is_sent_what_made_the_init_phase_fail", |mut world| async move {
             let spec = subscribed(&world, TAKES);
             let code = std::path::PathBuf::from(&spec.environment["TEST_CODE"]);
-            write(&code.join("bootstrap"), &python("os._exit(4)"), 0o755);
+            let exits = "while not os.path.exists('/tmp/subscribed'): time.sleep(0.005)\nos._exit(4)";
+            write(&code.join("bootstrap"), &python(exits), 0o755);
             let id = world.ready(spec).await;
             let told = |log: Vec<String>, phase: &str| {
                 after(&log, "got").iter().any(|event| {
