@@ -112,7 +112,12 @@ def test_a_start_removes_what_a_killed_predecessor_left(own, tmp_path, python):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_polite_stop_finishes_the_request_in_flight_and_leaves_nothing(own, how, python):
     outside, interfaces = remains.files_outside(), remains.interfaces()
-    server = own()
+    # What runs the tests may have been told to outlive its terminal; the server inherits that.
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        server = own()
+    finally:
+        signal.signal(signal.SIGHUP, inherited)
     client = server.client()
     server.create(client, "slow", archives.function("python-echo"), python, Timeout=30)
     for n in range(3):
