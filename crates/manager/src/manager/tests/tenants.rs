@@ -36,6 +36,14 @@ impl Shop {
         lease.clone()
     }
 
+    /// The lease's instance is gone: who has the room that it leaves.
+    fn room_of(&mut self, lease: &Lease) -> Vec<WaitId> {
+        self.story.event(Event::InstanceGone { instance: lease.instance });
+        let [start] = self.story.started()[..] else { panic!("expected one start") };
+        self.story.ready(start);
+        self.story.granted().into_iter().map(|(wait, _)| wait).collect()
+    }
+
     /// None of the instances that were asked for has room.
     fn no_room(&mut self) {
         for instance in self.story.started() {
@@ -276,10 +284,7 @@ fn room_goes_to_another_function_however_many_tenants_wait() {
         let (mut shop, [lease, _]) = flooded(tenants);
         let modest = shop.story.waits(spec("g", 1));
         shop.no_room();
-        shop.story.event(Event::InstanceGone { instance: lease.instance });
-        let [start] = shop.story.started()[..] else { panic!("expected one start") };
-        shop.story.ready(start);
-        assert!(matches!(shop.story.granted()[..], [(granted, _)] if granted == modest), "{tenants} tenants");
+        assert_eq!(shop.room_of(&lease), [modest], "{tenants} tenants");
     }
 }
 
@@ -291,10 +296,7 @@ fn a_function_makes_way_for_another_however_many_of_its_tenants_wait() {
         shop.no_room();
         shop.story.give_back(&lease);
         assert_eq!(shop.story.ended(), [(lease.instance, EndReason::Evicted)]);
-        shop.story.event(Event::InstanceGone { instance: lease.instance });
-        let [start] = shop.story.started()[..] else { panic!("expected one start") };
-        shop.story.ready(start);
-        assert!(matches!(shop.story.granted()[..], [(granted, _)] if granted == modest), "{tenants} tenants");
+        assert_eq!(shop.room_of(&lease), [modest], "{tenants} tenants");
     }
 }
 
